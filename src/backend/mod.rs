@@ -1,0 +1,122 @@
+//! PORT: what can run a workload, and the table of adapters.
+//!
+//! A backend loads a workload into a [`Prepared`], which `measure` then times. Must not know how samples are taken,
+//! stored or judged. Adapters import this file and never each other.
+
+use std::collections::BTreeMap;
+
+use thiserror::Error;
+
+use crate::domain::{Check, DeviceInfo, Skip, Workload};
+use crate::measure::Subject;
+
+pub mod absent;
+pub mod cpu;
+
+/// Whether a backend can run anything here.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Availability {
+    /// It can, on these devices; the facts are stable and belong in the testbed's fingerprint.
+    Ready {
+        /// At least one.
+        devices: Vec<DeviceInfo>,
+        /// Fact name → value, e.g. `engine` → `candle 0.11.1`, `isa` → `avx512`.
+        facts: BTreeMap<String, String>,
+    },
+    /// It cannot, and what would change that.
+    Unavailable(Skip),
+}
+
+/// What one iteration of a workload amounts to, declared from its shapes.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct WorkCounts {
+    /// Floating-point operations (a multiply-add counts two).
+    pub flops: Option<f64>,
+    /// Bytes that must move to and from memory at least once.
+    pub bytes: Option<f64>,
+    /// Items and their unit: `(128.0, "tokens")`.
+    pub items: Option<(f64, &'static str)>,
+}
+
+/// Why a workload could not be loaded or run.
+#[derive(Debug, Error)]
+pub enum BackendError {
+    /// The workload's parameters make no sense to this backend.
+    #[error("{0}")]
+    Unsupported(String),
+    /// A checkpoint is absent, unreadable or of other shapes.
+    #[error("checkpoint {path}: {what}")]
+    Checkpoint {
+        /// As given in the suite.
+        path: String,
+        /// What is wrong and what was expected.
+        what: String,
+    },
+    /// The engine failed.
+    #[error("{context}: {source}")]
+    Engine {
+        /// What was being done.
+        context: String,
+        /// The engine's own error.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// A workload that is loaded and ready to be timed.
+pub trait Prepared: Subject {
+    /// What it runs on, with the facts of this process: instruction set, threads.
+    fn device(&self) -> DeviceInfo;
+
+    /// What one iteration amounts to.
+    fn counts(&self) -> WorkCounts;
+
+    /// Compares its results with a reference. Called once, after measuring, because it may need as much memory as
+    /// the workload itself.
+    ///
+    /// # Errors
+    /// When the comparison could not be made; a comparison that fails is a [`Check`] with `pass == false`.
+    fn check(&mut self) -> Result<Vec<Check>, BackendError>;
+}
+
+/// A way of running workloads.
+pub trait Backend: Sync {
+    /// Lower-case name, as in suites.
+    fn name(&self) -> &'static str;
+
+    /// One line for `regrade list` and `doctor`.
+    fn describe(&self) -> &'static str;
+
+    /// Whether it can run anything here. Never panics, never blocks for more than seconds.
+    fn availability(&self) -> Availability;
+
+    /// Whether it can run this workload at all (operators, precisions), assuming it is ready.
+    ///
+    /// # Errors
+    /// The reason and the remedy when it cannot.
+    fn supports(&self, workload: &Workload) -> Result<(), Skip>;
+
+    /// Loads a workload: allocates, fills weights and inputs from `seed`, compiles.
+    ///
+    /// # Errors
+    /// When parameters, checkpoint or engine do not allow it.
+    fn load(&self, workload: &Workload, seed: u64) -> Result<Box<dyn Prepared>, BackendError>;
+}
+
+/// Every adapter, in the order `regrade list` shows them.
+pub static BACKENDS: &[&dyn Backend] = &[
+    &cpu::Cpu,
+    &absent::Absent {
+        name: "nvidia",
+        describe: "operators and kernels on NVIDIA GPUs (CUDA)",
+    },
+    &absent::Absent {
+        name: "xla",
+        describe: "StableHLO programs on TPU, GPU and CPU (PJRT plugins)",
+    },
+];
+
+/// The adapter of this name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static dyn Backend> {
+    BACKENDS.iter().copied().find(|backend| backend.name() == name)
+}

@@ -1,0 +1,3 @@
+//! One file a verb, wiring only.
+
+pub mod worker;

@@ -1,0 +1,25 @@
+//! Plain data: the words of the project as types.
+//!
+//! Must not know: files, clocks, processes, databases, terminals. Nothing here does I/O or reads the environment.
+
+mod case;
+mod id;
+mod launch;
+mod metric;
+mod run;
+mod sample;
+mod testbed;
+mod threshold;
+mod verdict;
+pub mod workload;
+
+pub use case::{Case, Plan, PlanItem, Sampling, Skip, SuiteInfo};
+pub use id::{CaseId, LaunchId, RunId};
+pub use launch::{Evidence, Launch, LaunchSummary, MetricSummary, Outcome, OutcomeKind, StopReason, Warmup};
+pub use metric::{Direction, Metric, MetricKind};
+pub use run::{CaseRecord, Run, RunStatus};
+pub use sample::{Check, Samples, Value};
+pub use testbed::{DeviceInfo, Testbed};
+pub use threshold::{InvalidThresholds, Thresholds};
+pub use verdict::{Call, Estimate, Reason, Severity, Verdict};
+pub use workload::{ParamValue, Workload, WorkloadKind};

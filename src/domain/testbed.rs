@@ -1,0 +1,37 @@
+//! The testbed: the stable fingerprint of a machine, the only bound within which runs compare.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Stable facts of a machine and their hash. Never holds anything that changes at boot, and never a host name
+/// (the members of a fleet of equal runners are one testbed).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Testbed {
+    /// First 16 hex digits of the SHA-256 of the facts in canonical form.
+    pub key: String,
+    /// Facts by name: `cpu.model`, `cpu.cores`, `memory`, `os`, `backend.cpu.engine`, `timing.method`, …
+    pub facts: BTreeMap<String, String>,
+}
+
+impl Testbed {
+    /// A short label a person recognises: the CPU or device model.
+    #[must_use]
+    pub fn label(&self) -> String {
+        let fact = |name: &str| self.facts.get(name).map_or("?", String::as_str);
+        format!("{} ({} cores)", fact("cpu.model"), fact("cpu.cores"))
+    }
+}
+
+/// What a worker ran on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct DeviceInfo {
+    /// Backend name.
+    pub backend: String,
+    /// Device name as a person knows it.
+    pub name: String,
+    /// Further facts: instruction set, threads, memory.
+    #[serde(default)]
+    pub facts: BTreeMap<String, serde_json::Value>,
+}

@@ -1,0 +1,253 @@
+//! The view model that every renderer reads: one report of head against its base, and one view of a single run.
+//!
+//! Holds numbers at full precision and verdicts already made. Must not know how anything is drawn, and decides
+//! nothing: `verdict` has decided.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{
+    CaseId, Launch, LaunchId, Metric, Outcome, Run, RunId, RunStatus, Severity, Testbed, Thresholds, Verdict,
+};
+
+/// Version of the JSON form of [`Report`].
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Head compared with its base.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Report {
+    /// Version of this format.
+    pub schema_version: u32,
+    /// Version of regrade that made it.
+    pub regrade_version: String,
+    /// When it was made.
+    #[schemars(with = "String")]
+    pub generated: Timestamp,
+    /// Suite name.
+    pub suite: String,
+    /// The severity from which CI fails.
+    pub gate: Severity,
+    /// Where head was measured.
+    pub testbed: Testbed,
+    /// The judged run.
+    pub head: RunInfo,
+    /// The runs that play base, newest first; empty when there are none.
+    pub base: Vec<RunInfo>,
+    /// What all verdicts amount to.
+    pub outcome: SuiteOutcome,
+    /// One row for each judged metric of each case, worst first.
+    pub rows: Vec<Row>,
+    /// Metrics that are shown and not judged.
+    pub context: Vec<ContextValue>,
+    /// How the reference workloads moved.
+    pub reference: Vec<ReferenceRow>,
+    /// Findings about the session as a whole, each one sentence.
+    pub notes: Vec<String>,
+}
+
+/// The circumstances of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RunInfo {
+    /// Its id.
+    pub id: RunId,
+    /// Full commit hash.
+    pub commit: Option<String>,
+    /// Branch name.
+    pub branch: Option<String>,
+    /// Whether the work tree had uncommitted changes.
+    pub dirty: bool,
+    /// When it began.
+    #[schemars(with = "String")]
+    pub started: Timestamp,
+    /// When it ended.
+    #[schemars(with = "Option<String>")]
+    pub finished: Option<Timestamp>,
+    /// How far it got.
+    pub status: RunStatus,
+    /// Why its numbers are not of the workloads as written.
+    pub synthetic: Option<String>,
+    /// Measured by a debug build.
+    pub debug_build: bool,
+    /// Compiler and engine versions.
+    pub toolchain: String,
+    /// As typed.
+    pub command_line: String,
+    /// Seed of the launch order.
+    pub seed: u64,
+    /// Launches made.
+    pub launches: u64,
+}
+
+impl RunInfo {
+    /// From a header and a launch count.
+    #[must_use]
+    pub fn of(run: &Run, launches: u64) -> Self {
+        Self {
+            id: run.id,
+            commit: run.commit.clone(),
+            branch: run.branch.clone(),
+            dirty: run.dirty,
+            started: run.started,
+            finished: run.finished,
+            status: run.status,
+            synthetic: run.synthetic.clone(),
+            debug_build: run.debug_build,
+            toolchain: run.toolchain.clone(),
+            command_line: run.command_line.clone(),
+            seed: run.seed,
+            launches,
+        }
+    }
+}
+
+/// What the whole suite amounts to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SuiteOutcome {
+    /// Process exit code by the contract.
+    pub exit_code: u8,
+    /// The first line a person reads.
+    pub headline: String,
+    /// The command to type next, where there is an obvious one.
+    pub next: Option<String>,
+    /// Rows by call and severity: `regressed severe` → 2.
+    pub counts: BTreeMap<String, u64>,
+}
+
+/// One judged metric of one case.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Row {
+    /// The case.
+    pub case: CaseId,
+    /// Its benchmark.
+    pub benchmark: String,
+    /// Its backend.
+    pub backend: String,
+    /// Whom to ask.
+    pub owner: Option<String>,
+    /// The metric; for rows without any number (missing, failed, skipped) `latency` stands in.
+    pub metric: Metric,
+    /// Whether a regression of it may fail CI.
+    pub gating: bool,
+    /// Whether it does fail CI.
+    pub fails: bool,
+    /// The limits it was judged by.
+    pub thresholds: Thresholds,
+    /// The base side; absent where there is none.
+    pub base: Option<Side>,
+    /// The head side; absent where there is none.
+    pub head: Option<Side>,
+    /// How the case ended in head; absent when it is missing there.
+    pub outcome: Option<Outcome>,
+    /// The decision.
+    pub verdict: Verdict,
+    /// Smallest change that could have been told from none here, as a fraction of the base.
+    pub smallest_detectable: Option<f64>,
+}
+
+/// One side of a comparison.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Side {
+    /// Typical value in the metric's unit: head's session value, or the median of the base's session values.
+    pub value: f64,
+    /// Every launch that went into it.
+    pub launches: Vec<LaunchValue>,
+}
+
+/// One launch of a side.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LaunchValue {
+    /// Its run.
+    pub run: RunId,
+    /// The launch.
+    pub launch: LaunchId,
+    /// The launch value that was judged, in the metric's unit.
+    pub value: f64,
+    /// Number of samples behind it.
+    pub n: u64,
+    /// The samples themselves; absent where the report leaves them to the database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<Vec<f64>>,
+}
+
+/// A metric that is shown and not judged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ContextValue {
+    /// The case.
+    pub case: CaseId,
+    /// The metric.
+    pub metric: Metric,
+    /// Median over the base's launches.
+    pub base: Option<f64>,
+    /// Median over head's launches.
+    pub head: Option<f64>,
+}
+
+/// How one reference workload moved between history and head.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ReferenceRow {
+    /// Its case.
+    pub case: CaseId,
+    /// Latency in history, seconds.
+    pub base: Option<f64>,
+    /// Latency in head, seconds.
+    pub head: Option<f64>,
+    /// Relative change, a fraction.
+    pub change: Option<f64>,
+}
+
+/// A single run for reading: what `run` and `report` print.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RunView {
+    /// Version of this format.
+    pub schema_version: u32,
+    /// Suite name.
+    pub suite: String,
+    /// The run.
+    pub run: RunInfo,
+    /// Where.
+    pub testbed: Testbed,
+    /// One row a case, in suite order.
+    pub cases: Vec<CaseView>,
+}
+
+/// One case of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CaseView {
+    /// The case.
+    pub case: CaseId,
+    /// How it ended: the worst outcome of its launches.
+    pub outcome: Outcome,
+    /// Launches that were measured.
+    pub launches: u32,
+    /// Watches the machine, is not part of the suite proper.
+    pub reference: bool,
+    /// One row a metric.
+    pub metrics: Vec<MetricView>,
+}
+
+/// One metric of one case of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct MetricView {
+    /// The metric.
+    pub metric: Metric,
+    /// Median over launches of the launch medians.
+    pub median: f64,
+    /// Smallest launch median.
+    pub low: f64,
+    /// Largest launch median.
+    pub high: f64,
+    /// Samples over all launches.
+    pub n: u64,
+}
+
+/// Everything of one run, as `--samples` in JSON carries it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RunRecord {
+    /// The header.
+    pub run: Run,
+    /// Every launch.
+    pub launches: Vec<Launch>,
+}

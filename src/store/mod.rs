@@ -1,0 +1,198 @@
+//! PORT: where runs are kept, and the table of engines.
+//!
+//! Must not know how launches are made or judged. Every launch is its own transaction: killing the process loses at
+//! most the launch in flight.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::domain::{CaseId, Launch, LaunchSummary, Run, RunId, RunStatus};
+
+pub mod sqlite;
+pub mod transfer;
+
+/// Why the store could not do it.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// Written by a newer regrade.
+    #[error(
+        "{path}: this database has schema version {found}, newer than the {known} this regrade knows; use the regrade that wrote it, or a newer one"
+    )]
+    Newer {
+        /// Where.
+        path: String,
+        /// Its version.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// The file is not a database of ours, or is damaged.
+    #[error("{path}: {what}")]
+    NotOurs {
+        /// Where.
+        path: String,
+        /// What was found, and what to do.
+        what: String,
+    },
+    /// No such run, baseline or case.
+    #[error("{0}")]
+    NotFound(String),
+    /// The operation is refused.
+    #[error("{0}")]
+    Refused(String),
+    /// A stored value cannot be read back.
+    #[error("run {run}: {what}")]
+    Corrupt {
+        /// Which run.
+        run: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// The engine failed.
+    #[error("{context}: {source}")]
+    Engine {
+        /// What was being done.
+        context: String,
+        /// The engine's own error.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// Which runs.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RunQuery {
+    /// Of this suite.
+    pub suite: Option<String>,
+    /// On this testbed (key).
+    pub testbed: Option<String>,
+    /// On this branch.
+    pub branch: Option<String>,
+    /// At this commit (prefix).
+    pub commit: Option<String>,
+    /// Only runs that may serve as a base: complete, not synthetic, not from a debug build.
+    pub fit_as_base: bool,
+    /// Started before this moment.
+    pub before: Option<Timestamp>,
+    /// At most this many, the newest first.
+    pub limit: Option<u32>,
+}
+
+/// A name given to a run on purpose. Names point at one run at a time; promoting again moves the name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Baseline {
+    /// The name.
+    pub name: String,
+    /// The run it points at.
+    pub run: RunId,
+    /// When it was given.
+    pub since: Timestamp,
+}
+
+/// What [`Store::prune`] did, or would do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Runs removed.
+    pub runs: Vec<RunId>,
+    /// Launches removed with them.
+    pub launches: u64,
+}
+
+/// What [`Store::merge`] did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Merged {
+    /// Runs that were not here before.
+    pub runs: u64,
+    /// Launches that were not here before.
+    pub launches: u64,
+    /// Launches that were here already.
+    pub known: u64,
+}
+
+/// Somewhere to keep runs.
+pub trait Store {
+    /// Starts a run: stores its header and cases. `status` is `running` until [`Store::finish_run`].
+    ///
+    /// # Errors
+    /// When the id exists already or the engine fails.
+    fn begin_run(&mut self, run: &Run) -> Result<(), StoreError>;
+
+    /// Stores one launch, durably, in its own transaction.
+    ///
+    /// # Errors
+    /// When the run does not exist, the launch does, or the engine fails.
+    fn put_launch(&mut self, run: RunId, launch: &Launch) -> Result<(), StoreError>;
+
+    /// Ends a run.
+    ///
+    /// # Errors
+    /// When the run does not exist or the engine fails.
+    fn finish_run(&mut self, run: RunId, status: RunStatus, at: Timestamp) -> Result<(), StoreError>;
+
+    /// Puts a run that ended early back to `running`.
+    ///
+    /// # Errors
+    /// When the run does not exist, is complete, or the engine fails.
+    fn reopen_run(&mut self, run: RunId) -> Result<(), StoreError>;
+
+    /// Marks as interrupted every run that says `running` and whose process is gone; returns them.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    fn mark_interrupted(&mut self) -> Result<Vec<RunId>, StoreError>;
+
+    /// Headers, newest first.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    fn runs(&self, query: &RunQuery) -> Result<Vec<Run>, StoreError>;
+
+    /// A run by id or unique prefix of it.
+    ///
+    /// # Errors
+    /// When there is none, or more than one.
+    fn run(&self, id_prefix: &str) -> Result<Run, StoreError>;
+
+    /// Launches with every sample, in the order they were made; of one case, or of all.
+    ///
+    /// # Errors
+    /// When the run does not exist or the engine fails.
+    fn launches(&self, run: RunId, case: Option<&CaseId>) -> Result<Vec<Launch>, StoreError>;
+
+    /// Launches without their vectors, in the order they were made. Reads no sample blob.
+    ///
+    /// # Errors
+    /// When the run does not exist or the engine fails.
+    fn summaries(&self, run: RunId) -> Result<Vec<LaunchSummary>, StoreError>;
+
+    /// Gives a run a name. Refuses what [`Run::unfit_as_base`] refuses, and runs that are not complete.
+    ///
+    /// # Errors
+    /// When refused, not found, or the engine fails.
+    fn promote(&mut self, name: &str, run: RunId, at: Timestamp) -> Result<(), StoreError>;
+
+    /// Forgets a name; the run stays.
+    ///
+    /// # Errors
+    /// When there is no such name or the engine fails.
+    fn drop_baseline(&mut self, name: &str) -> Result<Baseline, StoreError>;
+
+    /// All names.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    fn baselines(&self) -> Result<Vec<Baseline>, StoreError>;
+
+    /// Removes all but the newest `keep` complete runs of each (suite, testbed, branch); named runs stay. With
+    /// `dry_run` only says what it would remove.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    fn prune(&mut self, keep: u32, dry_run: bool) -> Result<Pruned, StoreError>;
+
+    /// Adds a run with launches from elsewhere; what is here already stays untouched.
+    ///
+    /// # Errors
+    /// When the same id stands for something else here, or the engine fails.
+    fn merge(&mut self, run: &Run, launches: &[Launch]) -> Result<Merged, StoreError>;
+}

@@ -1,0 +1,1 @@
+//! JSON Lines export and import.
