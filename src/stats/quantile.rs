@@ -1,0 +1,89 @@
+//! Order statistics.
+
+/// Factor that makes the median absolute deviation of normal data estimate its standard deviation.
+pub const MAD_TO_SIGMA: f64 = 1.4826;
+
+/// Type-7 quantile (Hyndman and Fan 1996; the default of R and numpy) of sorted data: linear interpolation at index
+/// `(n - 1) p`.
+///
+/// # Panics
+/// When `sorted` is empty.
+#[must_use]
+pub fn quantile(sorted: &[f64], p: f64) -> f64 {
+    assert!(!sorted.is_empty(), "a quantile needs at least one value");
+    let position = (sorted.len() - 1) as f64 * p.clamp(0.0, 1.0);
+    let below = position.floor() as usize;
+    let above = (below + 1).min(sorted.len() - 1);
+    let share = position - below as f64;
+    sorted[below] + share * (sorted[above] - sorted[below])
+}
+
+/// A sorted copy.
+#[must_use]
+pub fn sorted(values: &[f64]) -> Vec<f64> {
+    let mut copy = values.to_vec();
+    copy.sort_unstable_by(f64::total_cmp);
+    copy
+}
+
+/// Median.
+///
+/// # Panics
+/// When `values` is empty.
+#[must_use]
+pub fn median(values: &[f64]) -> f64 {
+    quantile(&sorted(values), 0.5)
+}
+
+/// Median absolute deviation about `center`, scaled to a standard deviation.
+///
+/// # Panics
+/// When `values` is empty.
+#[must_use]
+pub fn mad(values: &[f64], center: f64) -> f64 {
+    let deviations: Vec<f64> = values.iter().map(|value| (value - center).abs()).collect();
+    MAD_TO_SIGMA * median(&deviations)
+}
+
+/// Sample standard deviation (divisor `n - 1`); zero for fewer than two values.
+#[must_use]
+pub fn standard_deviation(values: &[f64]) -> f64 {
+    let n = values.len() as f64;
+    if n < 2.0 {
+        return 0.0;
+    }
+    let mean = values.iter().sum::<f64>() / n;
+    (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// STATISTICS reference 1.
+    const X: [f64; 7] = [10.2, 9.9, 10.0, 14.7, 10.1, 9.8, 10.3];
+
+    #[test]
+    fn reference_values() {
+        let sorted = sorted(&X);
+        assert!((quantile(&sorted, 0.5) - 10.1).abs() < 1e-12);
+        assert!((quantile(&sorted, 0.25) - 9.95).abs() < 1e-12);
+        assert!((quantile(&sorted, 0.0) - 9.8).abs() < 1e-12);
+        assert!((mad(&X, 10.1) - 0.29652).abs() < 1e-12);
+    }
+
+    #[test]
+    fn launch_values_on_the_log_scale() {
+        let logs: Vec<f64> = X.iter().map(|x| x.ln()).collect();
+        let sorted = sorted(&logs);
+        assert!((quantile(&sorted, 0.5) - 2.312_535_423_847).abs() < 1e-9);
+        assert!((quantile(&sorted, 0.25) - 2.297_559_925_067).abs() < 1e-9);
+        assert!((quantile(&sorted, 0.0) - 2.282_382_385_677).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_single_value_is_every_quantile() {
+        assert_eq!(quantile(&[3.0], 0.25), 3.0);
+        assert_eq!(standard_deviation(&[3.0]), 0.0);
+    }
+}
