@@ -296,22 +296,20 @@ mod tests {
     fn errors_point_inside_the_text() {
         for (text, offending) in [
             ("memroy >= \"1 GiB\"", "memroy"),
-            ("memory => \"1 GiB\"", "=> "),
-            ("memory >> 5", "> 5"),
+            ("memory => \"1 GiB\"", "> \"1 GiB\""),
+            (" memory  >> 5", "> 5"),
             ("cores ~ 5", "~"),
             ("device < \"x\"", "<"),
+            ("device = x", "x"),
             ("memory >= \"40 Gib\"", "\"40 Gib\""),
             ("memory >= 40 GiB", "40 GiB"),
             ("cores >= nan", "nan"),
             ("cores >=", ""),
+            ("é", "é"),
             ("", ""),
         ] {
             let error = Condition::parse(text).unwrap_err();
-            let pointed = &text[error.span.clone()];
-            assert!(
-                pointed == offending || offending.contains(pointed.trim()) || pointed.contains(offending),
-                "{text}: {pointed}"
-            );
+            assert_eq!(&text[error.span.clone()], offending, "{text}");
         }
         let error = Condition::parse("memroy >= 5").unwrap_err();
         assert!(error.help.starts_with("did you mean `memory`?"), "{}", error.help);

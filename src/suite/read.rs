@@ -99,7 +99,10 @@ fn typed<'de, T: Deserialize<'de>>(
         Err(error) => {
             let missing = error.message().strip_prefix("missing field ");
             let message = missing.map_or_else(|| error.message().to_owned(), |key| format!("the key {key} is missing"));
-            let help = missing.map(|key| format!("add {key} to this table"));
+            let help = missing.map(|key| match key {
+                "`schema_version`" => "write `schema_version = 1` at the top of the file".to_owned(),
+                key => format!("add {key} to this table"),
+            });
             problems.add(&error.span().unwrap_or(0..0), message, help);
             None
         }

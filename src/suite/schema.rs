@@ -14,6 +14,7 @@ use crate::suite::work::default_of;
 /// Draft 2020-12.
 pub(super) fn json_schema() -> Value {
     let mut schema = schemars::schema_for!(SuiteFile).to_value();
+    drop_null(&mut schema);
     let params = parameters();
     if let Some(defaults) = schema.pointer_mut("/properties/defaults").and_then(Value::as_object_mut) {
         defaults.insert("properties".to_owned(), Value::Object(params.clone()));
@@ -39,6 +40,33 @@ pub(super) fn json_schema() -> Value {
     schema
 }
 
+/// TOML has no null: an optional key is one that may be absent.
+fn drop_null(schema: &mut Value) {
+    match schema {
+        Value::Object(object) => {
+            if let Some(Value::Array(types)) = object.get_mut("type") {
+                types.retain(|name| name != "null");
+                if let [only] = types.as_slice() {
+                    let only = only.clone();
+                    object.insert("type".to_owned(), only);
+                }
+            }
+            let null = json!({ "type": "null" });
+            if let Some(Value::Array(choices)) = object.get("anyOf")
+                && let [Value::Object(only), last] = choices.as_slice()
+                && *last == null
+            {
+                let only = only.clone();
+                object.remove("anyOf");
+                object.extend(only);
+            }
+            object.values_mut().for_each(drop_null);
+        }
+        Value::Array(list) => list.iter_mut().for_each(drop_null),
+        _ => {}
+    }
+}
+
 /// A property a parameter name; workloads that share a name share the property.
 fn parameters() -> Map<String, Value> {
     let mut users: BTreeMap<&str, Vec<(&Entry, &Param)>> = BTreeMap::new();
@@ -58,7 +86,10 @@ fn property(users: &[(&Entry, &Param)]) -> Value {
         match param.kind {
             ParamKind::Size { .. } => kind = "integer",
             ParamKind::Flag { .. } => kind = "boolean",
-            ParamKind::Choice(more) => choices.extend(more.iter().filter(|choice| !choices.contains(choice)).collect::<Vec<_>>()),
+            ParamKind::Choice(more) => {
+                let new: Vec<&str> = more.iter().copied().filter(|choice| !choices.contains(choice)).collect();
+                choices.extend(new);
+            }
             ParamKind::OptionalText => {}
         }
         let default = match default_of(param) {
@@ -75,9 +106,13 @@ fn property(users: &[(&Entry, &Param)]) -> Value {
     let everywhere = users.len() == CATALOGUE.iter().filter(|entry| entry.kind != WorkloadKind::Reference).count();
     let lines: Vec<String> = uses
         .iter()
-        .map(|(text, names)| match everywhere && uses.len() == 1 {
-            true => format!("Every model and operator: {text}."),
-            false => format!("{}: {text}.", names.join(", ")),
+        .map(|(text, names)| {
+            let who = if everywhere && uses.len() == 1 {
+                "Every model and operator".to_owned()
+            } else {
+                names.join(", ")
+            };
+            format!("{who}: {text}.")
         })
         .collect();
     let mut property = json!({ "description": lines.join("\n"), "type": kind });
