@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{CaseId, Severity, Thresholds, Workload};
+use crate::domain::{CaseId, Metric, Severity, Thresholds, Workload};
 
 /// How long and how precisely a launch samples.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -73,6 +73,15 @@ pub struct Case {
     pub timeout_s: f64,
     /// A launch is killed above this resident size, bytes.
     pub memory_limit: Option<u64>,
+    /// Metrics that a command reports itself, by name: unit, direction and kind as the suite describes them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metrics: BTreeMap<String, Metric>,
+    /// Environment variables of a command, axis values filled in.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Directory in which a command starts; relative to the harness's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_dir: Option<String>,
     /// Earlier ids of this case, so that a rename keeps its history.
     #[serde(default)]
     pub aliases: Vec<CaseId>,

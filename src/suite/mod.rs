@@ -1,15 +1,35 @@
 //! TOML → Suite → Plan.
 //!
-//! Must not know how anything is run: it is told what hardware there is through [`BackendView`].
+//! A text is read into the types of `format` (`read`: syntax, unknown keys, types), checked and expanded into cases
+//! (`expand`, with `settings`, `work` and `axes`), and planned for a machine (`plan`). Must not know how anything is
+//! run: it is told what hardware there is through [`BackendView`].
 
+use std::fmt;
 use std::path::Path;
 
 use crate::domain::{Case, Plan, Skip, SuiteInfo, Workload};
 
-/// Why a suite is refused.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct SuiteError(pub String);
+mod at;
+mod axes;
+mod condition;
+mod error;
+mod expand;
+mod format;
+mod known;
+mod plan;
+mod quantity;
+mod read;
+mod schema;
+mod settings;
+mod suggest;
+mod template;
+#[cfg(test)]
+mod tests;
+mod work;
+
+pub use error::{Diagnostic, SuiteError};
+
+use error::Problems;
 
 /// What a backend offers on this machine, as far as `when` conditions ask.
 pub struct BackendView<'a> {
@@ -19,6 +39,13 @@ pub struct BackendView<'a> {
     pub ready: Result<HardwareFacts, Skip>,
     /// Whether it can run a workload at all.
     pub supports: &'a dyn Fn(&Workload) -> Result<(), Skip>,
+}
+
+impl fmt::Debug for BackendView<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut view = f.debug_struct("BackendView");
+        view.field("name", &self.name).field("ready", &self.ready).finish_non_exhaustive()
+    }
 }
 
 /// Facts that `when` conditions may name.
@@ -59,35 +86,57 @@ impl Suite {
     ///
     /// # Errors
     /// With file, line, the offending text and the remedy.
-    pub fn load(_path: &Path, _backends: &[&str]) -> Result<Self, SuiteError> {
-        todo!()
+    pub fn load(path: &Path, backends: &[&str]) -> Result<Self, SuiteError> {
+        let bytes = std::fs::read(path).map_err(|source| SuiteError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        let origin = path.display().to_string();
+        match std::str::from_utf8(&bytes) {
+            Ok(text) => Self::parse(&origin, text, backends),
+            Err(error) => {
+                let text = String::from_utf8_lossy(&bytes);
+                let at = error.valid_up_to();
+                let mut problems = Problems::default();
+                problems.add(&(at..at), "the file is not UTF-8 text", "save it as UTF-8".to_owned());
+                Err(problems.into_error(&origin, &text).expect("a problem was just noted"))
+            }
+        }
     }
 
     /// Validates a text; `origin` stands for the file name in errors.
     ///
     /// # Errors
     /// As [`Suite::load`].
-    pub fn parse(_origin: &str, _text: &str, _backends: &[&str]) -> Result<Self, SuiteError> {
-        todo!()
+    pub fn parse(origin: &str, text: &str, backends: &[&str]) -> Result<Self, SuiteError> {
+        let mut problems = Problems::default();
+        let expanded =
+            read::read(text, &mut problems).map(|file| expand::expand(&file, text, backends, &mut problems));
+        match (expanded, problems.into_error(origin, text)) {
+            (_, Some(error)) => Err(error),
+            (Some((info, cases)), None) => Ok(Self { info, cases }),
+            (None, None) => unreachable!("a text that cannot be read leaves a problem"),
+        }
     }
 
     /// Selects, decides what is skipped here and why, adds the reference workloads, and shuffles the launches.
+    /// `launches` overrides the suite's number of launches a case.
     ///
     /// # Errors
-    /// When a filter or tag selects nothing.
+    /// When the selection matches no case.
     pub fn plan(
         &self,
-        _selection: &Selection,
-        _machine: &[BackendView<'_>],
-        _seed: u64,
-        _launches: Option<u32>,
+        selection: &Selection,
+        machine: &[BackendView<'_>],
+        seed: u64,
+        launches: Option<u32>,
     ) -> Result<Plan, SuiteError> {
-        todo!()
+        plan::plan(self, selection, machine, seed, launches)
     }
 }
 
-/// The JSON Schema of the suite format, generated from the types.
+/// The JSON Schema (draft 2020-12) of the suite format, generated from the types and the catalogue of workloads.
 #[must_use]
 pub fn json_schema() -> serde_json::Value {
-    todo!()
+    schema::json_schema()
 }

@@ -1,0 +1,140 @@
+//! Checked suite file → cases.
+//!
+//! Must not know the machine.
+
+use sha2::{Digest, Sha256};
+
+use crate::domain::{Case, CaseId, Severity, SuiteInfo};
+use crate::suite::at::At;
+use crate::suite::axes::{self, Axes};
+use crate::suite::condition::Condition;
+use crate::suite::error::Problems;
+use crate::suite::format::{BenchmarkTable, SuiteFile};
+use crate::suite::settings::{self, Settings};
+use crate::suite::suggest;
+use crate::suite::work::{self, Work};
+
+/// More cases than this are a mistake.
+pub(super) const MOST_CASES: usize = 100_000;
+
+/// Launches of a case in a session, where the suite says nothing.
+const LAUNCHES: u32 = 3;
+
+/// Checks everything and expands; the cases mean something only if no problem was noted.
+pub(super) fn expand(
+    file: &SuiteFile,
+    text: &str,
+    backends: &[&str],
+    problems: &mut Problems,
+) -> (SuiteInfo, Vec<Case>) {
+    let info = info(file, text, problems);
+    settings::check_names(file, problems);
+    settings::check_suite(file, backends, problems);
+    work::check_defaults(file, problems);
+
+    let mut cases = Vec::new();
+    for benchmark in &file.benchmark {
+        let settings = settings::settings(file, benchmark, backends, problems);
+        check_conditions(&benchmark.when, text, backends, problems);
+        let entry = work::entry(benchmark);
+        let known = entry.is_some() || benchmark.command.is_some();
+        let work = work::work(file, benchmark, problems);
+        let axes = if known { axes::axes(benchmark, entry, problems) } else { None };
+        let (Some(work), Some(axes)) = (work, axes) else { continue };
+        let more = axes.combinations().saturating_mul(settings.backends.len());
+        if cases.len().saturating_add(more) > MOST_CASES {
+            let message = format!("the suite has more than {MOST_CASES} cases: `{}` adds {more}", benchmark.name.value);
+            let help = "shorten its axes, or let them advance together with `zip`".to_owned();
+            problems.add(&benchmark.name.span, message, help);
+            continue;
+        }
+        push_cases(benchmark, &settings, &work, &axes, &mut cases);
+    }
+    if cases.is_empty() && problems.is_empty() {
+        let help = "add a `[[benchmark]]` with a `name` and a `model`, an `operator` or a `command`".to_owned();
+        problems.add(&file.name.span, format!("suite `{}` has no cases", file.name.value), help);
+    }
+    (info, cases)
+}
+
+fn info(file: &SuiteFile, text: &str, problems: &mut Problems) -> SuiteInfo {
+    if file.schema_version.value != 1 {
+        let help = "write `schema_version = 1`, or use the version of regrade that this suite was written for".to_owned();
+        let message = format!("this version of regrade reads schema version 1, not {}", file.schema_version.value);
+        problems.add(&file.schema_version.span, message, help);
+    }
+    let launches = match &file.launches {
+        None => LAUNCHES,
+        Some(given) => u32::try_from(given.value).ok().filter(|&launches| launches >= 1).unwrap_or_else(|| {
+            let help = "3 is a good number where pairs confirm a suspicion, 5 where history alone decides".to_owned();
+            problems.add(&given.span, format!("`launches` must be at least 1, got {}", given.value), help);
+            LAUNCHES
+        }),
+    };
+    let digest = Sha256::digest(text.as_bytes());
+    SuiteInfo {
+        name: file.name.value.clone(),
+        description: file.description.clone(),
+        gate: file.gate.map_or(Severity::Moderate, Severity::from),
+        budget_s: file.budget.as_ref().map(|budget| budget.0),
+        launches,
+        text: text.to_owned(),
+        hash: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+    }
+}
+
+/// Checks conditions, pointing inside their texts.
+fn check_conditions(conditions: &[At<String>], text: &str, backends: &[&str], problems: &mut Problems) {
+    for condition in conditions {
+        match Condition::parse(condition) {
+            Ok(parsed) => {
+                if let Some(name) = parsed.backend().filter(|name| !name.contains(['*', '?']) && !backends.contains(name))
+                {
+                    let help = suggest::did_you_mean(name, backends.iter().copied(), "backends");
+                    problems.add(&condition.span, format!("unknown backend `{name}`"), help);
+                }
+            }
+            Err(bad) => {
+                // The text stands literally in the file unless it was written with escapes.
+                let raw = text.get(condition.span.clone()).unwrap_or_default();
+                let inner = raw.find(condition.as_str()).map(|offset| condition.span.start + offset);
+                let span = match inner {
+                    Some(start) if !condition.is_empty() => start + bad.span.start..start + bad.span.end,
+                    _ => condition.span.clone(),
+                };
+                problems.add(&span, bad.message, bad.help);
+            }
+        }
+    }
+}
+
+fn push_cases(benchmark: &BenchmarkTable, settings: &Settings, work: &Work, axes: &Axes, cases: &mut Vec<Case>) {
+    for index in 0..axes.combinations() {
+        let values = axes.combination(index);
+        let (workload, env) = work.at(&values);
+        let suffix: String = values.iter().map(|(name, value)| format!("/{name}={value}")).collect();
+        for backend in &settings.backends {
+            let id_of = |name: &str| CaseId(format!("{name}{suffix}@{backend}"));
+            cases.push(Case {
+                id: id_of(&benchmark.name),
+                benchmark: benchmark.name.value.clone(),
+                workload: workload.clone(),
+                backend: backend.clone(),
+                tags: settings.tags.clone(),
+                owner: settings.owner.clone(),
+                thresholds: settings.thresholds.clone(),
+                gate_metrics: settings.gate_metrics.clone(),
+                sampling: settings.sampling,
+                timeout_s: settings.timeout_s,
+                memory_limit: settings.memory_limit,
+                metrics: settings.metrics.clone(),
+                env: env.clone(),
+                working_dir: benchmark.working_dir.as_ref().map(|dir| dir.value.clone()),
+                aliases: benchmark.aliases.iter().map(|alias| id_of(alias)).collect(),
+                needs: benchmark.when.iter().map(|condition| condition.value.clone()).collect(),
+                skip: None,
+                reference: false,
+            });
+        }
+    }
+}

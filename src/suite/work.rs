@@ -1,0 +1,263 @@
+//! What a benchmark runs: its entry of the catalogue with fixed parameters, or its command.
+//!
+//! Must not know how cases are made of it.
+
+use std::collections::BTreeMap;
+
+use crate::domain::workload::{CATALOGUE, Entry, Param, ParamKind, find};
+use crate::domain::{ParamValue, Workload, WorkloadKind};
+use crate::suite::at::At;
+use crate::suite::error::Problems;
+use crate::suite::format::{BenchmarkTable, SuiteFile};
+use crate::suite::known::keys_of;
+use crate::suite::suggest;
+use crate::suite::template::Template;
+
+/// A workload without its axis values.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// A model or operator.
+    BuiltIn {
+        /// Its row.
+        entry: &'static Entry,
+        /// Every parameter that no axis sets.
+        params: BTreeMap<String, ParamValue>,
+    },
+    /// A program.
+    Command {
+        /// Name of the benchmark.
+        name: String,
+        /// Program and arguments.
+        command: Vec<Template>,
+        /// Environment variables.
+        env: Vec<(String, Template)>,
+    },
+}
+
+impl Work {
+    /// The workload and the environment variables at axis values.
+    pub(super) fn at(&self, axes: &[(&str, &ParamValue)]) -> (Workload, BTreeMap<String, String>) {
+        let values = axes.iter().map(|(name, value)| ((*name).to_owned(), (*value).clone()));
+        match self {
+            Self::BuiltIn { entry, params } => {
+                let mut params = params.clone();
+                params.extend(values);
+                let workload = Workload {
+                    kind: entry.kind,
+                    name: entry.name.to_owned(),
+                    params,
+                    command: Vec::new(),
+                };
+                (workload, BTreeMap::new())
+            }
+            Self::Command { name, command, env } => {
+                let workload = Workload {
+                    kind: WorkloadKind::Command,
+                    name: name.clone(),
+                    params: values.collect(),
+                    command: command.iter().map(|part| part.fill(axes)).collect(),
+                };
+                (workload, env.iter().map(|(name, value)| (name.clone(), value.fill(axes))).collect())
+            }
+        }
+    }
+}
+
+/// The row of a benchmark's model or operator.
+pub(super) fn entry(benchmark: &BenchmarkTable) -> Option<&'static Entry> {
+    let model = benchmark.model.as_ref().map(|name| (WorkloadKind::Model, name));
+    let operator = benchmark.operator.as_ref().map(|name| (WorkloadKind::Operator, name));
+    model.or(operator).and_then(|(kind, name)| find(kind, name))
+}
+
+/// Checks the suite's defaults that no benchmark could understand.
+pub(super) fn check_defaults(file: &SuiteFile, problems: &mut Problems) {
+    for (key, _) in file.defaults.iter() {
+        let known = || CATALOGUE.iter().flat_map(Entry::all_params).map(|param| param.name);
+        if !known().any(|name| name == key.value) {
+            let mut names: Vec<&str> = known().collect();
+            names.sort_unstable();
+            names.dedup();
+            let help = suggest::did_you_mean(key, names, "parameters");
+            problems.add(&key.span, format!("no workload has a parameter `{}`", key.value), help);
+        }
+    }
+}
+
+/// What a benchmark runs; nothing where that cannot be told, which is then noted.
+pub(super) fn work(file: &SuiteFile, benchmark: &BenchmarkTable, problems: &mut Problems) -> Option<Work> {
+    let kinds = [
+        (WorkloadKind::Model, "model", benchmark.model.as_ref()),
+        (WorkloadKind::Operator, "operator", benchmark.operator.as_ref()),
+    ];
+    let given = kinds.iter().filter(|(_, _, name)| name.is_some()).count() + usize::from(benchmark.command.is_some());
+    if given != 1 {
+        let help = "give exactly one of `model`, `operator`, `command`".to_owned();
+        let message = match given {
+            0 => format!("benchmark `{}` runs nothing", benchmark.name.value),
+            _ => format!("benchmark `{}` runs several things", benchmark.name.value),
+        };
+        problems.add(&benchmark.name.span, message, help);
+        unknown_params(benchmark, None, problems);
+        return None;
+    }
+    if let Some(parts) = &benchmark.command {
+        unknown_params(benchmark, None, problems);
+        return command(benchmark, parts, problems);
+    }
+    for (keys, what) in [
+        (benchmark.metrics.first().map(|(key, _)| key), "metrics"),
+        (benchmark.env.first().map(|(key, _)| key), "env"),
+        (benchmark.working_dir.as_ref(), "working_dir"),
+    ] {
+        if let Some(key) = keys {
+            problems.add(&key.span, format!("only a command takes `{what}`"), "remove it".to_owned());
+        }
+    }
+    let (kind, word, name) = kinds.into_iter().find_map(|(kind, word, name)| Some((kind, word, name?)))?;
+    let Some(entry) = find(kind, name) else {
+        unknown_workload(kind, word, name, problems);
+        return None;
+    };
+    Some(Work::BuiltIn {
+        entry,
+        params: params(file, benchmark, entry, problems),
+    })
+}
+
+fn unknown_workload(kind: WorkloadKind, word: &str, name: &At<String>, problems: &mut Problems) {
+    let other = match kind {
+        WorkloadKind::Model => (WorkloadKind::Operator, "operator"),
+        _ => (WorkloadKind::Model, "model"),
+    };
+    let help = if find(other.0, name).is_some() {
+        format!("`{}` is of the other kind: write `{} = \"{}\"`", name.value, other.1, name.value)
+    } else {
+        let known = CATALOGUE.iter().filter(|entry| entry.kind == kind).map(|entry| entry.name);
+        suggest::did_you_mean(name, known, &format!("{word}s"))
+    };
+    problems.add(&name.span, format!("unknown {word} `{}`", name.value), help);
+}
+
+/// Notes plain keys that are no parameters of the entry (of none, where there is no entry).
+fn unknown_params(benchmark: &BenchmarkTable, entry: Option<&Entry>, problems: &mut Problems) {
+    for param in &benchmark.params {
+        let word = param.key.as_str();
+        let params: Vec<&str> = entry.iter().flat_map(|entry| entry.all_params()).map(|param| param.name).collect();
+        if params.contains(&word) {
+            continue;
+        }
+        let near = suggest::nearest(word, params.iter().chain(keys_of::<BenchmarkTable>()).copied());
+        let near = near.map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
+        let known = match entry {
+            Some(entry) => format!("known parameters of `{}`: {}", entry.name, params.join(", ")),
+            None if benchmark.command.is_some() => "parameters of a command are written as `axes`".to_owned(),
+            None => format!("known keys here: {}", keys_of::<BenchmarkTable>().join(", ")),
+        };
+        let message = format!("unknown key `{word}` in benchmark `{}`", benchmark.name.value);
+        problems.add(&param.key.span, message, format!("{near}{known}"));
+    }
+}
+
+fn params(
+    file: &SuiteFile,
+    benchmark: &BenchmarkTable,
+    entry: &Entry,
+    problems: &mut Problems,
+) -> BTreeMap<String, ParamValue> {
+    unknown_params(benchmark, Some(entry), problems);
+    let mut values = BTreeMap::new();
+    for param in entry.all_params() {
+        let axis = benchmark.axes.iter().any(|(key, _)| key.value == param.name);
+        let plain = benchmark.params.iter().find(|plain| plain.key.value == param.name);
+        if let Some(plain) = plain.filter(|_| axis) {
+            let message = format!("`{}` is set here and by an axis", param.name);
+            problems.add(&plain.key.span, message, "keep one of the two".to_owned());
+            continue;
+        }
+        if axis {
+            continue;
+        }
+        let given = match plain {
+            Some(plain) => match &plain.value {
+                Some(value) => Some(value),
+                None => {
+                    let message = format!("`{}` takes one value here", param.name);
+                    let help = format!("several values go under `axes`: {} = [...]", param.name);
+                    problems.add(&plain.key.span, message, help);
+                    continue;
+                }
+            },
+            None => file.defaults.iter().find(|(key, _)| key.value == param.name).map(|(_, value)| value),
+        };
+        match given {
+            Some(value) => {
+                if check_value(entry, param, value, problems) {
+                    values.insert(param.name.to_owned(), value.0.clone());
+                }
+            }
+            None => values.extend(default_of(param).map(|value| (param.name.to_owned(), value))),
+        }
+    }
+    values
+}
+
+/// The value of a parameter that nobody sets.
+pub(super) fn default_of(param: &Param) -> Option<ParamValue> {
+    match param.kind {
+        ParamKind::Size { default } => Some(ParamValue::Int(default)),
+        ParamKind::Flag { default } => Some(ParamValue::Bool(default)),
+        ParamKind::Choice(choices) => choices.first().map(|choice| ParamValue::Text((*choice).to_owned())),
+        ParamKind::OptionalText => None,
+    }
+}
+
+/// Whether a value suits a parameter; what does not is noted.
+pub(super) fn check_value(
+    entry: &Entry,
+    param: &Param,
+    value: &At<crate::suite::format::Scalar>,
+    problems: &mut Problems,
+) -> bool {
+    let wanted = match (param.kind, &value.0) {
+        (ParamKind::Size { .. }, ParamValue::Int(1..))
+        | (ParamKind::Flag { .. }, ParamValue::Bool(_))
+        | (ParamKind::OptionalText, ParamValue::Text(_)) => return true,
+        (ParamKind::Choice(choices), ParamValue::Text(text)) if choices.contains(&text.as_str()) => return true,
+        (ParamKind::Size { .. }, _) => "a whole number of at least 1".to_owned(),
+        (ParamKind::Flag { .. }, _) => "true or false".to_owned(),
+        (ParamKind::OptionalText, _) => "a text".to_owned(),
+        (ParamKind::Choice(choices), _) => format!("one of {}", choices.join(", ")),
+    };
+    let near = match (param.kind, &value.0) {
+        (ParamKind::Choice(choices), ParamValue::Text(text)) => suggest::nearest(text, choices.iter().copied()),
+        _ => None,
+    };
+    let near = near.map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
+    let message = format!("`{}` of `{}` must be {wanted}, got `{}`", param.name, entry.name, value.0);
+    problems.add(&value.span, message, format!("{near}`{}` is: {}", param.name, param.help));
+    false
+}
+
+fn command(benchmark: &BenchmarkTable, parts: &At<Vec<At<String>>>, problems: &mut Problems) -> Option<Work> {
+    if parts.first().is_none_or(|program| program.trim().is_empty()) {
+        let help = "write the program and its arguments, as in [\"python3\", \"bench.py\", \"{batch}\"]".to_owned();
+        problems.add(&parts.span, "the command names no program", help);
+        return None;
+    }
+    let axes: Vec<&str> = benchmark.axes.iter().map(|(key, _)| key.as_str()).collect();
+    let mut template = |text: &At<String>| {
+        let template = Template::parse(text);
+        for name in template.names().filter(|name| !axes.contains(name)) {
+            let near = suggest::did_you_mean(name, axes.iter().copied(), "axes");
+            let help = format!("{near}; for the literal text write {{{{{name}}}}}");
+            problems.add(&text.span, format!("no axis is named `{name}`"), help);
+        }
+        template
+    };
+    Some(Work::Command {
+        name: benchmark.name.value.clone(),
+        command: parts.iter().map(&mut template).collect(),
+        env: benchmark.env.iter().map(|(name, value)| (name.value.clone(), template(value))).collect(),
+    })
+}
