@@ -1,1 +1,3 @@
 //! Pure functions on f64.
+
+pub mod quantile;
