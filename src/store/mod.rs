@@ -211,6 +211,18 @@ pub trait Store {
     fn merge(&mut self, run: &Run, launches: &[Launch]) -> Result<Merged, StoreError>;
 }
 
+/// Why a run may not be promoted, with the remedy; the rule that every engine applies.
+#[must_use]
+pub fn unfit_as_baseline(run: &Run) -> Option<String> {
+    match run.status {
+        RunStatus::Complete => run.unfit_as_base(),
+        RunStatus::Running => Some("it is still running; wait until it is complete".to_owned()),
+        RunStatus::Interrupted => {
+            Some("it was interrupted; complete it with `regrade run --resume`, or measure anew".to_owned())
+        }
+    }
+}
+
 /// A kind of store.
 #[derive(Debug, Clone, Copy)]
 pub struct Engine {

@@ -53,12 +53,12 @@ fn baseline(row: &Row<'_>) -> rusqlite::Result<Baseline> {
 /// never superfluous, an interrupted one is when `keep` fit ones have been made since.
 pub fn superfluous(conn: &Connection, keep: u32) -> rusqlite::Result<Vec<(i64, RunId, u64)>> {
     let sql = format!(
-        "SELECT key, id, (SELECT count(*) FROM launches WHERE run = key)
+        "SELECT key, id, (SELECT count(*) FROM launches WHERE launches.run = ranked.key)
          FROM (SELECT key, id, status, started_ns,
                    count(*) FILTER (WHERE {fit}) OVER (
                        PARTITION BY suite_name, testbed_key, branch ORDER BY started_ns DESC, id DESC
                        ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS newer
-               FROM runs)
+               FROM runs) AS ranked
          WHERE newer >= ? AND status <> 'running' AND key NOT IN (SELECT run FROM baselines)
          ORDER BY started_ns, id",
         fit = runs::FIT

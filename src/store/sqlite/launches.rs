@@ -78,7 +78,7 @@ fn insert_details(conn: &Connection, key: i64, launch: &Launch) -> rusqlite::Res
     for (ordinal, check) in launch.checks.iter().enumerate() {
         insert.execute(params![
             key,
-            ordinal as i64,
+            Unsigned(ordinal as u64),
             check.name,
             check.reference,
             Number(check.error),
@@ -106,7 +106,7 @@ fn insert_metric(conn: &Connection, launch: i64, row: &MetricRow<'_>, values: &[
     )?
     .execute(params![
         launch,
-        row.ordinal as i64,
+        Unsigned(row.ordinal as u64),
         metric.name,
         metric.unit,
         Word(metric.direction),
@@ -123,7 +123,7 @@ fn insert_metric(conn: &Connection, launch: i64, row: &MetricRow<'_>, values: &[
         Number(row.summary.q75),
     ])?;
     conn.prepare_cached("INSERT INTO vectors (launch, ordinal, data) VALUES (?, ?, ?)")?
-        .execute(params![launch, row.ordinal as i64, data])?;
+        .execute(params![launch, Unsigned(row.ordinal as u64), data])?;
     Ok(())
 }
 

@@ -22,7 +22,7 @@ pub const MIGRATIONS: &[&str] = &[include_str!("0001_initial.sql")];
 pub fn run(conn: &mut Connection, path: &Path, migrations: &[&str]) -> Result<(), StoreError> {
     let shown = path.display().to_string();
     let fault = || open::fault(&shown, "migrating");
-    if version(conn).map_err(fault())? == migrations.len() as i64 {
+    if version(conn).map_err(fault())? == newest(migrations) {
         return Ok(());
     }
     let mut copied = false;
@@ -31,8 +31,8 @@ pub fn run(conn: &mut Connection, path: &Path, migrations: &[&str]) -> Result<()
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(fault())?;
         let found = version(&tx).map_err(fault())?;
-        open::newer_than(&shown, found, migrations.len() as i64)?;
-        let Some(step) = migrations.get(found as usize) else {
+        open::newer_than(&shown, found, newest(migrations))?;
+        let Some(step) = migrations.get(usize::try_from(found).unwrap_or(usize::MAX)) else {
             return Ok(());
         };
         if found > 0 && !copied {
@@ -44,6 +44,11 @@ pub fn run(conn: &mut Connection, path: &Path, migrations: &[&str]) -> Result<()
             .and_then(|()| tx.commit())
             .map_err(fault())?;
     }
+}
+
+/// The version that a list of migrations leads to.
+pub fn newest(migrations: &[&str]) -> i64 {
+    i64::try_from(migrations.len()).expect("a list in memory is shorter than 2^63")
 }
 
 fn version(conn: &Connection) -> rusqlite::Result<i64> {

@@ -12,7 +12,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use crate::domain::{CaseId, Launch, LaunchSummary, Run, RunId, RunStatus};
 use crate::store::sqlite::columns::{Id, Nanos, Unsigned, Word};
 use crate::store::sqlite::owner::Owner;
-use crate::store::{Baseline, Merged, Pruned, RunQuery, Store, StoreError};
+use crate::store::{Baseline, Merged, Pruned, RunQuery, Store, StoreError, unfit_as_baseline};
 
 mod baselines;
 mod blob;
@@ -125,7 +125,7 @@ impl Store for SqliteStore {
                 return Err(exists_already(&path, run.id));
             }
             let owner = Owner::this_process();
-            runs::insert(tx, run, RunStatus::Running, Some(&owner)).map_err(fault)?;
+            runs::insert(tx, run, Some(&owner)).map_err(fault)?;
             Ok(())
         })
     }
@@ -277,7 +277,7 @@ impl Store for SqliteStore {
             let fault = run_fault(&path, run, "promoting a run");
             let key = key_of(tx, &path, run)?;
             let header = runs::Reader::new(tx).read(key).map_err(&fault)?;
-            if let Some(why) = unfit(&header) {
+            if let Some(why) = unfit_as_baseline(&header) {
                 return Err(StoreError::Refused(format!("run {run} cannot be a baseline: {why}")));
             }
             baselines::put(tx, name, key, at).map_err(fault)
@@ -330,17 +330,6 @@ impl Store for SqliteStore {
     }
 }
 
-/// One sentence with the remedy, for a run that may not be promoted.
-fn unfit(run: &Run) -> Option<String> {
-    match run.status {
-        RunStatus::Complete => run.unfit_as_base(),
-        RunStatus::Running => Some("it is still running; wait until it is complete".to_owned()),
-        RunStatus::Interrupted => {
-            Some("it was interrupted; complete it with `regrade run --resume`, or measure anew".to_owned())
-        }
-    }
-}
-
 fn owner_of(conn: &Connection, key: i64) -> rusqlite::Result<Option<Owner>> {
     conn.query_row(
         "SELECT owner_boot, owner_pid, owner_start FROM runs WHERE key = ?",
@@ -386,7 +375,7 @@ fn merge(tx: &Transaction<'_>, path: &str, run: &Run, launches: &[Launch]) -> Re
     let key = match runs::find_key(tx, run.id).map_err(&fault)? {
         None => {
             merged.runs = 1;
-            runs::insert(tx, run, run.status, None).map_err(&fault)?
+            runs::insert(tx, run, None).map_err(&fault)?
         }
         Some(key) => {
             let here = runs::Reader::new(tx).read(key).map_err(&fault)?;

@@ -36,7 +36,7 @@ pub fn writable(path: &Path) -> Result<Connection, StoreError> {
     if !exists(path, &shown)? {
         create(path, &shown)?;
     }
-    probe(path, &shown, migrate::MIGRATIONS.len() as i64)?;
+    probe(path, &shown, migrate::newest(migrate::MIGRATIONS))?;
     let mut conn = connect(path, &shown)?;
     if conn.is_readonly("main").map_err(fault(&shown, "opening"))? {
         return Err(read_only(&shown));
@@ -53,7 +53,7 @@ pub fn readable(path: &Path) -> Result<Connection, StoreError> {
             "{shown}: no such database; `regrade run` makes one, or name another file with --db"
         )));
     }
-    let known = migrate::MIGRATIONS.len() as i64;
+    let known = migrate::newest(migrate::MIGRATIONS);
     let version = probe(path, &shown, known)?;
     if version < known {
         return Err(StoreError::Refused(format!(
@@ -75,14 +75,13 @@ pub fn readable(path: &Path) -> Result<Connection, StoreError> {
 
 fn immutable(path: &Path, shown: &str) -> Result<Connection, StoreError> {
     let absolute = fs::canonicalize(path).map_err(io_fault(shown, "opening"))?;
-    let mut uri = "file:".to_owned();
-    for byte in absolute.as_os_str().as_encoded_bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => uri.push(char::from(*byte)),
-            other => uri.push_str(&format!("%{other:02X}")),
-        }
-    }
-    uri.push_str("?immutable=1");
+    // Only three characters mean something else in an SQLite URI's path.
+    let encoded = absolute
+        .to_string_lossy()
+        .replace('%', "%25")
+        .replace('?', "%3f")
+        .replace('#', "%23");
+    let uri = format!("file:{encoded}?immutable=1");
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
     Connection::open_with_flags(uri, flags).map_err(fault(shown, "opening"))
 }

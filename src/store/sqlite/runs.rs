@@ -19,8 +19,12 @@ pub const FIT: &str = "status = 'complete' AND synthetic IS NULL AND debug_build
 /// How many candidates an error lists.
 const SHOWN_CANDIDATES: usize = 5;
 
-/// Stores a header and its cases.
-pub fn insert(conn: &Connection, run: &Run, status: RunStatus, owner: Option<&Owner>) -> rusqlite::Result<i64> {
+/// Stores a header and its cases. A run with an owner is running, whatever its header says.
+pub fn insert(conn: &Connection, run: &Run, owner: Option<&Owner>) -> rusqlite::Result<i64> {
+    let (status, finished) = match owner {
+        Some(_) => (RunStatus::Running, None),
+        None => (run.status, run.finished),
+    };
     let suite_text = intern(conn, &run.suite.text)?;
     let facts = intern_json(conn, &run.testbed.facts)?;
     conn.prepare_cached(
@@ -49,7 +53,7 @@ pub fn insert(conn: &Connection, run: &Run, status: RunStatus, owner: Option<&Ow
         run.command_line,
         Unsigned(run.seed),
         Nanos(run.started),
-        run.finished.map(Nanos),
+        finished.map(Nanos),
         Word(status),
         run.synthetic,
         run.debug_build,
@@ -66,7 +70,7 @@ pub fn insert(conn: &Connection, run: &Run, status: RunStatus, owner: Option<&Ow
         let skipped = record.skipped.as_ref();
         insert.execute(params![
             key,
-            ordinal as i64,
+            Unsigned(ordinal as u64),
             definition,
             skipped.map(|o| Word(o.kind)),
             skipped.and_then(|o| o.reason.as_deref()),
@@ -185,7 +189,7 @@ pub fn by_prefix(
         .prepare_cached("SELECT key, id FROM runs WHERE id >= ?1 AND id < ?1 || 'g' ORDER BY id LIMIT ?2")
         .and_then(|mut statement| {
             statement
-                .query_map(params![typed, SHOWN_CANDIDATES as i64 + 1], |row| {
+                .query_map(params![typed, Unsigned(SHOWN_CANDIDATES as u64 + 1)], |row| {
                     Ok((row.get(0)?, row.get::<_, Id<RunId>>(1)?.0))
                 })?
                 .collect()
