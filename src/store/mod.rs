@@ -3,6 +3,9 @@
 //! Must not know how launches are made or judged. Every launch is its own transaction: killing the process loses at
 //! most the launch in flight.
 
+use std::io;
+use std::path::Path;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -10,6 +13,7 @@ use thiserror::Error;
 use crate::domain::{CaseId, Launch, LaunchSummary, Run, RunId, RunStatus};
 
 pub mod sqlite;
+pub mod summary;
 pub mod transfer;
 
 /// Why the store could not do it.
@@ -165,6 +169,14 @@ pub trait Store {
     /// When the run does not exist or the engine fails.
     fn summaries(&self, run: RunId) -> Result<Vec<LaunchSummary>, StoreError>;
 
+    /// How many launches a run has.
+    ///
+    /// # Errors
+    /// When the run does not exist or the engine fails.
+    fn launch_count(&self, run: RunId) -> Result<u64, StoreError> {
+        Ok(self.summaries(run)?.len() as u64)
+    }
+
     /// Gives a run a name. Refuses what [`Run::unfit_as_base`] refuses, and runs that are not complete.
     ///
     /// # Errors
@@ -183,16 +195,51 @@ pub trait Store {
     /// When the engine fails.
     fn baselines(&self) -> Result<Vec<Baseline>, StoreError>;
 
-    /// Removes all but the newest `keep` complete runs of each (suite, testbed, branch); named runs stay. With
-    /// `dry_run` only says what it would remove.
+    /// Removes all but the newest `keep` runs of each (suite, testbed, branch) that are fit to be a base (complete, not
+    /// synthetic, no debug build), and every unfit run older than those; named and running ones stay. With `dry_run`
+    /// only says what it would remove.
     ///
     /// # Errors
     /// When the engine fails.
     fn prune(&mut self, keep: u32, dry_run: bool) -> Result<Pruned, StoreError>;
 
-    /// Adds a run with launches from elsewhere; what is here already stays untouched.
+    /// Adds a run with launches from elsewhere, in one transaction; what is here already stays untouched, but that a
+    /// run imported unfinished becomes complete when its complete self arrives.
     ///
     /// # Errors
     /// When the same id stands for something else here, or the engine fails.
     fn merge(&mut self, run: &Run, launches: &[Launch]) -> Result<Merged, StoreError>;
 }
+
+/// Why a run may not be promoted, with the remedy; the rule that every engine applies.
+#[must_use]
+pub fn unfit_as_baseline(run: &Run) -> Option<String> {
+    match run.status {
+        RunStatus::Complete => run.unfit_as_base(),
+        RunStatus::Running => Some("it is still running; wait until it is complete".to_owned()),
+        RunStatus::Interrupted => {
+            Some("it was interrupted; complete it with `regrade run --resume`, or measure anew".to_owned())
+        }
+    }
+}
+
+/// A kind of store.
+#[derive(Debug, Clone, Copy)]
+pub struct Engine {
+    /// Lower-case name.
+    pub name: &'static str,
+    /// Whether a file looks like one of its databases; fails when the file cannot be read.
+    pub recognises: fn(&Path) -> io::Result<bool>,
+    /// Opens for reading and writing; creates what is not there, migrates what is older.
+    pub open: fn(&Path) -> Result<Box<dyn Store>, StoreError>,
+    /// Opens what is there, for reading.
+    pub open_read_only: fn(&Path) -> Result<Box<dyn Store>, StoreError>,
+}
+
+/// Every engine; the first is the default.
+pub static ENGINES: &[Engine] = &[Engine {
+    name: "sqlite",
+    recognises: sqlite::recognises,
+    open: |path| Ok(Box::new(sqlite::SqliteStore::open(path)?)),
+    open_read_only: |path| Ok(Box::new(sqlite::SqliteStore::open_read_only(path)?)),
+}];
