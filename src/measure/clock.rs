@@ -29,16 +29,16 @@ pub fn host_resolution_s() -> f64 {
 /// the cost of a read, where ticks are coarse it is the tick: the larger of the two either way, which is what bounds
 /// the error of a timed batch. Zero for a clock that stands still.
 fn resolution_s(mut now: impl FnMut() -> f64) -> f64 {
-    let mut least = f64::INFINITY;
+    let mut smallest = f64::INFINITY;
     let mut last = now();
     for _ in 0..READS {
         let read = now();
         if read > last {
-            least = least.min(read - last);
+            smallest = smallest.min(read - last);
         }
         last = read;
     }
-    if least.is_finite() { least } else { 0.0 }
+    if smallest.is_finite() { smallest } else { 0.0 }
 }
 
 #[cfg(test)]

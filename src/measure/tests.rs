@@ -109,7 +109,7 @@ fn alternating_times_settle_and_stop_at_the_most_samples() {
     let calls = std::cell::Cell::new(0u32);
     subject.script = Box::new(move |_| {
         calls.set(calls.get() + 1);
-        if calls.get() % 2 == 0 { 1.0 } else { 1.1 }
+        if calls.get().is_multiple_of(2) { 1.0 } else { 1.1 }
     });
     let got = measured(&mut subject, 0.0);
     assert!(got.warmup.settled);
