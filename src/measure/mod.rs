@@ -17,6 +17,8 @@ mod clock;
 mod stopping;
 mod warmup;
 
+pub use clock::PROCESS_CPU as PROCESS_CPU_CLOCK;
+
 #[cfg(test)]
 mod tests;
 
