@@ -12,12 +12,11 @@ use regrade::measure::{Subject, SubjectError, measure};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Each is one measurement and as many iterations in plain loops.
-const ROUNDS: usize = 15;
+const ROUNDS: usize = 31;
 /// Samples of a measurement.
 const SAMPLES: u32 = 60;
-/// Plain blocks a round, each of ten samples' length.
-const BLOCKS: usize = 6;
-const BLOCK: Duration = Duration::from_millis(10);
+/// Length of the plain loop of a round: as much work as the samples hold.
+const PLAIN: Duration = Duration::from_millis(60);
 /// The largest cost that meets the bar.
 const BAR: f64 = 0.01;
 
@@ -61,6 +60,11 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
+/// Means, not medians: a timer interrupt falls into every long loop but only into some short samples.
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
 /// Steps of [`spin`] that take about this long, by the best of some tries.
 fn calibrate(length: Duration) -> u64 {
     const STEPS: u64 = 1_000_000;
@@ -84,24 +88,20 @@ fn compare(length: Duration) -> Result<Costs, Box<dyn std::error::Error>> {
         max_warmup_s: 0.02,
         ..Sampling::default()
     };
-    let iterations = (BLOCK.as_secs_f64() / length.as_secs_f64()).ceil() as u64;
+    let iterations = (PLAIN.as_secs_f64() / length.as_secs_f64()).ceil() as u64;
     let mut costs = Costs::default();
     for _ in 0..ROUNDS {
         let mut got = None;
         let (_, whole_cpu) = timed(|| got = Some(measure(&mut Spin { steps }, &sampling, 0.0)));
         let got = got.ok_or("it ran")??;
-
-        let blocks: Vec<_> = (0..BLOCKS)
-            .map(|_| timed(|| (0..iterations).for_each(|_| spin(steps))))
-            .collect();
-        let plain = |part: fn(&(f64, f64)) -> f64| median(blocks.iter().map(part).collect()) / iterations as f64;
-        let plain_cpu = plain(|block| block.1);
+        let (plain_wall, plain_cpu) = timed(|| (0..iterations).for_each(|_| spin(steps)));
+        let (plain_wall, plain_cpu) = (plain_wall / iterations as f64, plain_cpu / iterations as f64);
 
         let executed = got.warmup.iterations + got.executed * got.latency.len() as u64;
-        costs.wall.push(got.median_latency_s() / plain(|block| block.0) - 1.0);
+        costs.wall.push(mean(&got.latency) / plain_wall - 1.0);
         costs
             .cpu
-            .push(median(got.cpu_time.clone().ok_or("the host tells CPU time")?) / plain_cpu - 1.0);
+            .push(mean(&got.cpu_time.ok_or("the host tells CPU time")?) / plain_cpu - 1.0);
         costs.whole.push(whole_cpu / executed as f64 / plain_cpu - 1.0);
     }
     Ok(costs)

@@ -7,13 +7,20 @@ use crate::backend::BackendError;
 use crate::domain::{Case, CaseId, Check, DeviceInfo, Sampling, StopReason, Workload, WorkloadKind};
 use crate::measure::{Reading, Subject, SubjectError};
 
-/// Each iteration takes 0.5 s by its own clock; every method obeys a switch.
+/// Where a launch breaks off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Breaks {
+    Nowhere,
+    Availability,
+    Support,
+    Load,
+    Run,
+}
+
+/// Each iteration takes 0.5 s by its own clock.
 #[derive(Debug, Clone)]
 struct Fake {
-    unavailable: bool,
-    unsupported: bool,
-    load_fails: bool,
-    run_fails: bool,
+    breaks: Breaks,
     check: Result<f64, &'static str>,
     counts: WorkCounts,
 }
@@ -21,10 +28,7 @@ struct Fake {
 impl Default for Fake {
     fn default() -> Self {
         Self {
-            unavailable: false,
-            unsupported: false,
-            load_fails: false,
-            run_fails: false,
+            breaks: Breaks::Nowhere,
             check: Ok(0.0),
             counts: WorkCounts {
                 flops: Some(8.0),
@@ -50,7 +54,7 @@ impl Backend for Fake {
         "obeys"
     }
     fn availability(&self) -> Availability {
-        if self.unavailable {
+        if self.breaks == Breaks::Availability {
             return Availability::Unavailable(no("device"));
         }
         Availability::Ready {
@@ -59,14 +63,14 @@ impl Backend for Fake {
         }
     }
     fn supports(&self, _workload: &Workload) -> Result<(), Skip> {
-        if self.unsupported {
+        if self.breaks == Breaks::Support {
             Err(no("such precision"))
         } else {
             Ok(())
         }
     }
     fn load(&self, _workload: &Workload, _seed: u64) -> Result<Box<dyn Prepared>, BackendError> {
-        if self.load_fails {
+        if self.breaks == Breaks::Load {
             return Err(BackendError::Unsupported("no such shape".to_owned()));
         }
         Ok(Box::new(self.clone()))
@@ -78,7 +82,7 @@ impl Subject for Fake {
         unreachable!("`time` is scripted")
     }
     fn time(&mut self, iterations: u64) -> Result<Reading, SubjectError> {
-        if self.run_fails {
+        if self.breaks == Breaks::Run {
             return Err(SubjectError {
                 context: "iteration".to_owned(),
                 source: "no luck".into(),
@@ -304,55 +308,27 @@ fn wrong_numbers_fail_and_say_which() {
 
 #[test]
 fn every_other_ending_is_an_outcome_with_its_reason() {
-    let base = Fake::default;
     let endings = [
-        (
-            Fake {
-                unavailable: true,
-                ..base()
-            },
-            OutcomeKind::Skipped,
-            "no device; buy one",
-        ),
-        (
-            Fake {
-                unsupported: true,
-                ..base()
-            },
-            OutcomeKind::Skipped,
-            "no such precision; buy one",
-        ),
-        (
-            Fake {
-                load_fails: true,
-                ..base()
-            },
-            OutcomeKind::Failed,
-            "loading `it`: no such shape",
-        ),
-        (
-            Fake {
-                run_fails: true,
-                ..base()
-            },
-            OutcomeKind::Failed,
-            "measuring `it`: iteration: no luck",
-        ),
-        (
-            Fake {
-                check: Err("no room"),
-                ..base()
-            },
-            OutcomeKind::Failed,
-            "checking the numbers: no room",
-        ),
+        (Breaks::Availability, OutcomeKind::Skipped, "no device; buy one"),
+        (Breaks::Support, OutcomeKind::Skipped, "no such precision; buy one"),
+        (Breaks::Load, OutcomeKind::Failed, "loading `it`: no such shape"),
+        (Breaks::Run, OutcomeKind::Failed, "measuring `it`: iteration: no luck"),
     ];
-    for (fake, kind, reason) in endings {
+    for (breaks, kind, reason) in endings {
+        let fake = Fake {
+            breaks,
+            ..Fake::default()
+        };
         assert_eq!(said(&fake, 0.0).1, Outcome::because(kind, reason));
     }
+    let fake = Fake {
+        check: Err("no room"),
+        ..Fake::default()
+    };
+    assert_eq!(said(&fake, 0.0).1, failed("checking the numbers: no room"));
     let unknown = perform(&request(0.0), None, &mut |_| Ok(())).expect("telling cannot fail here");
     assert_eq!(unknown, failed("no backend `fake`; there are cpu, nvidia, xla"));
-    let (messages, outcome) = said(&base(), -1.0);
+    let (messages, outcome) = said(&Fake::default(), -1.0);
     assert_eq!(outcome.kind, OutcomeKind::Failed);
     assert!(samples(&messages).is_empty());
 }
