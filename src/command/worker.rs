@@ -1,11 +1,191 @@
 //! `regrade worker` (hidden): runs one case in this process and speaks the protocol.
+//!
+//! The outcome message is authoritative: once it is delivered the process exits with status 0, whatever the outcome.
+//! Another status means that the runner was not told how it ended. Must not know who reads the messages, nor judge
+//! what was measured.
 
+use std::time::Instant;
+
+use anyhow::Context;
+
+use crate::backend::{self, Availability, Backend, Prepared, WorkCounts};
+use crate::domain::{Evidence, Metric, Outcome, OutcomeKind, Samples, Skip, Value};
 use crate::exit::Exit;
+use crate::measure::{self, Measurement};
+use crate::protocol::{self, Message, ProtocolError, Request, Writer};
+
+#[cfg(test)]
+mod tests;
 
 /// Measures the case that the environment asks for.
 ///
 /// # Errors
-/// When the request cannot be read or answered; everything else is told through the protocol.
+/// When the messages cannot be written; everything else, an unreadable request included, is told through them.
 pub fn run() -> anyhow::Result<Exit> {
-    todo!()
+    let mut writer = Writer::from_env("regrade", env!("CARGO_PKG_VERSION"))?;
+    let mut send = |message: Message| writer.send(&message);
+    let outcome = match protocol::request_from_env() {
+        Ok(request) => {
+            perform(&request, backend::find(&request.case.backend), &mut send).context("telling what was measured")?
+        }
+        Err(error) => failed(error.to_string()),
+    };
+    send(Message::Outcome(outcome)).context("telling how the launch ended")?;
+    Ok(Exit::Pass)
+}
+
+/// Where messages go.
+type Send<'a> = &'a mut dyn FnMut(Message) -> Result<(), ProtocolError>;
+
+fn failed(reason: impl Into<String>) -> Outcome {
+    Outcome::because(OutcomeKind::Failed, reason)
+}
+
+fn skipped(skip: &Skip) -> Outcome {
+    Outcome::because(OutcomeKind::Skipped, format!("{}; {}", skip.reason, skip.remedy))
+}
+
+/// Does what the request asks for, telling everything but the outcome, which it returns.
+fn perform(request: &Request, backend: Option<&dyn Backend>, send: Send<'_>) -> Result<Outcome, ProtocolError> {
+    let workload = &request.case.workload;
+    let Some(backend) = backend else {
+        let known: Vec<_> = backend::BACKENDS.iter().map(|backend| backend.name()).collect();
+        return Ok(failed(format!(
+            "no backend `{}`; there are {}",
+            request.case.backend,
+            known.join(", ")
+        )));
+    };
+    if let Availability::Unavailable(skip) = backend.availability() {
+        return Ok(skipped(&skip));
+    }
+    if let Err(skip) = backend.supports(workload) {
+        return Ok(skipped(&skip));
+    }
+
+    let start = Instant::now();
+    let loaded = backend.load(workload, request.seed);
+    let load_s = start.elapsed().as_secs_f64();
+    let mut prepared = match loaded {
+        Ok(prepared) => prepared,
+        Err(error) => return Ok(failed(format!("loading `{}`: {error}", workload.name))),
+    };
+    send(Message::Device(prepared.device()))?;
+    send(value(Metric::LOAD_TIME, load_s))?;
+
+    let measurement = match measure::measure(prepared.as_mut(), &request.case.sampling, request.inject) {
+        Ok(measurement) => measurement,
+        Err(error) => return Ok(failed(format!("measuring `{}`: {error}", workload.name))),
+    };
+    tell(&measurement, prepared.as_ref(), send)?;
+    // Before the check, which may need as much memory as the workload itself.
+    if let Some(bytes) = peak_memory() {
+        send(value(Metric::PEAK_MEMORY, bytes))?;
+    }
+    check(prepared.as_mut(), send)
+}
+
+/// Samples, values made of them, and how they came about.
+fn tell(measurement: &Measurement, prepared: &dyn Prepared, send: Send<'_>) -> Result<(), ProtocolError> {
+    let samples = |name, clock: &str, values: &[f64]| {
+        Message::Samples(Samples {
+            metric: standard(name),
+            iterations: measurement.iterations,
+            clock: Some(clock.to_owned()),
+            values: values.to_vec(),
+        })
+    };
+    send(samples(Metric::LATENCY, prepared.clock(), &measurement.latency))?;
+    if let Some(cpu_time) = &measurement.cpu_time {
+        send(samples(Metric::CPU_TIME, measure::PROCESS_CPU_CLOCK, cpu_time))?;
+    }
+    for rate in rates(&prepared.counts(), measurement.median_latency_s()) {
+        send(Message::Value(rate))?;
+    }
+    send(Message::Warmup(measurement.warmup.clone()))?;
+    send(Message::Stop {
+        reason: measurement.stop,
+    })?;
+    send(Message::Evidence(evidence(measurement)))
+}
+
+/// Compares the numbers with their reference; the launch is measured only if all of them are right.
+fn check(prepared: &mut dyn Prepared, send: Send<'_>) -> Result<Outcome, ProtocolError> {
+    let checks = match prepared.check() {
+        Ok(checks) => checks,
+        Err(error) => return Ok(failed(format!("checking the numbers: {error}"))),
+    };
+    let wrong: Vec<String> = checks
+        .iter()
+        .filter(|check| !check.pass)
+        .map(|check| {
+            let (name, reference) = (&check.name, &check.reference);
+            format!(
+                "{name} is off by {:.3e} (at most {:.3e}) from {reference}",
+                check.error, check.tolerance
+            )
+        })
+        .collect();
+    for check in checks {
+        send(Message::Check(check))?;
+    }
+    Ok(if wrong.is_empty() {
+        Outcome::measured()
+    } else {
+        failed(format!("wrong numbers: {}", wrong.join("; ")))
+    })
+}
+
+/// Achieved rates: the declared counts of an iteration over its median latency.
+fn rates(counts: &WorkCounts, latency_s: f64) -> Vec<Value> {
+    let rate = |name, count: f64| Value {
+        metric: standard(name),
+        value: count / latency_s,
+    };
+    let throughput = counts.items.map(|(items, unit)| {
+        let mut value = rate(Metric::THROUGHPUT, items);
+        value.metric.unit = format!("{unit}/s");
+        value
+    });
+    let flop_rate = counts.flops.map(|flops| rate(Metric::FLOP_RATE, flops));
+    let byte_rate = counts.bytes.map(|bytes| rate(Metric::BYTE_RATE, bytes));
+    [throughput, flop_rate, byte_rate].into_iter().flatten().collect()
+}
+
+/// What only the worker knows about how it measured.
+fn evidence(measurement: &Measurement) -> Evidence {
+    Evidence {
+        source: "worker".to_owned(),
+        facts: [
+            ("iterations".to_owned(), measurement.iterations.into()),
+            ("iterations_executed".to_owned(), measurement.executed.into()),
+            ("injected".to_owned(), measurement.injected().into()),
+            ("clock_resolution_s".to_owned(), measurement.clock_resolution_s.into()),
+            ("engine_threads".to_owned(), rayon::current_num_threads().into()),
+        ]
+        .into(),
+    }
+}
+
+fn standard(name: &str) -> Metric {
+    Metric::standard(name).expect("a name of the table, spelt by its own constant")
+}
+
+fn value(name: &str, value: f64) -> Message {
+    Message::Value(Value {
+        metric: standard(name),
+        value,
+    })
+}
+
+/// The highest resident set of this process so far, bytes; `None` where the system does not tell.
+fn peak_memory() -> Option<f64> {
+    parse_peak_memory(&std::fs::read_to_string("/proc/self/status").ok()?)
+}
+
+/// The `VmHWM` line of Linux's process status, which counts in KiB.
+fn parse_peak_memory(status: &str) -> Option<f64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some((kib * 1024) as f64)
 }

@@ -1,8 +1,26 @@
 //! Taking samples inside a worker: warm-up, calibration, sampling, stopping.
 //!
+//! [`measure`] first finds how many iterations make a readable batch, warms up until batches stop trending, fixes
+//! the iterations a sample, and then samples until the median is known well enough or a cap is reached. Inside a
+//! timed batch there is nothing but the subject's own work; every statistic is computed between batches.
+//!
 //! Must not know which backend it times, who asked, or where samples go. Works on any [`Subject`].
 
+use std::time::Instant;
+
 use thiserror::Error;
+
+use crate::domain::{Sampling, StopReason, Warmup};
+
+mod calibrate;
+mod clock;
+mod stopping;
+mod warmup;
+
+pub use clock::PROCESS_CPU as PROCESS_CPU_CLOCK;
+
+#[cfg(test)]
+mod tests;
 
 /// What the clocks said about one timed batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -44,20 +62,221 @@ pub trait Subject {
     fn clock(&self) -> &'static str {
         "monotonic"
     }
+
+    /// The smallest time that clock tells apart, the cost of reading it included, seconds. The default measures the
+    /// host's clocks; whoever overrides [`Subject::time`] with another clock overrides this too.
+    fn clock_resolution_s(&self) -> f64 {
+        clock::host_resolution_s()
+    }
 }
 
+/// Reads the clocks around `work`. The CPU clock is the outer pair: reading it costs a system call, which must not
+/// count as wall time.
 fn host_time(work: impl FnOnce() -> Result<(), SubjectError>) -> Result<Reading, SubjectError> {
-    use rustix::time::{ClockId, clock_gettime};
-    let cpu = || {
-        let t = clock_gettime(ClockId::ProcessCPUTime);
-        t.tv_sec as f64 + t.tv_nsec as f64 * 1e-9
-    };
-    let cpu_before = cpu();
-    let start = std::time::Instant::now();
+    let cpu_before = clock::process_cpu_s();
+    let start = Instant::now();
     work()?;
     let wall_s = start.elapsed().as_secs_f64();
     Ok(Reading {
         wall_s,
-        cpu_s: Some(cpu() - cpu_before),
+        cpu_s: Some(clock::process_cpu_s() - cpu_before),
     })
+}
+
+/// The fewest samples a launch keeps, whatever was asked for (STATISTICS.md section 2: m >= 10).
+pub const LEAST_SAMPLES: u32 = 10;
+
+/// What a launch measured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measurement {
+    /// Wall seconds per nominal iteration, one value a sample, in the order they were taken.
+    pub latency: Vec<f64>,
+    /// Process CPU seconds per nominal iteration, beside `latency`; absent when the subject cannot tell.
+    pub cpu_time: Option<Vec<f64>>,
+    /// Nominal iterations a sample: what values were divided by.
+    pub iterations: u64,
+    /// Iterations that really ran in a sample: more than `iterations` only in a run with injected work.
+    pub executed: u64,
+    /// How the warm-up went.
+    pub warmup: Warmup,
+    /// Why sampling stopped.
+    pub stop: StopReason,
+    /// Resolution of the clock that was read, seconds.
+    pub clock_resolution_s: f64,
+}
+
+impl Measurement {
+    /// The extra work of each sample as a fraction of the nominal work: exactly what ran, zero in an honest run.
+    #[must_use]
+    pub fn injected(&self) -> f64 {
+        (self.executed - self.iterations) as f64 / self.iterations as f64
+    }
+
+    /// Median latency, seconds per nominal iteration (type-7: the mean of the middle two of an even count).
+    #[must_use]
+    pub fn median_latency_s(&self) -> f64 {
+        stopping::median(&mut self.latency.clone())
+    }
+}
+
+/// Why nothing was measured.
+#[derive(Debug, Error)]
+pub enum MeasureError {
+    /// An iteration failed.
+    #[error(transparent)]
+    Subject(#[from] SubjectError),
+    /// A clock gave a time that cannot be: negative, not a number, or zero for a batch that must take time.
+    #[error("the `{clock}` clock read {seconds} s for {iterations} iterations: such a time cannot be used")]
+    Clock {
+        /// Which clock.
+        clock: &'static str,
+        /// What it said.
+        seconds: f64,
+        /// For how many iterations.
+        iterations: u64,
+    },
+    /// The extra work asked for cannot be made of whole iterations.
+    #[error("cannot inject {0} of extra work: give a fraction from 0.001 to 100 (0.3 is 30 %), or 0 for none")]
+    Injection(f64),
+}
+
+/// Times a subject by these rules. `inject` is extra real work as a fraction of the nominal work (`0.3` is 30 %),
+/// zero in honest runs: each sample then runs more iterations of the same work than its values are divided by.
+///
+/// The caps on time are held against the larger of the host's time and the sum of the subject's readings.
+///
+/// # Errors
+/// When an iteration fails, a clock gives an impossible time, or `inject` is out of range.
+pub fn measure(subject: &mut dyn Subject, sampling: &Sampling, inject: f64) -> Result<Measurement, MeasureError> {
+    calibrate::validate_injection(inject)?;
+    let clock_resolution_s = subject.clock_resolution_s();
+    let target_s = calibrate::target_s(sampling.min_sample_time_s, clock_resolution_s);
+
+    let (warmup, fastest_s) = warm_up(subject, sampling, target_s)?;
+    let least = calibrate::iterations_for(fastest_s, target_s);
+    let batch = calibrate::Batch::with_injection(least, inject).ok_or(MeasureError::Injection(inject))?;
+
+    let (latency, cpu_time, stop) = take_samples(subject, sampling, batch)?;
+    Ok(Measurement {
+        latency,
+        cpu_time,
+        iterations: batch.nominal,
+        executed: batch.executed,
+        warmup,
+        stop,
+        clock_resolution_s,
+    })
+}
+
+/// Warms up and returns how that went and the fastest seconds per iteration seen in the last batches.
+fn warm_up(subject: &mut dyn Subject, sampling: &Sampling, target_s: f64) -> Result<(Warmup, f64), MeasureError> {
+    let batch_s = target_s.max(sampling.max_warmup_s / warmup::BATCHES_IN_CAP);
+    let mut watch = Stopwatch::start();
+    let mut total = 0;
+    let mut trend = warmup::Trend::new(sampling.precision);
+
+    // Cold batches of growing size until one lasts long enough; only that last one says anything about a trend.
+    let mut iterations = 1;
+    loop {
+        let wall_s = watch.time(subject, iterations)?.wall_s;
+        total += iterations;
+        match calibrate::next_iterations(iterations, wall_s, batch_s) {
+            Some(more) => iterations = more,
+            None if wall_s > 0.0 => break trend.push(wall_s / iterations as f64),
+            None => return Err(impossible(subject, wall_s, iterations)),
+        }
+    }
+    while !trend.settled() && watch.spent_s() < sampling.max_warmup_s {
+        let reading = watch.time(subject, iterations)?;
+        trend.push(positive(subject, reading, iterations)? / iterations as f64);
+        total += iterations;
+    }
+    let warmup = Warmup {
+        iterations: total,
+        seconds: watch.spent_s(),
+        settled: trend.settled_at_cap(),
+    };
+    Ok((warmup, trend.fastest()))
+}
+
+/// Wall and CPU seconds per nominal iteration, and why it stopped.
+type Sampled = (Vec<f64>, Option<Vec<f64>>, StopReason);
+
+fn take_samples(
+    subject: &mut dyn Subject,
+    sampling: &Sampling,
+    batch: calibrate::Batch,
+) -> Result<Sampled, MeasureError> {
+    let mut rule = stopping::Rule::new(sampling);
+    let mut latency = Vec::with_capacity(rule.room());
+    let mut cpu_time = Vec::with_capacity(rule.room());
+    let nominal = batch.nominal as f64;
+    let mut watch = Stopwatch::start();
+    let stop = loop {
+        let reading = watch.time(subject, batch.executed)?;
+        latency.push(positive(subject, reading, batch.executed)? / nominal);
+        if let Some(cpu_s) = reading.cpu_s {
+            cpu_time.push(cpu_s / nominal);
+        }
+        if let Some(stop) = rule.check(&latency, watch.spent_s()) {
+            break stop;
+        }
+    };
+    let cpu_time = (cpu_time.len() == latency.len()).then_some(cpu_time);
+    Ok((latency, cpu_time, stop))
+}
+
+/// The wall time of a reading, which must be a positive number.
+fn positive(subject: &dyn Subject, reading: Reading, iterations: u64) -> Result<f64, MeasureError> {
+    if reading.wall_s > 0.0 {
+        Ok(reading.wall_s)
+    } else {
+        Err(impossible(subject, reading.wall_s, iterations))
+    }
+}
+
+fn impossible(subject: &dyn Subject, seconds: f64, iterations: u64) -> MeasureError {
+    MeasureError::Clock {
+        clock: subject.clock(),
+        seconds,
+        iterations,
+    }
+}
+
+/// Time spent in a phase: the host's, or the sum of readings where that is larger. A device's clock leaves out what
+/// the host does between batches, and a scripted subject's readings are longer than the host's time.
+struct Stopwatch {
+    start: Instant,
+    readings_s: f64,
+}
+
+impl Stopwatch {
+    fn start() -> Self {
+        Self {
+            start: Instant::now(),
+            readings_s: 0.0,
+        }
+    }
+
+    /// Times a batch; refuses readings that are negative or no number. Zero may be: a short batch under a coarse clock.
+    fn time(&mut self, subject: &mut dyn Subject, iterations: u64) -> Result<Reading, MeasureError> {
+        let reading = subject.time(iterations)?;
+        let possible = |seconds: f64| seconds.is_finite() && seconds >= 0.0;
+        if !possible(reading.wall_s) {
+            return Err(impossible(subject, reading.wall_s, iterations));
+        }
+        if let Some(cpu_s) = reading.cpu_s.filter(|&seconds| !possible(seconds)) {
+            return Err(MeasureError::Clock {
+                clock: clock::PROCESS_CPU,
+                seconds: cpu_s,
+                iterations,
+            });
+        }
+        self.readings_s += reading.wall_s;
+        Ok(reading)
+    }
+
+    fn spent_s(&self) -> f64 {
+        self.start.elapsed().as_secs_f64().max(self.readings_s)
+    }
 }

@@ -6,8 +6,10 @@
 use crate::backend::{Availability, Backend, BackendError, Prepared};
 use crate::domain::{Skip, Workload, WorkloadKind};
 
+mod host;
 mod model;
 mod operator;
+mod random;
 mod reference;
 
 /// Models and operators on the host's CPU.

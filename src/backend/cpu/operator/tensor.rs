@@ -1,0 +1,129 @@
+//! What operators on tensors share: inputs, timing, and the comparison with an f64 reference.
+//!
+//! Must not know what an operator computes.
+
+use std::fmt;
+use std::hint::black_box;
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::backend::cpu::operator::precision;
+use crate::backend::cpu::{host, random};
+use crate::backend::{BackendError, Prepared, WorkCounts};
+use crate::domain::{Check, DeviceInfo};
+use crate::measure::{Subject, SubjectError};
+
+/// A pure function of tensors it already holds.
+pub trait Operator: fmt::Debug {
+    /// Name in suites.
+    const NAME: &'static str;
+
+    /// Computes the output.
+    fn forward(&self) -> candle_core::Result<Tensor>;
+
+    /// What computing it once amounts to.
+    fn counts(&self) -> WorkCounts;
+
+    /// Element type of inputs and output.
+    fn dtype(&self) -> DType;
+
+    /// Values of an output and of the f64 reference, in the same order: all of a small one, a seeded part of a
+    /// large one, so that comparing takes well under a second.
+    fn compare(&self, output: &Tensor) -> candle_core::Result<Compared>;
+}
+
+/// Values to hold against each other.
+#[derive(Debug, Default)]
+pub struct Compared {
+    /// From the operator.
+    pub got: Vec<f64>,
+    /// From the reference.
+    pub want: Vec<f64>,
+}
+
+impl Compared {
+    /// The largest difference over the largest value of the reference. NaN when anything is NaN, when nothing was
+    /// compared, or when the counts differ: none of these passes a check.
+    pub fn error(&self) -> f64 {
+        if self.got.len() != self.want.len() || self.want.is_empty() {
+            return f64::NAN;
+        }
+        // `f64::max` would drop a NaN.
+        let largest = |a: f64, b: f64| if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) };
+        let difference = self
+            .got
+            .iter()
+            .zip(&self.want)
+            .map(|(got, want)| (got - want).abs())
+            .fold(0.0, largest);
+        let scale = self.want.iter().map(|want| want.abs()).fold(0.0, largest);
+        if difference == 0.0 { 0.0 } else { difference / scale }
+    }
+}
+
+/// An operator, ready to be timed.
+#[derive(Debug)]
+pub struct Loaded<O>(pub O);
+
+impl<O: Operator> Subject for Loaded<O> {
+    fn run(&mut self, iterations: u64) -> Result<(), SubjectError> {
+        for _ in 0..iterations {
+            black_box(self.0.forward().map_err(|source| SubjectError {
+                context: format!("running {}", O::NAME),
+                source: Box::new(source),
+            })?);
+        }
+        Ok(())
+    }
+}
+
+impl<O: Operator> Prepared for Loaded<O> {
+    fn device(&self) -> DeviceInfo {
+        host::device()
+    }
+
+    fn counts(&self) -> WorkCounts {
+        self.0.counts()
+    }
+
+    fn check(&mut self) -> Result<Vec<Check>, BackendError> {
+        let compared = self.0.forward().and_then(|output| self.0.compare(&output));
+        let error = compared
+            .map_err(|source| engine(format!("checking {}", O::NAME), source))?
+            .error();
+        let tolerance = precision::tolerance(self.0.dtype());
+        Ok(vec![Check::new("output", "plain loops in f64", error, tolerance)])
+    }
+}
+
+/// An engine's error with what was being done.
+pub fn engine(context: String, source: candle_core::Error) -> BackendError {
+    BackendError::Engine {
+        context,
+        source: Box::new(source),
+    }
+}
+
+/// A tensor of standard normal values, a stream of its own for each input.
+pub fn normal(seed: u64, stream: u64, shape: &[usize], dtype: DType) -> Result<Tensor, BackendError> {
+    let values = random::normals(seed, stream, shape.iter().product());
+    Tensor::from_vec(values, shape, &Device::Cpu)
+        .and_then(|tensor| tensor.to_dtype(dtype))
+        .map_err(|source| engine(format!("making an input of shape {shape:?}"), source))
+}
+
+/// All values of a tensor in row-major order.
+pub fn values(tensor: &Tensor) -> candle_core::Result<Vec<f64>> {
+    tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1()
+}
+
+/// Some rows (or, with `dim` 1, columns) of a matrix.
+pub fn select(matrix: &Tensor, indices: &[usize], dim: usize) -> candle_core::Result<Tensor> {
+    let indices: Vec<u32> = indices.iter().map(|&index| index as u32).collect();
+    matrix.index_select(&Tensor::new(indices, &Device::Cpu)?, dim)
+}
+
+/// Bytes of one element.
+pub fn element_bytes(dtype: DType) -> f64 {
+    dtype.size_in_bytes() as f64
+}
