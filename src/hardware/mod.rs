@@ -1,8 +1,26 @@
 //! What this machine is (testbed) and what it is doing (telemetry).
+//!
+//! Must not know what is measured or how it is judged. Everything comes from procfs and sysfs; other systems yield
+//! the few facts that the standard library has.
 
 use std::collections::BTreeMap;
 
-use crate::domain::{Evidence, Testbed};
+use crate::domain::Testbed;
+
+mod cgroup;
+mod facts;
+mod findings;
+mod host;
+mod parse;
+mod probe;
+mod processes;
+mod telemetry;
+#[cfg(test)]
+mod tests;
+
+pub use telemetry::Watch;
+
+pub(crate) use parse::ProcessStat;
 
 /// How good a finding is for measuring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -32,38 +50,63 @@ pub struct Finding {
 }
 
 /// Stable facts of this host, by name.
+///
+/// `cpu.arch`, `cpu.cores` (processors this process may run on), `cpu.isa`, `cpu.model`, `cpu.quota` (CPUs' worth, if a
+/// control group limits it), `cpu.signature` (vendor family/model/stepping), `machine.container`, `machine.virtual`,
+/// `memory` (GiB, the smaller of host and control group), `os` (with the kernel's major and minor version),
+/// `timing.method`.
 #[must_use]
 pub fn stable_facts() -> BTreeMap<String, String> {
-    todo!()
+    facts::stable(&host::Host::this())
 }
 
 /// The testbed of this host with further facts (from backends).
 #[must_use]
-pub fn testbed(_extra: BTreeMap<String, String>) -> Testbed {
-    todo!()
+pub fn testbed(extra: BTreeMap<String, String>) -> Testbed {
+    let mut facts = stable_facts();
+    facts.extend(extra);
+    facts::testbed(facts)
 }
 
-/// Whether this machine is fit to measure.
+/// Processors that this process may be scheduled on, before any quota.
+#[must_use]
+pub fn cores() -> Option<usize> {
+    facts::cores(&host::Host::this())
+}
+
+/// Bytes that this process may use: the smaller of the host's memory and its control group's limit.
+#[must_use]
+pub fn memory() -> Option<u64> {
+    facts::memory(&host::Host::this())
+}
+
+/// Whether this machine is fit to measure. Takes about a second, half of it asleep and a third of it spinning.
 #[must_use]
 pub fn findings() -> Vec<Finding> {
-    todo!()
+    findings::all(&host::Host::this())
 }
 
-/// Watches the machine while a launch runs.
-#[derive(Debug)]
-pub struct Watch;
+/// Every process that can be seen; one small file is read for each.
+pub(crate) fn processes() -> Vec<ProcessStat> {
+    processes::scan(&host::Host::this())
+}
 
-impl Watch {
-    /// Takes the first look.
-    #[must_use]
-    pub fn start() -> Self {
-        todo!()
-    }
+/// One process, which may be a zombie.
+pub(crate) fn process(pid: u32) -> Option<ProcessStat> {
+    parse::process_stat(&host::Host::this().read(format!("proc/{pid}/stat"))?)
+}
 
-    /// Takes the second look and says what happened between the two. `own` are the process ids that belong to
-    /// regrade (harness and worker), which are not foreign.
-    #[must_use]
-    pub fn finish(self, _own: &[u32]) -> Evidence {
-        todo!()
-    }
+/// Resident set of a process now and at its highest, bytes; `None` once it is a zombie.
+pub(crate) fn resident_bytes(pid: u32) -> Option<(u64, u64)> {
+    let status = host::Host::this().read(format!("proc/{pid}/status"))?;
+    Some((parse::kilobytes(&status, "VmRSS")?, parse::kilobytes(&status, "VmHWM")?))
+}
+
+/// Processes that the kernel has killed for want of memory, in this control group where that can be read, else on the
+/// whole host.
+pub(crate) fn oom_kills() -> Option<u64> {
+    let host = host::Host::this();
+    cgroup::Cgroup::locate(&host)
+        .oom_kills(&host)
+        .or_else(|| parse::counter(&host.read("proc/vmstat")?, "oom_kill"))
 }

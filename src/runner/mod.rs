@@ -1,1 +1,2 @@
 //! Starts workers.
+pub mod process;
