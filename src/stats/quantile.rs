@@ -3,19 +3,25 @@
 /// Factor that makes the median absolute deviation of normal data estimate its standard deviation.
 pub const MAD_TO_SIGMA: f64 = 1.4826;
 
-/// Type-7 quantile (Hyndman and Fan 1996; the default of R and numpy) of sorted data: linear interpolation at index
+/// Type-7 quantile (Hyndman and Fan 1996; the default of R and numpy): linear between the order statistics around index
 /// `(n - 1) p`.
 ///
-/// # Panics
-/// When `sorted` is empty.
+/// `sorted` is in order, `p` a share that is clamped to 0..=1. NaN for no values.
 #[must_use]
 pub fn quantile(sorted: &[f64], p: f64) -> f64 {
-    assert!(!sorted.is_empty(), "a quantile needs at least one value");
-    let position = (sorted.len() - 1) as f64 * p.clamp(0.0, 1.0);
-    let below = position.floor() as usize;
-    let above = (below + 1).min(sorted.len() - 1);
-    let share = position - below as f64;
-    sorted[below] + share * (sorted[above] - sorted[below])
+    let Some(last) = sorted.len().checked_sub(1) else {
+        return f64::NAN;
+    };
+    let index = last as f64 * p.clamp(0.0, 1.0);
+    let below = index.floor() as usize;
+    let low = sorted[below];
+    let share = index - index.floor();
+    if share == 0.0 {
+        return low;
+    }
+    let high = sorted[below + 1];
+    // Equal neighbours stay exact, infinities included: inf - inf would be NaN.
+    if low == high { low } else { low + share * (high - low) }
 }
 
 /// A sorted copy.
@@ -26,19 +32,13 @@ pub fn sorted(values: &[f64]) -> Vec<f64> {
     copy
 }
 
-/// Median.
-///
-/// # Panics
-/// When `values` is empty.
+/// Median; NaN for no values.
 #[must_use]
 pub fn median(values: &[f64]) -> f64 {
     quantile(&sorted(values), 0.5)
 }
 
-/// Median absolute deviation about `center`, scaled to a standard deviation.
-///
-/// # Panics
-/// When `values` is empty.
+/// Median absolute deviation about `center`, scaled to a standard deviation; NaN for no values.
 #[must_use]
 pub fn mad(values: &[f64], center: f64) -> f64 {
     let deviations: Vec<f64> = values.iter().map(|value| (value - center).abs()).collect();
