@@ -82,12 +82,7 @@ struct Costs {
 
 fn compare(length: Duration) -> Result<Costs, Box<dyn std::error::Error>> {
     let steps = calibrate(length);
-    let sampling = Sampling {
-        max_samples: SAMPLES,
-        precision: 0.0,
-        max_warmup_s: 0.02,
-        ..Sampling::default()
-    };
+    let sampling = Sampling { max_samples: SAMPLES, precision: 0.0, max_warmup_s: 0.02, ..Sampling::default() };
     let iterations = (PLAIN.as_secs_f64() / length.as_secs_f64()).ceil() as u64;
     let mut costs = Costs::default();
     for _ in 0..ROUNDS {
@@ -99,9 +94,7 @@ fn compare(length: Duration) -> Result<Costs, Box<dyn std::error::Error>> {
 
         let executed = got.warmup.iterations + got.executed * got.latency.len() as u64;
         costs.wall.push(mean(&got.latency) / plain_wall - 1.0);
-        costs
-            .cpu
-            .push(mean(&got.cpu_time.ok_or("the host tells CPU time")?) / plain_cpu - 1.0);
+        costs.cpu.push(mean(&got.cpu_time.ok_or("the host tells CPU time")?) / plain_cpu - 1.0);
         costs.whole.push(whole_cpu / executed as f64 / plain_cpu - 1.0);
     }
     Ok(costs)
@@ -119,26 +112,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!(
         "cost of the harness over a plain loop, %: median [least, most] of {ROUNDS} rounds, samples of about 1 ms"
     );
-    println!(
-        "{:>10}  {:>24}  {:>24}  {:>24}",
-        "iteration", "sample, wall", "sample, CPU", "all of measure, CPU"
-    );
+    println!("{:>10}  {:>24}  {:>24}  {:>24}", "iteration", "sample, wall", "sample, CPU", "all of measure, CPU");
     let mut met = true;
-    for length in [
-        Duration::from_micros(1),
-        Duration::from_micros(100),
-        Duration::from_millis(1),
-    ] {
+    for length in [Duration::from_micros(1), Duration::from_micros(100), Duration::from_millis(1)] {
         let costs = compare(length)?;
         met &= median(costs.cpu.clone()) < BAR;
         let columns = [&costs.wall, &costs.cpu, &costs.whole].map(|values| percent(values));
-        println!(
-            "{:>10}  {:>24}  {:>24}  {:>24}",
-            format!("{length:?}"),
-            columns[0],
-            columns[1],
-            columns[2]
-        );
+        println!("{:>10}  {:>24}  {:>24}  {:>24}", format!("{length:?}"), columns[0], columns[1], columns[2]);
     }
 
     // What a sample pays beside its work: both clocks, read before and after an empty batch.
@@ -151,10 +131,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         total_s / f64::from(calls) * 1e9,
         inside * 1e9
     );
-    println!(
-        "bar: under {:.0} % of a sample's CPU time: {}",
-        100.0 * BAR,
-        if met { "met" } else { "missed" }
-    );
+    println!("bar: under {:.0} % of a sample's CPU time: {}", 100.0 * BAR, if met { "met" } else { "missed" });
     Ok(())
 }

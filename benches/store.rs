@@ -22,20 +22,13 @@ const RUNS: u64 = 10_000;
 fn store_large_run(store: &mut SqliteStore, n: u64) {
     let mut header = run(n);
     header.status = RunStatus::Complete;
-    header.cases = (0..CASES)
-        .map(|c| CaseRecord {
-            case: case(&format!("gemm/m={c}@cpu")),
-            skipped: None,
-        })
-        .collect();
+    header.cases = (0..CASES).map(|c| CaseRecord { case: case(&format!("gemm/m={c}@cpu")), skipped: None }).collect();
     let launches: Vec<_> = (0..CASES * LAUNCHES)
         .map(|k| {
             let mut launch = launch(n, k);
             launch.case = header.cases[(k % CASES) as usize].case.id.clone();
             launch.samples.truncate(1);
-            launch.samples[0].values = (0..SAMPLES)
-                .map(|i| 1e-3 + ((i * 7919 + k) % 997) as f64 * 1e-7)
-                .collect();
+            launch.samples[0].values = (0..SAMPLES).map(|i| 1e-3 + ((i * 7919 + k) % 997) as f64 * 1e-7).collect();
             launch
         })
         .collect();
@@ -61,20 +54,11 @@ fn newest_of_many_runs(c: &mut Criterion, dir: &Path) {
     let path = dir.join("many.sqlite");
     let mut store = SqliteStore::open(&path).expect("the folder is ours");
     for n in 0..RUNS {
-        let header = Run {
-            status: RunStatus::Complete,
-            finished: Some(at(0)),
-            ..run(n)
-        };
+        let header = Run { status: RunStatus::Complete, finished: Some(at(0)), ..run(n) };
         store.merge(&header, &[]).expect("a fresh run merges");
     }
     drop(store);
-    let query = RunQuery {
-        branch: Some("main".to_owned()),
-        fit_as_base: true,
-        limit: Some(20),
-        ..RunQuery::default()
-    };
+    let query = RunQuery { branch: Some("main".to_owned()), fit_as_base: true, limit: Some(20), ..RunQuery::default() };
     c.bench_function("open 10,000 runs and list the newest 20", |b| {
         b.iter(|| {
             let store = SqliteStore::open(&path).expect("the database is ours");

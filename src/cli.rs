@@ -1,1 +1,289 @@
-//! clap definitions.
+//! The command line, as clap definitions in flattened groups. Allowed values come from the tables of ports.
+//!
+//! Must not know what a command does: it only names the words.
+
+use std::path::PathBuf;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
+
+use crate::backend::BACKENDS;
+use crate::exit::Exit;
+use crate::render::RENDERERS;
+
+/// Grades performance regressions in CI: none, minor, moderate or severe.
+#[derive(Debug, Parser)]
+#[command(name = "regrade", version, about, after_help = exit_codes(), max_term_width = 100, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Settings of every command.
+    #[command(flatten)]
+    pub global: Global,
+}
+
+/// Settings of every command.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Database of runs
+    #[arg(long, global = true, env = "REGRADE_DB", value_name = "FILE", default_value = "baselines/regrade.sqlite")]
+    pub db: PathBuf,
+    /// When to colour; NO_COLOR and CLICOLOR_FORCE are honoured
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub color: ColorChoice,
+    /// Say nothing about progress
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Measure a suite and store the run
+    Run(Run),
+    /// Compare head with its base: measure now, or take two stored runs
+    Compare(Compare),
+    /// Show a stored run
+    Report(Report),
+    /// List suites, their cases, what each needs, and why one would be skipped here
+    List(List),
+    /// Keep, name, move and prune stored runs
+    Baseline(Baseline),
+    /// Say what this machine is, and whether it is fit to measure
+    Doctor(Doctor),
+    /// Print a JSON Schema of a format
+    Schema(Schema),
+    /// Print a completion script for a shell
+    Completions(Completions),
+    /// Run one case in this process (started by the runner)
+    #[command(hide = true)]
+    Worker,
+}
+
+/// Text for people or JSON for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
+/// Which cases.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Selection")]
+pub struct Select {
+    /// Only cases whose id matches the glob, e.g. 'bert*batch=8*'; repeat for more
+    #[arg(long, short, value_name = "GLOB")]
+    pub filter: Vec<String>,
+    /// Only cases with this tag; repeat for more
+    #[arg(long, short, value_name = "TAG")]
+    pub tag: Vec<String>,
+    /// Only this backend; repeat for more
+    #[arg(long, short, value_name = "NAME", value_parser = backend_names())]
+    pub backend: Vec<String>,
+}
+
+/// How a session measures.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Measuring")]
+pub struct Measure {
+    /// Launches (worker processes) of each case, instead of the suite's
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub launches: Option<u32>,
+    /// Seed of the launch order and of weights and inputs
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Make matching cases do this much more real work, e.g. 'gemm*=30%'; the run is stamped synthetic
+    #[arg(long, value_name = "GLOB=PERCENT")]
+    pub inject: Vec<String>,
+    /// Go on with the last run of this suite that was interrupted
+    #[arg(long)]
+    pub resume: bool,
+}
+
+/// `regrade run`
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Suite file; by default the one for this machine's hardware
+    pub suite: Option<PathBuf>,
+    /// Which cases.
+    #[command(flatten)]
+    pub select: Select,
+    /// How.
+    #[command(flatten)]
+    pub measure: Measure,
+    /// Output on standard output
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+}
+
+/// `regrade compare`
+#[derive(Debug, Args)]
+pub struct Compare {
+    /// Suite file; by default the one for this machine's hardware
+    #[arg(conflicts_with = "head")]
+    pub suite: Option<PathBuf>,
+    /// Stored run to judge, by id or unique prefix, or `latest`; nothing is measured
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["launches", "inject", "resume", "filter", "tag", "backend", "seed"])]
+    pub head: Option<String>,
+    /// What plays base: a run, a branch, or the name of a baseline; by default the base branch's last runs here
+    #[arg(long, value_name = "RUN|BRANCH|NAME")]
+    pub base: Option<String>,
+    /// Fail from this severity on, instead of the suite's gate
+    #[arg(long, value_name = "SEVERITY", value_parser = PossibleValuesParser::new(["none", "minor", "moderate", "severe"]))]
+    pub gate: Option<String>,
+    /// End with exit code 3 when a gated metric stays inconclusive
+    #[arg(long)]
+    pub require_decision: bool,
+    /// Folder for report files
+    #[arg(long, value_name = "DIR", default_value = "reports/latest")]
+    pub reports: PathBuf,
+    /// Which cases.
+    #[command(flatten)]
+    pub select: Select,
+    /// How.
+    #[command(flatten)]
+    pub measure: Measure,
+    /// Output on standard output
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+}
+
+/// `regrade report`
+#[derive(Debug, Args)]
+pub struct Report {
+    /// Run id or unique prefix, or `latest`
+    #[arg(default_value = "latest")]
+    pub run: String,
+    /// Output format
+    #[arg(long, value_parser = renderer_names(), default_value = "terminal")]
+    pub format: String,
+}
+
+/// `regrade list`
+#[derive(Debug, Args)]
+pub struct List {
+    /// Suite files or folders with suites
+    #[arg(default_value = "suites")]
+    pub suites: Vec<PathBuf>,
+    /// Which cases.
+    #[command(flatten)]
+    pub select: Select,
+    /// Also list every case
+    #[arg(long)]
+    pub cases: bool,
+    /// Output on standard output
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+}
+
+/// `regrade doctor`
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Output on standard output
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+}
+
+/// `regrade schema`
+#[derive(Debug, Args)]
+pub struct Schema {
+    /// Which format
+    #[arg(value_enum, default_value = "suite")]
+    pub what: SchemaOf,
+}
+
+/// Formats with a schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SchemaOf {
+    /// Suite files
+    Suite,
+    /// JSON reports
+    Report,
+}
+
+/// `regrade completions`
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// Shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// `regrade baseline`
+#[derive(Debug, Args)]
+pub struct Baseline {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: BaselineAction,
+}
+
+/// What to do with stored runs.
+#[derive(Debug, Subcommand)]
+pub enum BaselineAction {
+    /// List named baselines and the newest runs
+    List {
+        /// Output on standard output
+        #[arg(long, value_enum, default_value = "text")]
+        format: Format,
+    },
+    /// Show a run
+    Show {
+        /// Run id, unique prefix, baseline name, or `latest`
+        #[arg(default_value = "latest")]
+        run: String,
+        /// Output on standard output
+        #[arg(long, value_enum, default_value = "text")]
+        format: Format,
+    },
+    /// Give a run a name; an existing name moves
+    Promote {
+        /// Run id, unique prefix, or `latest`
+        run: String,
+        /// The name
+        name: String,
+    },
+    /// Forget a name; the run stays
+    Drop {
+        /// The name
+        name: String,
+    },
+    /// Remove old runs; named ones stay
+    Prune {
+        /// Complete runs to keep of each suite, testbed and branch
+        #[arg(long, default_value_t = 60, value_name = "N")]
+        keep: u32,
+        /// Only say what would go
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Write runs as JSON Lines
+    Export {
+        /// Run ids or unique prefixes; all without
+        runs: Vec<String>,
+        /// File to write instead of standard output
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Add runs from JSON Lines or from another database; what is here stays
+    Import {
+        /// File to read
+        file: PathBuf,
+    },
+}
+
+fn backend_names() -> PossibleValuesParser {
+    PossibleValuesParser::new(BACKENDS.iter().map(|backend| backend.name()))
+}
+
+fn renderer_names() -> PossibleValuesParser {
+    PossibleValuesParser::new(RENDERERS.iter().map(|renderer| renderer.name()))
+}
+
+fn exit_codes() -> String {
+    let lines = Exit::ALL.iter().map(|exit| format!("  {}  {}", exit.code(), exit.meaning()));
+    std::iter::once("Exit codes:".to_owned()).chain(lines).collect::<Vec<_>>().join("\n")
+}

@@ -3,6 +3,8 @@
 //! Holds numbers at full precision and verdicts already made. Must not know how anything is drawn, and decides
 //! nothing: `verdict` has decided.
 
+pub mod build;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;

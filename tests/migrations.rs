@@ -86,12 +86,7 @@ fn set_header(path: &Path, offset: usize, value: i32) {
 /// Opens in both ways, expects the same refusal, and finds the folder as it was.
 fn refusal(path: &Path) -> StoreError {
     let before = fs::read(path).ok();
-    let list = || {
-        fs::read_dir(path.parent().unwrap())
-            .unwrap()
-            .map(|e| e.unwrap().file_name())
-            .collect::<Vec<_>>()
-    };
+    let list = || fs::read_dir(path.parent().unwrap()).unwrap().map(|e| e.unwrap().file_name()).collect::<Vec<_>>();
     let files = list();
     let error = SqliteStore::open(path).unwrap_err();
     let reading = SqliteStore::open_read_only(path).unwrap_err();
@@ -143,22 +138,15 @@ fn a_damaged_database_says_so() {
     let length = bytes.len();
     bytes[100..length].fill(0x5a);
     fs::write(&path, bytes).unwrap();
-    let error = SqliteStore::open(&path)
-        .and_then(|store| store.runs(&RunQuery::default()))
-        .unwrap_err();
-    assert!(
-        matches!(&error, StoreError::NotOurs { what, .. } if what.contains("damaged")),
-        "{error}"
-    );
+    let error = SqliteStore::open(&path).and_then(|store| store.runs(&RunQuery::default())).unwrap_err();
+    assert!(matches!(&error, StoreError::NotOurs { what, .. } if what.contains("damaged")), "{error}");
 }
 
 #[test]
 fn a_place_that_cannot_be_written_says_so() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("file"), "").unwrap();
-    let error = SqliteStore::open(&dir.path().join("file/regrade.sqlite"))
-        .unwrap_err()
-        .to_string();
+    let error = SqliteStore::open(&dir.path().join("file/regrade.sqlite")).unwrap_err().to_string();
     assert!(error.contains("file/regrade.sqlite"), "{error}");
 
     if rustix::process::geteuid().is_root() {

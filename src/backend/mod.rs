@@ -105,14 +105,8 @@ pub trait Backend: Sync {
 /// Every adapter, in the order `regrade list` shows them.
 pub static BACKENDS: &[&dyn Backend] = &[
     &cpu::Cpu,
-    &absent::Absent {
-        name: "nvidia",
-        describe: "operators and kernels on NVIDIA GPUs (CUDA)",
-    },
-    &absent::Absent {
-        name: "xla",
-        describe: "StableHLO programs on TPU, GPU and CPU (PJRT plugins)",
-    },
+    &absent::Absent { name: "nvidia", describe: "operators and kernels on NVIDIA GPUs (CUDA)" },
+    &absent::Absent { name: "xla", describe: "StableHLO programs on TPU, GPU and CPU (PJRT plugins)" },
 ];
 
 /// The adapter of this name.

@@ -153,10 +153,7 @@ fn promote(store: &mut dyn Store, name: &str, wanted: &str, out: &mut dyn Write)
         _ => writeln!(out, "`{name}` is run {}", run.id)?,
     }
     if run.dirty {
-        writeln!(
-            out,
-            "note: the run was measured with uncommitted changes; its commit does not say all"
-        )?;
+        writeln!(out, "note: the run was measured with uncommitted changes; its commit does not say all")?;
     }
     Ok(())
 }
@@ -177,28 +174,16 @@ fn prune(store: &mut dyn Store, keep: u32, dry_run: bool, out: &mut dyn Write) -
 }
 
 fn export(store: &dyn Store, wanted: &[String], to: Option<&Path>, out: &mut dyn Write) -> anyhow::Result<()> {
-    let runs = wanted
-        .iter()
-        .map(|wanted| Ok(find(store, wanted)?.id))
-        .collect::<anyhow::Result<Vec<RunId>>>()?;
+    let runs = wanted.iter().map(|wanted| Ok(find(store, wanted)?.id)).collect::<anyhow::Result<Vec<RunId>>>()?;
     let Some(path) = to else {
         transfer::export(store, &runs, out)?;
         return Ok(());
     };
     if path.exists() && is_database(path)? {
-        bail!(
-            "{} is a database, which an export would destroy; name another file",
-            path.display()
-        );
+        bail!("{} is a database, which an export would destroy; name another file", path.display());
     }
     let Exported { runs, launches } = write_whole(path, |file| transfer::export(store, &runs, file))?;
-    writeln!(
-        out,
-        "wrote {} with {} to {}",
-        view::count(runs, "run"),
-        view::count(launches, "launch"),
-        path.display()
-    )?;
+    writeln!(out, "wrote {} with {} to {}", view::count(runs, "run"), view::count(launches, "launch"), path.display())?;
     Ok(())
 }
 
@@ -232,13 +217,7 @@ fn import(store: &mut dyn Store, from: &Path, out: &mut dyn Write) -> anyhow::Re
         let file = File::open(from).with_context(shown)?;
         transfer::import(&mut BufReader::new(file), store)
     };
-    let Imported {
-        runs,
-        launches,
-        known,
-        names,
-        names_kept,
-    } = imported.with_context(shown)?;
+    let Imported { runs, launches, known, names, names_kept } = imported.with_context(shown)?;
     writeln!(
         out,
         "imported {} and {}; {} known already",
@@ -250,10 +229,7 @@ fn import(store: &mut dyn Store, from: &Path, out: &mut dyn Write) -> anyhow::Re
         writeln!(out, "`{name}` came along")?;
     }
     for name in names_kept {
-        writeln!(
-            out,
-            "`{name}` stands for another run here and was left alone; `regrade baseline promote` moves it"
-        )?;
+        writeln!(out, "`{name}` stands for another run here and was left alone; `regrade baseline promote` moves it")?;
     }
     Ok(())
 }

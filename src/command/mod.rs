@@ -1,4 +1,118 @@
-//! One file a verb, wiring only.
+//! One file a verb, wiring only: ports are opened here, nothing is decided here.
 
-pub mod baseline;
-pub mod worker;
+mod baseline;
+mod compare;
+mod context;
+mod git;
+mod inject;
+mod list;
+mod progress;
+mod report;
+mod run;
+mod schema;
+mod secret;
+mod session;
+mod worker;
+
+use anyhow::Result;
+use clap::CommandFactory;
+
+use crate::cli::{BaselineAction, Cli, Command, Format};
+use crate::command::baseline::Action;
+use crate::command::context::{Context, find_run, print};
+use crate::exit::Exit;
+use crate::store::RunQuery;
+
+/// Runs that `baseline list` shows.
+const LISTED_RUNS: u32 = 50;
+
+impl From<Format> for baseline::Format {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Text => Self::Text,
+            Format::Json => Self::Json,
+        }
+    }
+}
+
+/// Does what the command line says.
+///
+/// # Errors
+/// With the chain of causes; [`exit_of`] says which exit code an error stands for.
+pub fn dispatch(cli: &Cli) -> Result<Exit> {
+    let context = Context::new(&cli.global);
+    match &cli.command {
+        Command::Run(arguments) => run::run(arguments, &context),
+        Command::Compare(arguments) => compare::run(arguments, &context),
+        Command::Report(arguments) => report::run(arguments, &context),
+        Command::List(arguments) => list::run(arguments, &context),
+        Command::Baseline(arguments) => stored(&arguments.action, &context),
+        Command::Doctor(_) => todo!(),
+        Command::Schema(arguments) => schema::run(arguments.what),
+        Command::Completions(arguments) => {
+            clap_complete::generate(arguments.shell, &mut Cli::command(), "regrade", &mut std::io::stdout());
+            Ok(Exit::Pass)
+        }
+        Command::Worker => worker::run(),
+    }
+}
+
+/// `regrade baseline …`
+fn stored(action: &BaselineAction, context: &Context) -> Result<Exit> {
+    if !matches!(action, BaselineAction::Import { .. }) {
+        context.must_exist()?;
+    }
+    // Names are resolved on a connection of their own: `latest` is a word of the command line, not of the store.
+    let run_id = |name: &str| find_run(&context.stored()?, name).map(|run| run.id.to_string());
+    let action = match action {
+        BaselineAction::List { format } => Action::List {
+            query: RunQuery { limit: Some(LISTED_RUNS), ..RunQuery::default() },
+            format: (*format).into(),
+        },
+        BaselineAction::Show { run, format } => Action::Show { run: run_id(run)?, format: (*format).into() },
+        BaselineAction::Promote { run, name } => Action::Promote { name: name.clone(), run: run_id(run)? },
+        BaselineAction::Drop { name } => Action::Drop { name: name.clone() },
+        BaselineAction::Prune { keep, dry_run } => Action::Prune { keep: *keep, dry_run: *dry_run },
+        BaselineAction::Export { runs, output } => Action::Export { runs: runs.clone(), to: output.clone() },
+        BaselineAction::Import { file } => Action::Import { from: file.clone() },
+    };
+    let mut store = if action.writes() { context.store()? } else { context.stored()? };
+    let mut out = Vec::new();
+    let exit = baseline::run(&action, &mut store, &mut out)?;
+    print(&out)?;
+    Ok(exit)
+}
+
+/// The exit code an error stands for: the user's words and files (2), or the environment (6).
+#[must_use]
+pub fn exit_of(error: &anyhow::Error) -> Exit {
+    let usage = error.chain().any(|cause| {
+        cause.is::<UsageError>()
+            || cause.is::<crate::suite::SuiteError>()
+            || cause.downcast_ref::<crate::store::StoreError>().is_some_and(|error| {
+                matches!(error, crate::store::StoreError::NotFound(_) | crate::store::StoreError::Refused(_))
+            })
+    });
+    if error.is::<NotComparable>() {
+        Exit::Nothing
+    } else if usage {
+        Exit::Usage
+    } else {
+        Exit::Environment
+    }
+}
+
+/// What the user asked for makes no sense, and what would.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
+/// A usage error as an [`anyhow::Error`].
+fn usage(text: impl Into<String>) -> anyhow::Error {
+    UsageError(text.into()).into()
+}
+
+/// Two runs that must not be compared, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NotComparable(pub String);

@@ -50,11 +50,7 @@ fn perform(request: &Request, backend: Option<&dyn Backend>, send: Send<'_>) -> 
     let workload = &request.case.workload;
     let Some(backend) = backend else {
         let known: Vec<_> = backend::BACKENDS.iter().map(|backend| backend.name()).collect();
-        return Ok(failed(format!(
-            "no backend `{}`; there are {}",
-            request.case.backend,
-            known.join(", ")
-        )));
+        return Ok(failed(format!("no backend `{}`; there are {}", request.case.backend, known.join(", "))));
     };
     if let Availability::Unavailable(skip) = backend.availability() {
         return Ok(skipped(&skip));
@@ -103,9 +99,7 @@ fn tell(measurement: &Measurement, prepared: &dyn Prepared, send: Send<'_>) -> R
         send(Message::Value(rate))?;
     }
     send(Message::Warmup(measurement.warmup.clone()))?;
-    send(Message::Stop {
-        reason: measurement.stop,
-    })?;
+    send(Message::Stop { reason: measurement.stop })?;
     send(Message::Evidence(evidence(measurement)))
 }
 
@@ -120,28 +114,18 @@ fn check(prepared: &mut dyn Prepared, send: Send<'_>) -> Result<Outcome, Protoco
         .filter(|check| !check.pass)
         .map(|check| {
             let (name, reference) = (&check.name, &check.reference);
-            format!(
-                "{name} is off by {:.3e} (at most {:.3e}) from {reference}",
-                check.error, check.tolerance
-            )
+            format!("{name} is off by {:.3e} (at most {:.3e}) from {reference}", check.error, check.tolerance)
         })
         .collect();
     for check in checks {
         send(Message::Check(check))?;
     }
-    Ok(if wrong.is_empty() {
-        Outcome::measured()
-    } else {
-        failed(format!("wrong numbers: {}", wrong.join("; ")))
-    })
+    Ok(if wrong.is_empty() { Outcome::measured() } else { failed(format!("wrong numbers: {}", wrong.join("; "))) })
 }
 
 /// Achieved rates: the declared counts of an iteration over its median latency.
 fn rates(counts: &WorkCounts, latency_s: f64) -> Vec<Value> {
-    let rate = |name, count: f64| Value {
-        metric: standard(name),
-        value: count / latency_s,
-    };
+    let rate = |name, count: f64| Value { metric: standard(name), value: count / latency_s };
     let throughput = counts.items.map(|(items, unit)| {
         let mut value = rate(Metric::THROUGHPUT, items);
         value.metric.unit = format!("{unit}/s");
@@ -172,10 +156,7 @@ fn standard(name: &str) -> Metric {
 }
 
 fn value(name: &str, value: f64) -> Message {
-    Message::Value(Value {
-        metric: standard(name),
-        value,
-    })
+    Message::Value(Value { metric: standard(name), value })
 }
 
 /// The highest resident set of this process so far, bytes; `None` where the system does not tell.

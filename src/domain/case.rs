@@ -16,6 +16,10 @@ pub struct Sampling {
     pub max_samples: u32,
     /// Stop when the 95 % interval of the median is within this share of it on both sides.
     pub precision: f64,
+    /// Sampling goes on for at least this long, seconds, however precise: a launch shorter than the scheduler's
+    /// disturbances is a sample of one mood.
+    #[serde(default)]
+    pub min_time_s: f64,
     /// Cap on sampling time, seconds. `min_samples` are taken even so.
     pub max_time_s: f64,
     /// Shortest useful sample, seconds: iterations a sample are raised until a sample lasts this long.
@@ -28,8 +32,9 @@ impl Default for Sampling {
     fn default() -> Self {
         Self {
             min_samples: 10,
-            max_samples: 200,
+            max_samples: 1000,
             precision: 0.01,
+            min_time_s: 0.2,
             max_time_s: 3.0,
             min_sample_time_s: 0.001,
             max_warmup_s: 2.0,
@@ -100,11 +105,7 @@ impl Case {
     /// The limits that hold for a metric of this case.
     #[must_use]
     pub fn thresholds_for(&self, metric: &str) -> Thresholds {
-        self.thresholds
-            .get(metric)
-            .or_else(|| self.thresholds.get("*"))
-            .copied()
-            .unwrap_or_default()
+        self.thresholds.get(metric).or_else(|| self.thresholds.get("*")).copied().unwrap_or_default()
     }
 
     /// Whether a regression of this metric may fail CI.

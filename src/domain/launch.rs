@@ -54,19 +54,31 @@ impl Outcome {
     /// Samples were taken and the numbers are right.
     #[must_use]
     pub const fn measured() -> Self {
-        Self {
-            kind: OutcomeKind::Measured,
-            reason: None,
-        }
+        Self { kind: OutcomeKind::Measured, reason: None }
+    }
+
+    /// The ending that stands for a case: the worst of its launches.
+    #[must_use]
+    pub fn of_launches(launches: &[&LaunchSummary]) -> Self {
+        let badness = |kind: OutcomeKind| match kind {
+            OutcomeKind::Measured => 0,
+            OutcomeKind::Skipped => 1,
+            OutcomeKind::Invalid => 2,
+            OutcomeKind::TimedOut | OutcomeKind::OutOfMemory => 3,
+            OutcomeKind::Failed => 4,
+        };
+        launches
+            .iter()
+            .map(|launch| &launch.outcome)
+            .max_by_key(|outcome| badness(outcome.kind))
+            .cloned()
+            .unwrap_or_else(|| Self::because(OutcomeKind::Skipped, "not reached: the session ended before its turn"))
     }
 
     /// Any other ending, with its reason.
     #[must_use]
     pub fn because(kind: OutcomeKind, reason: impl Into<String>) -> Self {
-        Self {
-            kind,
-            reason: Some(reason.into()),
-        }
+        Self { kind, reason: Some(reason.into()) }
     }
 }
 

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Which way is better.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// Time, memory.
@@ -12,11 +12,12 @@ pub enum Direction {
     /// Throughput, utilisation.
     HigherIsBetter,
     /// A change is reported and never fails.
+    #[default]
     Unknown,
 }
 
 /// The family a metric belongs to: it decides how noise is modelled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MetricKind {
     /// Durations in seconds.
@@ -28,6 +29,7 @@ pub enum MetricKind {
     /// Whole numbers of things.
     Count,
     /// Dimensionless shares.
+    #[default]
     Ratio,
 }
 
@@ -38,9 +40,11 @@ pub struct Metric {
     pub name: String,
     /// SI unit symbol the values are stored in: `s`, `B`, `FLOP/s`, `tokens/s`, `1`.
     pub unit: String,
-    /// Which way is better.
+    /// Which way is better; a client may leave it to the suite.
+    #[serde(default)]
     pub direction: Direction,
     /// The family.
+    #[serde(default)]
     pub kind: MetricKind,
     /// Values carry no noise: any difference is a change, no test is made (STATISTICS.md section 6).
     #[serde(default)]

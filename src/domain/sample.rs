@@ -47,12 +47,6 @@ impl Check {
     /// Compares; a NaN error fails.
     #[must_use]
     pub fn new(name: &str, reference: &str, error: f64, tolerance: f64) -> Self {
-        Self {
-            name: name.to_owned(),
-            reference: reference.to_owned(),
-            error,
-            tolerance,
-            pass: error <= tolerance,
-        }
+        Self { name: name.to_owned(), reference: reference.to_owned(), error, tolerance, pass: error <= tolerance }
     }
 }

@@ -23,12 +23,7 @@ pub struct Thresholds {
 impl Default for Thresholds {
     /// 2 %, 5 %, 15 % (STATISTICS.md section 2.1).
     fn default() -> Self {
-        Self {
-            minor: 0.02,
-            moderate: 0.05,
-            severe: 0.15,
-            absolute_floor: None,
-        }
+        Self { minor: 0.02, moderate: 0.05, severe: 0.15, absolute_floor: None }
     }
 }
 
@@ -60,11 +55,7 @@ impl Thresholds {
     pub fn validate(&self) -> Result<(), InvalidThresholds> {
         let rising = self.minor > 0.0 && self.minor < self.moderate && self.moderate < self.severe;
         if !rising || !self.severe.is_finite() {
-            return Err(InvalidThresholds::Order {
-                minor: self.minor,
-                moderate: self.moderate,
-                severe: self.severe,
-            });
+            return Err(InvalidThresholds::Order { minor: self.minor, moderate: self.moderate, severe: self.severe });
         }
         match self.absolute_floor {
             Some(floor) if !floor.is_finite() || floor < 0.0 => Err(InvalidThresholds::Floor(floor)),

@@ -151,21 +151,13 @@ pub struct Entry {
 }
 
 const fn size(name: &'static str, default: i64, help: &'static str) -> Param {
-    Param {
-        name,
-        kind: ParamKind::Size { default },
-        help,
-    }
+    Param { name, kind: ParamKind::Size { default }, help }
 }
 
 /// Parameters of every built-in workload.
 pub const COMMON: &[Param] = &[
     size("threads", 1, "CPU threads of the engine"),
-    Param {
-        name: "precision",
-        kind: ParamKind::Choice(PRECISIONS),
-        help: "element type of weights and activations",
-    },
+    Param { name: "precision", kind: ParamKind::Choice(PRECISIONS), help: "element type of weights and activations" },
 ];
 
 /// Names of element types; a backend says which it can do.
@@ -195,72 +187,33 @@ const ENCODER: &[Param] = &[VISION_MODE, BATCH, SEQ, CHECKPOINT];
 const VISION: &[Param] = &[VISION_MODE, BATCH, CHECKPOINT];
 
 const fn model(name: &'static str, help: &'static str, params: &'static [Param]) -> Entry {
-    Entry {
-        kind: WorkloadKind::Model,
-        name,
-        help,
-        params,
-    }
+    Entry { kind: WorkloadKind::Model, name, help, params }
 }
 
 const fn operator(name: &'static str, help: &'static str, params: &'static [Param]) -> Entry {
-    Entry {
-        kind: WorkloadKind::Operator,
-        name,
-        help,
-        params,
-    }
+    Entry { kind: WorkloadKind::Operator, name, help, params }
 }
 
 const fn reference(name: &'static str, help: &'static str) -> Entry {
-    Entry {
-        kind: WorkloadKind::Reference,
-        name,
-        help,
-        params: &[],
-    }
+    Entry { kind: WorkloadKind::Reference, name, help, params: &[] }
 }
 
 /// Every built-in workload.
 pub const CATALOGUE: &[Entry] = &[
-    model(
-        "bert-base",
-        "BERT base encoder, 12 layers, width 768 (Devlin et al. 2018)",
-        ENCODER,
-    ),
+    model("bert-base", "BERT base encoder, 12 layers, width 768 (Devlin et al. 2018)", ENCODER),
     model("bert-tiny", "BERT encoder, 2 layers, width 128", ENCODER),
-    model(
-        "gpt2",
-        "GPT-2 small decoder, 12 layers, width 768 (Radford et al. 2019)",
-        DECODER,
-    ),
-    model(
-        "gpt2-tiny",
-        "GPT-2 decoder, 2 layers, width 128, vocabulary 1,024",
-        DECODER,
-    ),
-    model(
-        "llama",
-        "small Llama decoder, 8 layers, width 512, grouped-query attention, RMSNorm, SwiGLU, RoPE",
-        DECODER,
-    ),
+    model("gpt2", "GPT-2 small decoder, 12 layers, width 768 (Radford et al. 2019)", DECODER),
+    model("gpt2-tiny", "GPT-2 decoder, 2 layers, width 128, vocabulary 1,024", DECODER),
+    model("llama", "small Llama decoder, 8 layers, width 512, grouped-query attention, RMSNorm, SwiGLU, RoPE", DECODER),
     model("llama-tiny", "Llama decoder, 2 layers, width 128", DECODER),
     model("resnet50", "ResNet-50, 224 x 224 (He et al. 2015)", VISION),
-    model(
-        "resnet-tiny",
-        "residual network of one bottleneck block a stage, 32 x 32",
-        VISION,
-    ),
+    model("resnet-tiny", "residual network of one bottleneck block a stage, 32 x 32", VISION),
     model("vit-b16", "ViT-B/16, 224 x 224 (Dosovitskiy et al. 2020)", VISION),
     model("vit-tiny", "vision transformer, 2 layers, width 128, 32 x 32", VISION),
     operator(
         "gemm",
         "C = A B",
-        &[
-            size("m", 512, "rows of A"),
-            size("n", 512, "columns of B"),
-            size("k", 512, "columns of A"),
-        ],
+        &[size("m", 512, "rows of A"), size("n", 512, "columns of B"), size("k", 512, "columns of A")],
     ),
     operator(
         "attention",
@@ -275,11 +228,7 @@ pub const CATALOGUE: &[Entry] = &[
             size("heads", 8, "attention heads"),
             SEQ,
             size("head_dim", 64, "width of a head"),
-            Param {
-                name: "causal",
-                kind: ParamKind::Flag { default: false },
-                help: "mask the future",
-            },
+            Param { name: "causal", kind: ParamKind::Flag { default: false }, help: "mask the future" },
         ],
     ),
     operator(
@@ -287,16 +236,8 @@ pub const CATALOGUE: &[Entry] = &[
         "layer normalisation over rows",
         &[size("rows", 1024, "rows"), size("cols", 768, "row length")],
     ),
-    operator(
-        "softmax",
-        "softmax over rows",
-        &[size("rows", 1024, "rows"), size("cols", 1024, "row length")],
-    ),
-    operator(
-        "copy",
-        "memory copy",
-        &[size("bytes", 67_108_864, "bytes copied (each read and written once)")],
-    ),
+    operator("softmax", "softmax over rows", &[size("rows", 1024, "rows"), size("cols", 1024, "row length")]),
+    operator("copy", "memory copy", &[size("bytes", 67_108_864, "bytes copied (each read and written once)")]),
     operator(
         "fault",
         "a workload that goes wrong in a chosen way, to see how that is reported",
@@ -316,10 +257,7 @@ pub const CATALOGUE: &[Entry] = &[
         }],
     ),
     reference("reference-compute", "arithmetic in registers: moves with the clock"),
-    reference(
-        "reference-memory",
-        "streaming copy beyond the caches: moves with memory bandwidth",
-    ),
+    reference("reference-memory", "streaming copy beyond the caches: moves with memory bandwidth"),
     reference("reference-launch", "thread hand-over: moves with the scheduler"),
 ];
 

@@ -35,11 +35,7 @@ impl Cgroup {
             return Self::default();
         };
         let folders = |controller: &str| folders(&groups, &mounts, controller).unwrap_or_default();
-        Self {
-            unified: folders(""),
-            cpu: folders("cpu"),
-            memory: folders("memory"),
-        }
+        Self { unified: folders(""), cpu: folders("cpu"), memory: folders("memory") }
     }
 
     /// CPUs' worth of time this group may use; `None` without a quota.
@@ -54,21 +50,13 @@ impl Cgroup {
             let quota = host.number(folder.join("cpu.cfs_quota_us"))?;
             Some(quota as f64 / host.number(folder.join("cpu.cfs_period_us"))? as f64)
         });
-        v2.chain(v1)
-            .filter(|quota| quota.is_finite() && *quota > 0.0)
-            .min_by(f64::total_cmp)
+        v2.chain(v1).filter(|quota| quota.is_finite() && *quota > 0.0).min_by(f64::total_cmp)
     }
 
     /// Bytes this group may use; `None` without a limit.
     pub fn memory_limit(&self, host: &Host) -> Option<u64> {
-        let v2 = self
-            .unified
-            .iter()
-            .filter_map(|folder| host.number(folder.join("memory.max")));
-        let v1 = self
-            .memory
-            .iter()
-            .filter_map(|folder| host.number(folder.join("memory.limit_in_bytes")));
+        let v2 = self.unified.iter().filter_map(|folder| host.number(folder.join("memory.max")));
+        let v1 = self.memory.iter().filter_map(|folder| host.number(folder.join("memory.limit_in_bytes")));
         v2.chain(v1).filter(|limit| *limit < V1_UNLIMITED).min()
     }
 
@@ -82,23 +70,16 @@ impl Cgroup {
                 let seconds = parse::counter(&text, "throttled_usec")
                     .map(|micros| micros as f64 * 1e-6)
                     .or_else(|| parse::counter(&text, "throttled_time").map(|nanos| nanos as f64 * 1e-9))?;
-                Some(Throttled {
-                    periods: parse::counter(&text, "nr_throttled")?,
-                    seconds,
-                })
+                Some(Throttled { periods: parse::counter(&text, "nr_throttled")?, seconds })
             })
-            .reduce(|a, b| Throttled {
-                periods: a.periods + b.periods,
-                seconds: a.seconds + b.seconds,
-            })
+            .reduce(|a, b| Throttled { periods: a.periods + b.periods, seconds: a.seconds + b.seconds })
     }
 
     /// Processes of this group that the kernel has killed for want of memory.
     pub fn oom_kills(&self, host: &Host) -> Option<u64> {
         let v2 = self.unified.iter().map(|folder| folder.join("memory.events"));
         let v1 = self.memory.iter().map(|folder| folder.join("memory.oom_control"));
-        v2.chain(v1)
-            .find_map(|file| parse::counter(&host.read(file)?, "oom_kill"))
+        v2.chain(v1).find_map(|file| parse::counter(&host.read(file)?, "oom_kill"))
     }
 }
 

@@ -29,17 +29,11 @@ pub fn stable(host: &Host) -> BTreeMap<String, String> {
     put("cpu.arch", Some(std::env::consts::ARCH.to_owned()));
     put("cpu.cores", cores(host).map(|count| count.to_string()));
     put("cpu.isa", Some(cpu.isa));
-    put(
-        "cpu.model",
-        Some(cpu.model.unwrap_or_else(|| std::env::consts::ARCH.to_owned())),
-    );
+    put("cpu.model", Some(cpu.model.unwrap_or_else(|| std::env::consts::ARCH.to_owned())));
     put("cpu.quota", cgroup.cpu_quota(host).map(|quota| format!("{quota:.2}")));
     put("cpu.signature", cpu.signature);
     put("machine.container", container(host).map(str::to_owned));
-    put(
-        "machine.virtual",
-        virtual_machine(host).map(|yes| if yes { "yes" } else { "no" }.to_owned()),
-    );
+    put("machine.virtual", virtual_machine(host).map(|yes| if yes { "yes" } else { "no" }.to_owned()));
     put("memory", memory(host).map(|bytes| format!("{} GiB", round_gib(bytes))));
     put("os", Some(os(host)));
     put("timing.method", Some(TIMING_METHOD.to_owned()));
@@ -51,20 +45,12 @@ pub fn stable(host: &Host) -> BTreeMap<String, String> {
 pub fn testbed(facts: BTreeMap<String, String>) -> Testbed {
     // A value with a line break could pass for two facts.
     let one_line = |text: String| text.replace(char::is_control, " ");
-    let facts: BTreeMap<_, _> = facts
-        .into_iter()
-        .map(|(name, value)| (one_line(name), one_line(value)))
-        .collect();
+    let facts: BTreeMap<_, _> = facts.into_iter().map(|(name, value)| (one_line(name), one_line(value))).collect();
     let mut hash = Sha256::new();
     for (name, value) in &facts {
         hash.update(format!("{name}={value}\n"));
     }
-    let key = hash
-        .finalize()
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let key = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     Testbed { key, facts }
 }
 
@@ -78,11 +64,7 @@ pub fn cores(host: &Host) -> Option<usize> {
 /// Bytes that this process may use: the smaller of the host's memory and the control group's limit.
 pub fn memory(host: &Host) -> Option<u64> {
     let total = parse::kilobytes(&host.read("proc/meminfo")?, "MemTotal")?;
-    Some(
-        Cgroup::locate(host)
-            .memory_limit(host)
-            .map_or(total, |limit| limit.min(total)),
-    )
+    Some(Cgroup::locate(host).memory_limit(host).map_or(total, |limit| limit.min(total)))
 }
 
 /// Whole GiB, rounded up in steps of a sixteenth of the size's power of two (at least 1 GiB).
@@ -98,9 +80,7 @@ pub fn round_gib(bytes: u64) -> u64 {
 
 /// Name and, on Linux, major and minor version of the kernel.
 fn os(host: &Host) -> String {
-    let kernel = host
-        .read("proc/sys/kernel/osrelease")
-        .and_then(|release| parse::kernel_major_minor(&release));
+    let kernel = host.read("proc/sys/kernel/osrelease").and_then(|release| parse::kernel_major_minor(&release));
     match kernel {
         Some(version) => format!("{} {version}", std::env::consts::OS),
         None => std::env::consts::OS.to_owned(),
@@ -133,13 +113,6 @@ pub fn virtual_machine(host: &Host) -> Option<bool> {
     // Elsewhere the firmware's tables name the maker; Amazon's machines without hypervisor are `….metal`.
     let vendor = host.read("sys/class/dmi/id/sys_vendor")?;
     let product = host.read("sys/class/dmi/id/product_name").unwrap_or_default();
-    let clouds = [
-        "Amazon EC2",
-        "Google",
-        "QEMU",
-        "Microsoft Corporation",
-        "VMware",
-        "Alibaba Cloud",
-    ];
+    let clouds = ["Amazon EC2", "Google", "QEMU", "Microsoft Corporation", "VMware", "Alibaba Cloud"];
     Some(clouds.iter().any(|name| vendor.starts_with(name)) && !product.contains("metal"))
 }

@@ -18,12 +18,7 @@ const WATCHED: Duration = Duration::from_millis(500);
 const FAST_CLOCKS: [&str; 4] = ["tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page"];
 
 fn finding(id: &'static str, level: Level, text: impl Into<String>) -> Finding {
-    Finding {
-        id,
-        level,
-        text: text.into(),
-        remedy: None,
-    }
+    Finding { id, level, text: text.into(), remedy: None }
 }
 
 impl Finding {
@@ -34,11 +29,7 @@ impl Finding {
 
     /// The remedy only where something is wrong.
     fn remedy_if_wrong(self, remedy: &str) -> Self {
-        if self.level >= Level::Warn {
-            self.remedy(remedy)
-        } else {
-            self
-        }
+        if self.level >= Level::Warn { self.remedy(remedy) } else { self }
     }
 }
 
@@ -89,10 +80,8 @@ pub fn standing(host: &Host) -> Vec<Finding> {
 
 /// What the machine did while it was watched.
 pub fn activity(host: &Host, evidence: &Evidence) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = [load(host, evidence), foreign(host, evidence), steal(evidence)]
-        .into_iter()
-        .flatten()
-        .collect();
+    let mut findings: Vec<Finding> =
+        [load(host, evidence), foreign(host, evidence), steal(evidence)].into_iter().flatten().collect();
     findings.extend(pressure(evidence));
     findings.extend(throttling(evidence));
     findings
@@ -105,11 +94,7 @@ fn fact(evidence: &Evidence, name: &str) -> Option<f64> {
 fn cpu(host: &Host) -> Finding {
     let facts = facts::stable(host);
     let get = |name: &str| facts.get(name).map_or("?", String::as_str);
-    finding(
-        "cpu",
-        Level::Info,
-        format!("{}, {} cores, {}", get("cpu.model"), get("cpu.cores"), get("cpu.isa")),
-    )
+    finding("cpu", Level::Info, format!("{}, {} cores, {}", get("cpu.model"), get("cpu.cores"), get("cpu.isa")))
 }
 
 fn memory(host: &Host) -> Option<Finding> {
@@ -118,12 +103,8 @@ fn memory(host: &Host) -> Option<Finding> {
     let free = parse::kilobytes(&text, "MemAvailable")?;
     let used = 1.0 - free as f64 / total as f64;
     Some(
-        finding(
-            "memory",
-            graded(used, 0.8, 0.95),
-            format!("{} available of {}", gib(free), gib(total)),
-        )
-        .remedy_if_wrong("end what holds the memory, or measure smaller shapes"),
+        finding("memory", graded(used, 0.8, 0.95), format!("{} available of {}", gib(free), gib(total)))
+            .remedy_if_wrong("end what holds the memory, or measure smaller shapes"),
     )
 }
 
@@ -143,20 +124,14 @@ fn quota(host: &Host) -> Option<Finding> {
     let quota = Cgroup::locate(host).cpu_quota(host)?;
     let cores = facts::cores(host)? as f64;
     let level = if quota < cores { Level::Warn } else { Level::Good };
-    Some(
-        finding("cpu_quota", level, format!("{quota:.2} CPUs of {cores:.0}")).remedy_if_wrong(
-            "a quota stops the process in bursts: pin it to whole cores instead (cpuset, `--cpuset-cpus`)",
-        ),
-    )
+    Some(finding("cpu_quota", level, format!("{quota:.2} CPUs of {cores:.0}")).remedy_if_wrong(
+        "a quota stops the process in bursts: pin it to whole cores instead (cpuset, `--cpuset-cpus`)",
+    ))
 }
 
 fn memory_limit(host: &Host) -> Option<Finding> {
     let limit = Cgroup::locate(host).memory_limit(host)?;
-    Some(finding(
-        "memory_limit",
-        Level::Info,
-        format!("{} by control group", gib(limit)),
-    ))
+    Some(finding("memory_limit", Level::Info, format!("{} by control group", gib(limit))))
 }
 
 fn smt(host: &Host) -> Option<Finding> {
@@ -178,12 +153,7 @@ fn governor(host: &Host) -> Finding {
 
 fn turbo(host: &Host) -> Option<Finding> {
     Some(if telemetry::turbo(host)? {
-        finding(
-            "turbo",
-            Level::Warn,
-            "on: the clock depends on heat and on the neighbours",
-        )
-        .remedy(
+        finding("turbo", Level::Warn, "on: the clock depends on heat and on the neighbours").remedy(
             "write 1 to /sys/devices/system/cpu/intel_pstate/no_turbo, or 0 to /sys/devices/system/cpu/cpufreq/boost",
         )
     } else {
@@ -193,11 +163,7 @@ fn turbo(host: &Host) -> Option<Finding> {
 
 fn frequency(host: &Host) -> Option<Finding> {
     let telemetry::Clocks { min, mean, max } = telemetry::clocks(host)?;
-    Some(finding(
-        "frequency",
-        Level::Info,
-        format!("{min:.0} to {max:.0} MHz, mean {mean:.0}"),
-    ))
+    Some(finding("frequency", Level::Info, format!("{min:.0} to {max:.0} MHz, mean {mean:.0}")))
 }
 
 fn clock_source(host: &Host) -> Option<Finding> {
@@ -205,12 +171,8 @@ fn clock_source(host: &Host) -> Option<Finding> {
     Some(if FAST_CLOCKS.contains(&name.as_str()) {
         finding("clock_source", Level::Good, name)
     } else {
-        finding(
-            "clock_source",
-            Level::Warn,
-            format!("{name}: each reading is a system call"),
-        )
-        .remedy("boot with `clocksource=tsc` if the processor's counter is invariant")
+        finding("clock_source", Level::Warn, format!("{name}: each reading is a system call"))
+            .remedy("boot with `clocksource=tsc` if the processor's counter is invariant")
     })
 }
 
@@ -236,11 +198,7 @@ fn aslr(host: &Host) -> Option<Finding> {
             Level::Info,
             "off: every launch has the same memory layout, so its luck is not averaged out",
         ),
-        _ => finding(
-            "aslr",
-            Level::Info,
-            "on: layout varies by launch and is averaged over launches",
-        ),
+        _ => finding("aslr", Level::Info, "on: layout varies by launch and is averaged over launches"),
     })
 }
 
@@ -248,12 +206,8 @@ fn load(host: &Host, evidence: &Evidence) -> Option<Finding> {
     let load = fact(evidence, "load_1m")?;
     let cores = facts::cores(host)? as f64;
     Some(
-        finding(
-            "load",
-            graded(load / cores, 0.3, 1.0),
-            format!("{load:.2} over a minute on {cores:.0} cores"),
-        )
-        .remedy_if_wrong("wait until other work has ended, or measure on a quieter machine"),
+        finding("load", graded(load / cores, 0.3, 1.0), format!("{load:.2} over a minute on {cores:.0} cores"))
+            .remedy_if_wrong("wait until other work has ended, or measure on a quieter machine"),
     )
 }
 
@@ -266,38 +220,20 @@ fn foreign(host: &Host, evidence: &Evidence) -> Option<Finding> {
         .and_then(|value| value.as_array())
         .into_iter()
         .flatten()
-        .filter_map(|row| {
-            Some(format!(
-                "{} {:.0} %",
-                row["name"].as_str()?,
-                row["cpu_percent"].as_f64()?
-            ))
-        })
+        .filter_map(|row| Some(format!("{} {:.0} %", row["name"].as_str()?, row["cpu_percent"].as_f64()?)))
         .collect();
-    let names = if top.is_empty() {
-        String::new()
-    } else {
-        format!(" ({})", top.join(", "))
-    };
+    let names = if top.is_empty() { String::new() } else { format!(" ({})", top.join(", ")) };
     Some(
-        finding(
-            "other_work",
-            graded(share, 0.05, 0.4),
-            format!("{percent:.0} % of one core{names}"),
-        )
-        .remedy_if_wrong("stop these processes or measure elsewhere"),
+        finding("other_work", graded(share, 0.05, 0.4), format!("{percent:.0} % of one core{names}"))
+            .remedy_if_wrong("stop these processes or measure elsewhere"),
     )
 }
 
 fn steal(evidence: &Evidence) -> Option<Finding> {
     let percent = fact(evidence, "steal_percent")?;
     Some(
-        finding(
-            "steal",
-            graded(percent, 0.5, 2.0),
-            format!("{percent:.1} % taken by the hypervisor"),
-        )
-        .remedy_if_wrong("the host is shared out too thinly: use a dedicated instance, or pair every comparison"),
+        finding("steal", graded(percent, 0.5, 2.0), format!("{percent:.1} % taken by the hypervisor"))
+            .remedy_if_wrong("the host is shared out too thinly: use a dedicated instance, or pair every comparison"),
     )
 }
 
@@ -312,12 +248,8 @@ fn pressure(evidence: &Evidence) -> Vec<Finding> {
         .filter_map(|(name, id, warn, bad)| {
             let percent = fact(evidence, &format!("pressure_{name}_some_avg10_percent"))?;
             Some(
-                finding(
-                    id,
-                    graded(percent, warn, bad),
-                    format!("{percent:.1} % of the last 10 s"),
-                )
-                .remedy_if_wrong("work is waiting for this resource: let it end, or give the machine more"),
+                finding(id, graded(percent, warn, bad), format!("{percent:.1} % of the last 10 s"))
+                    .remedy_if_wrong("work is waiting for this resource: let it end, or give the machine more"),
             )
         })
         .collect()
@@ -349,21 +281,12 @@ fn throttling(evidence: &Evidence) -> Vec<Finding> {
 
 fn timer(resolution: Duration) -> Finding {
     let nanos = resolution.as_nanos() as f64;
-    finding(
-        "timer",
-        graded(nanos, 200.0, 10_000.0),
-        format!("steps of {nanos:.0} ns"),
-    )
-    .remedy_if_wrong("see clock source; samples are lengthened to make up for it")
+    finding("timer", graded(nanos, 200.0, 10_000.0), format!("steps of {nanos:.0} ns"))
+        .remedy_if_wrong("see clock source; samples are lengthened to make up for it")
 }
 
 fn jitter(jitter: &Jitter) -> Finding {
-    let Jitter {
-        p50_s,
-        p99_s,
-        max_s,
-        slices,
-    } = *jitter;
+    let Jitter { p50_s, p99_s, max_s, slices } = *jitter;
     finding(
         "jitter",
         graded(p99_s / p50_s, 1.1, 1.5),

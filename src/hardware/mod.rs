@@ -106,7 +106,5 @@ pub(crate) fn resident_bytes(pid: u32) -> Option<(u64, u64)> {
 /// whole host.
 pub(crate) fn oom_kills() -> Option<u64> {
     let host = host::Host::this();
-    cgroup::Cgroup::locate(&host)
-        .oom_kills(&host)
-        .or_else(|| parse::counter(&host.read("proc/vmstat")?, "oom_kill"))
+    cgroup::Cgroup::locate(&host).oom_kills(&host).or_else(|| parse::counter(&host.read("proc/vmstat")?, "oom_kill"))
 }

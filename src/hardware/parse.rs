@@ -52,23 +52,12 @@ const ARM_CORES: &[(&str, &str, &str)] = &[
 
 /// Reads `/proc/cpuinfo`.
 pub fn cpu_info(text: &str) -> CpuInfo {
-    let first = |key: &str| {
-        fields(text)
-            .find(|(name, _)| *name == key)
-            .map(|(_, value)| value.to_owned())
-    };
+    let first = |key: &str| fields(text).find(|(name, _)| *name == key).map(|(_, value)| value.to_owned());
     let flags = first("flags").or_else(|| first("Features")).unwrap_or_default();
     let has = |flag: &str| flags.split_ascii_whitespace().any(|word| word == flag);
     let arm = first("CPU implementer").zip(first("CPU part"));
-    let model = first("model name")
-        .or_else(|| arm.as_ref().map(arm_name))
-        .or_else(|| first("cpu"));
-    let signature = match (
-        first("vendor_id"),
-        first("cpu family"),
-        first("model"),
-        first("stepping"),
-    ) {
+    let model = first("model name").or_else(|| arm.as_ref().map(arm_name)).or_else(|| first("cpu"));
+    let signature = match (first("vendor_id"), first("cpu family"), first("model"), first("stepping")) {
         (Some(vendor), Some(family), Some(model), Some(stepping)) => {
             Some(format!("{vendor} {family}/{model}/{stepping}"))
         }
@@ -80,17 +69,9 @@ pub fn cpu_info(text: &str) -> CpuInfo {
     CpuInfo {
         model,
         signature,
-        isa: ISA
-            .iter()
-            .filter(|(flag, _)| has(flag))
-            .map(|(_, name)| *name)
-            .collect::<Vec<_>>()
-            .join(" "),
+        isa: ISA.iter().filter(|(flag, _)| has(flag)).map(|(_, name)| *name).collect::<Vec<_>>().join(" "),
         hypervisor: has("hypervisor"),
-        mhz: fields(text)
-            .filter(|(name, _)| *name == "cpu MHz")
-            .filter_map(|(_, value)| value.parse().ok())
-            .collect(),
+        mhz: fields(text).filter(|(name, _)| *name == "cpu MHz").filter_map(|(_, value)| value.parse().ok()).collect(),
     }
 }
 
@@ -98,10 +79,7 @@ fn arm_name((implementer, part): &(String, String)) -> String {
     ARM_CORES
         .iter()
         .find(|(i, p, _)| i == implementer && p == part)
-        .map_or_else(
-            || format!("Arm implementer {implementer} part {part}"),
-            |(_, _, name)| (*name).to_owned(),
-        )
+        .map_or_else(|| format!("Arm implementer {implementer} part {part}"), |(_, _, name)| (*name).to_owned())
 }
 
 /// The digit of `0x3` or `1`; `?` when absent.
@@ -111,9 +89,7 @@ fn digit(value: Option<String>) -> String {
 
 /// Lines of the form `name : value`.
 fn fields(text: &str) -> impl Iterator<Item = (&str, &str)> {
-    text.lines()
-        .filter_map(|line| line.split_once(':'))
-        .map(|(name, value)| (name.trim(), value.trim()))
+    text.lines().filter_map(|line| line.split_once(':')).map(|(name, value)| (name.trim(), value.trim()))
 }
 
 /// A row of `/proc/meminfo` or `/proc/<pid>/status` that is given in kB, in bytes.
@@ -153,10 +129,7 @@ pub struct CpuTimes {
 /// Reads `/proc/stat`.
 pub fn cpu_times(text: &str) -> Option<CpuTimes> {
     let line = text.lines().find_map(|line| line.strip_prefix("cpu "))?;
-    let ticks: Vec<u64> = line
-        .split_ascii_whitespace()
-        .map_while(|word| word.parse().ok())
-        .collect();
+    let ticks: Vec<u64> = line.split_ascii_whitespace().map_while(|word| word.parse().ok()).collect();
     // user nice system idle iowait irq softirq steal guest guest_nice; guest time is already part of user time.
     let at = |index: usize| ticks.get(index).copied().unwrap_or(0);
     (ticks.len() >= 4).then(|| CpuTimes {
@@ -178,14 +151,8 @@ pub struct Pressure {
 /// Reads a file of `/proc/pressure`.
 pub fn pressure(text: &str) -> Option<Pressure> {
     let line = text.lines().find_map(|line| line.strip_prefix("some "))?;
-    let value = |key: &str| {
-        line.split_ascii_whitespace()
-            .find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
-    };
-    Some(Pressure {
-        avg10: value("avg10")?.parse().ok()?,
-        total_us: value("total")?.parse().ok()?,
-    })
+    let value = |key: &str| line.split_ascii_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+    Some(Pressure { avg10: value("avg10")?.parse().ok()?, total_us: value("total")?.parse().ok()? })
 }
 
 /// The one-minute load of `/proc/loadavg`.

@@ -43,12 +43,7 @@ pub fn jitter() -> Jitter {
     }
     times.sort_by(f64::total_cmp);
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
-    Jitter {
-        p50_s: at(0.5),
-        p99_s: at(0.99),
-        max_s: at(1.0),
-        slices: times.len(),
-    }
+    Jitter { p50_s: at(0.5), p99_s: at(0.99), max_s: at(1.0), slices: times.len() }
 }
 
 /// The smallest step that the monotonic clock was seen to make.

@@ -43,15 +43,10 @@ pub struct Usage {
 pub fn usage(before: &[ProcessStat], after: &[ProcessStat], own: &[u32]) -> Usage {
     let own = with_descendants(own, before, after);
     let sum = |look: &[ProcessStat]| -> u64 {
-        look.iter()
-            .filter(|process| own.contains(&process.pid))
-            .map(ProcessStat::ticks_with_children)
-            .sum()
+        look.iter().filter(|process| own.contains(&process.pid)).map(ProcessStat::ticks_with_children).sum()
     };
-    let earlier: HashMap<(u32, u64), u64> = before
-        .iter()
-        .map(|process| ((process.pid, process.started), process.ticks()))
-        .collect();
+    let earlier: HashMap<(u32, u64), u64> =
+        before.iter().map(|process| ((process.pid, process.started), process.ticks())).collect();
     let mut foreign: BTreeMap<&str, u64> = BTreeMap::new();
     for process in after.iter().filter(|process| !own.contains(&process.pid)) {
         let was = earlier.get(&(process.pid, process.started)).copied().unwrap_or(0);
@@ -60,15 +55,9 @@ pub fn usage(before: &[ProcessStat], after: &[ProcessStat], own: &[u32]) -> Usag
             *foreign.entry(&process.name).or_default() += ticks;
         }
     }
-    let mut foreign: Vec<_> = foreign
-        .into_iter()
-        .map(|(name, ticks)| (name.to_owned(), ticks))
-        .collect();
+    let mut foreign: Vec<_> = foreign.into_iter().map(|(name, ticks)| (name.to_owned(), ticks)).collect();
     foreign.sort_by_key(|(_, ticks)| std::cmp::Reverse(*ticks));
-    Usage {
-        own_ticks: sum(after).saturating_sub(sum(before)),
-        foreign,
-    }
+    Usage { own_ticks: sum(after).saturating_sub(sum(before)), foreign }
 }
 
 /// These processes and all below them in either look.

@@ -87,10 +87,7 @@ impl Watch {
         facts.put("load_1m", after.load_1m);
         self.pressure(&after, elapsed, &mut facts);
         self.processors(&after, elapsed, own, &mut facts);
-        facts.put(
-            "thermal_throttle_events",
-            since(self.before.throttle_events, after.throttle_events),
-        );
+        facts.put("thermal_throttle_events", since(self.before.throttle_events, after.throttle_events));
         if let (Some(was), Some(is)) = (self.before.throttled, after.throttled) {
             facts.put("cgroup_throttled_periods", Some(is.periods.saturating_sub(was.periods)));
             facts.put("cgroup_throttled_s", Some((is.seconds - was.seconds).max(0.0)));
@@ -103,14 +100,8 @@ impl Watch {
         facts.put("cpu_governor", governor(&self.host));
         facts.put("cpu_turbo", turbo(&self.host));
         let meminfo = self.host.read("proc/meminfo");
-        facts.put(
-            "memory_available_bytes",
-            meminfo.and_then(|text| parse::kilobytes(&text, "MemAvailable")),
-        );
-        Evidence {
-            source: std::env::consts::OS.to_owned(),
-            facts: facts.0,
-        }
+        facts.put("memory_available_bytes", meminfo.and_then(|text| parse::kilobytes(&text, "MemAvailable")));
+        Evidence { source: std::env::consts::OS.to_owned(), facts: facts.0 }
     }
 
     fn pressure(&self, after: &Look, elapsed: f64, facts: &mut Facts) {
@@ -222,7 +213,5 @@ pub fn governor(host: &Host) -> Option<String> {
 /// Whether the processor may exceed its base clock.
 pub fn turbo(host: &Host) -> Option<bool> {
     let no_turbo = host.number("sys/devices/system/cpu/intel_pstate/no_turbo");
-    no_turbo
-        .map(|off| off == 0)
-        .or_else(|| host.number("sys/devices/system/cpu/cpufreq/boost").map(|on| on == 1))
+    no_turbo.map(|off| off == 0).or_else(|| host.number("sys/devices/system/cpu/cpufreq/boost").map(|on| on == 1))
 }

@@ -46,17 +46,11 @@ fn epyc() -> Machine {
             "proc/meminfo",
             "MemTotal:       24684100 kB\nMemFree:  23874676 kB\nMemAvailable:   24272136 kB\nSwapTotal:             0 kB\nSwapFree:              0 kB\n",
         ),
-        (
-            "proc/self/status",
-            "Name:\tregrade\nCpus_allowed:\t3\nCpus_allowed_list:\t0-1\n",
-        ),
+        ("proc/self/status", "Name:\tregrade\nCpus_allowed:\t3\nCpus_allowed_list:\t0-1\n"),
         ("proc/sys/kernel/osrelease", "6.18.44-fc-v509\n"),
         ("proc/1/cgroup", "0::/init.scope\n"),
         ("proc/self/cgroup", "0::/user.slice/job\n"),
-        (
-            "proc/self/mountinfo",
-            "41 31 0:38 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n",
-        ),
+        ("proc/self/mountinfo", "41 31 0:38 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"),
     ])
 }
 
@@ -91,21 +85,11 @@ fn times_pressure_and_lists() {
     let times = cpu_times("cpu  142988 3 11029 138692 441 7 64 50 9 0\ncpu0 1 1 1 1\n").expect("a cpu line");
     assert_eq!(
         times,
-        CpuTimes {
-            busy: 142_988 + 3 + 11_029,
-            steal: 50,
-            total: 142_988 + 3 + 11_029 + 138_692 + 441 + 7 + 64 + 50
-        }
+        CpuTimes { busy: 142_988 + 3 + 11_029, steal: 50, total: 142_988 + 3 + 11_029 + 138_692 + 441 + 7 + 64 + 50 }
     );
     assert_eq!(cpu_times("intr 1"), None);
     let some = pressure("some avg10=0.27 avg60=0.81 avg300=1.83 total=39326310\nfull avg10=9.00 total=1\n");
-    assert_eq!(
-        some,
-        Some(Pressure {
-            avg10: 0.27,
-            total_us: 39_326_310
-        })
-    );
+    assert_eq!(some, Some(Pressure { avg10: 0.27, total_us: 39_326_310 }));
     assert_eq!(load_1m("0.27 0.92 0.91 1/95 21110"), Some(0.27));
     assert_eq!(allowed_cpus("Cpus_allowed_list:\t0-3,8,10-11"), Some(7));
     assert_eq!(allowed_cpus("Cpus_allowed_list:\t5-3"), None);
@@ -119,10 +103,7 @@ fn a_process_name_may_hold_anything() {
     let text = "77 (a) R 1 (x) R 5 77 17968 0 -1 4194304 101 0 0 0 11 12 13 14 20 0 1 0 175661 3133440 382 18446744073709551615";
     let stat = process_stat(text).expect("a stat line");
     assert_eq!((stat.pid, stat.name.as_str(), stat.state), (77, "a) R 1 (x", 'R'));
-    assert_eq!(
-        (stat.parent, stat.group, stat.started, stat.resident),
-        (5, 77, 175_661, 382)
-    );
+    assert_eq!((stat.parent, stat.group, stat.started, stat.resident), (5, 77, 175_661, 382));
     assert_eq!((stat.ticks(), stat.ticks_with_children()), (23, 50));
     assert_eq!(process_stat("77 (cut) R 1 1"), None);
 }
@@ -152,10 +133,7 @@ fn what_changes_at_boot_changes_no_key() {
     let machine = epyc();
     let before = facts::testbed(facts::stable(&machine.host()));
     machine.write(&[
-        (
-            "proc/cpuinfo",
-            &EPYC.replace("2596.120", "3100.000").replace("0x1000065", "0x1000099"),
-        ),
+        ("proc/cpuinfo", &EPYC.replace("2596.120", "3100.000").replace("0x1000065", "0x1000099")),
         ("proc/meminfo", "MemTotal: 24651000 kB\nMemAvailable: 100 kB\n"),
         ("proc/sys/kernel/osrelease", "6.18.59-fc-v600"),
         ("proc/sys/kernel/hostname", "other"),
@@ -211,17 +189,11 @@ fn a_machine_without_files_still_has_facts() {
 fn containers_and_firmware_are_recognised() {
     let machine = Machine::new(&[("proc/cpuinfo", GRAVITON)]);
     assert_eq!(facts::virtual_machine(&machine.host()), None);
-    machine.write(&[
-        ("sys/class/dmi/id/sys_vendor", "Amazon EC2\n"),
-        ("sys/class/dmi/id/product_name", "c6g.metal\n"),
-    ]);
+    machine.write(&[("sys/class/dmi/id/sys_vendor", "Amazon EC2\n"), ("sys/class/dmi/id/product_name", "c6g.metal\n")]);
     assert_eq!(facts::virtual_machine(&machine.host()), Some(false));
     machine.write(&[("sys/class/dmi/id/product_name", "c6g.xlarge\n")]);
     assert_eq!(facts::virtual_machine(&machine.host()), Some(true));
-    assert_eq!(
-        facts::virtual_machine(&Machine::new(&[("proc/cpuinfo", INTEL)]).host()),
-        Some(false)
-    );
+    assert_eq!(facts::virtual_machine(&Machine::new(&[("proc/cpuinfo", INTEL)]).host()), Some(false));
 
     assert_eq!(facts::container(&machine.host()), None);
     machine.write(&[("proc/1/cgroup", "0::/kubepods.slice/x\n")]);
@@ -238,14 +210,8 @@ fn limits_of_control_groups_2_hold_from_outside_in() {
         ("sys/fs/cgroup/user.slice/cpu.max", "150000 100000\n"),
         ("sys/fs/cgroup/user.slice/job/memory.max", "8589934592\n"),
         ("sys/fs/cgroup/user.slice/memory.max", "max\n"),
-        (
-            "sys/fs/cgroup/user.slice/cpu.stat",
-            "usage_usec 5\nnr_throttled 3\nthrottled_usec 2500000\n",
-        ),
-        (
-            "sys/fs/cgroup/user.slice/job/memory.events",
-            "low 0\noom 3\noom_kill 2\n",
-        ),
+        ("sys/fs/cgroup/user.slice/cpu.stat", "usage_usec 5\nnr_throttled 3\nthrottled_usec 2500000\n"),
+        ("sys/fs/cgroup/user.slice/job/memory.events", "low 0\noom 3\noom_kill 2\n"),
     ]);
     let host = machine.host();
     let cgroup = Cgroup::locate(&host);
@@ -256,11 +222,7 @@ fn limits_of_control_groups_2_hold_from_outside_in() {
     assert_eq!(cgroup.oom_kills(&host), Some(2));
     let facts = facts::stable(&host);
     assert_eq!(
-        (
-            facts["cpu.cores"].as_str(),
-            facts["cpu.quota"].as_str(),
-            facts["memory"].as_str()
-        ),
+        (facts["cpu.cores"].as_str(), facts["cpu.quota"].as_str(), facts["memory"].as_str()),
         ("2", "1.50", "8 GiB")
     );
 }
@@ -269,10 +231,7 @@ fn limits_of_control_groups_2_hold_from_outside_in() {
 fn limits_of_control_groups_1_in_a_container() {
     // Without a namespace the path is the host's, and only the group itself is mounted.
     let machine = Machine::new(&[
-        (
-            "proc/self/cgroup",
-            "4:memory:/docker/abc\n2:cpu,cpuacct:/docker/abc\n1:name=systemd:/\n0::/\n",
-        ),
+        ("proc/self/cgroup", "4:memory:/docker/abc\n2:cpu,cpuacct:/docker/abc\n1:name=systemd:/\n0::/\n"),
         (
             "proc/self/mountinfo",
             "32 31 0:29 /docker/abc /sys/fs/cgroup/cpu ro - cgroup cgroup rw,cpu,cpuacct\n\
@@ -280,15 +239,9 @@ fn limits_of_control_groups_1_in_a_container() {
         ),
         ("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "50000\n"),
         ("sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n"),
-        (
-            "sys/fs/cgroup/cpu/cpu.stat",
-            "nr_periods 9\nnr_throttled 4\nthrottled_time 1500000000\n",
-        ),
+        ("sys/fs/cgroup/cpu/cpu.stat", "nr_periods 9\nnr_throttled 4\nthrottled_time 1500000000\n"),
         ("sys/fs/cgroup/memory/memory.limit_in_bytes", "1073741824\n"),
-        (
-            "sys/fs/cgroup/memory/memory.oom_control",
-            "oom_kill_disable 0\nunder_oom 0\noom_kill 7\n",
-        ),
+        ("sys/fs/cgroup/memory/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 7\n"),
     ]);
     let host = machine.host();
     let cgroup = Cgroup::locate(&host);
@@ -309,10 +262,7 @@ fn stat_line(pid: u32, name: &str, parent: u32, user: u64, child_user: u64, star
 }
 
 fn look(lines: &[String]) -> Vec<ProcessStat> {
-    lines
-        .iter()
-        .map(|line| process_stat(line).expect("a stat line"))
-        .collect()
+    lines.iter().map(|line| process_stat(line).expect("a stat line")).collect()
 }
 
 #[test]
@@ -350,10 +300,7 @@ fn evidence_is_the_difference_of_two_looks() {
         ("proc/stat", "cpu  1000 0 0 1000 0 0 0 0 0 0\n"),
         ("proc/loadavg", "0.50 0 0 1/9 9\n"),
         ("proc/pressure/cpu", "some avg10=1.00 avg60=0 avg300=0 total=1000000\n"),
-        (
-            "sys/fs/cgroup/user.slice/job/cpu.stat",
-            "nr_throttled 3\nthrottled_usec 2500000\n",
-        ),
+        ("sys/fs/cgroup/user.slice/job/cpu.stat", "nr_throttled 3\nthrottled_usec 2500000\n"),
         (&format!("{cpu0}/thermal_throttle/core_throttle_count"), "5\n"),
         (&format!("{cpu0}/thermal_throttle/package_throttle_count"), "1\n"),
         (&format!("{cpu0}/cpufreq/scaling_cur_freq"), "1200000\n"),
@@ -369,10 +316,7 @@ fn evidence_is_the_difference_of_two_looks() {
         ("proc/stat", "cpu  1090 0 0 1100 0 0 0 10 0 0\n"),
         ("proc/loadavg", "0.75 0 0 1/9 9\n"),
         ("proc/pressure/cpu", "some avg10=2.50 avg60=0 avg300=0 total=1001000\n"),
-        (
-            "sys/fs/cgroup/user.slice/job/cpu.stat",
-            "nr_throttled 5\nthrottled_usec 2750000\n",
-        ),
+        ("sys/fs/cgroup/user.slice/job/cpu.stat", "nr_throttled 5\nthrottled_usec 2750000\n"),
         (&format!("{cpu0}/thermal_throttle/core_throttle_count"), "8\n"),
         ("proc/200/stat", &stat_line(200, "chrome", 1, 1030, 0, 300)),
     ]);
@@ -384,17 +328,11 @@ fn evidence_is_the_difference_of_two_looks() {
     assert_eq!(number("pressure_cpu_some_avg10_percent"), 2.5);
     let elapsed = number("watched_s");
     assert!((number("pressure_cpu_some_percent") - 100.0 * 0.001 / elapsed).abs() < 1e-9);
-    assert!(
-        !evidence.facts.contains_key("pressure_io_some_percent"),
-        "absent file, absent fact"
-    );
+    assert!(!evidence.facts.contains_key("pressure_io_some_percent"), "absent file, absent fact");
     assert_eq!(number("cgroup_throttled_periods"), 2.0);
     assert_eq!(number("cgroup_throttled_s"), 0.25);
     assert_eq!(number("thermal_throttle_events"), 3.0);
-    assert_eq!(
-        (number("cpu_mhz_min"), number("cpu_mhz_mean"), number("cpu_mhz_max")),
-        (1200.0, 2300.0, 3400.0)
-    );
+    assert_eq!((number("cpu_mhz_min"), number("cpu_mhz_mean"), number("cpu_mhz_max")), (1200.0, 2300.0, 3400.0));
     assert_eq!(evidence.facts["cpu_governor"], "performance, powersave");
     assert_eq!(evidence.facts["cpu_turbo"], true);
     assert_eq!(number("memory_available_bytes"), 24_272_136.0 * 1024.0);
@@ -403,12 +341,7 @@ fn evidence_is_the_difference_of_two_looks() {
     assert_eq!(evidence.facts["foreign_top"][0]["name"], "chrome");
 
     let findings = findings::activity(&machine.host(), &evidence);
-    let level = |id: &str| {
-        findings
-            .iter()
-            .find(|finding| finding.id == id)
-            .map(|finding| finding.level)
-    };
+    let level = |id: &str| findings.iter().find(|finding| finding.id == id).map(|finding| finding.level);
     assert_eq!(level("steal"), Some(Level::Bad));
     assert_eq!(level("heat"), Some(Level::Bad));
     assert_eq!(level("throttling"), Some(Level::Bad));
@@ -426,19 +359,11 @@ fn standing_findings_name_a_remedy_where_something_is_wrong() {
         ("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "powersave\n"),
         ("sys/devices/system/cpu/intel_pstate/no_turbo", "0\n"),
         ("sys/devices/system/cpu/smt/active", "1\n"),
-        (
-            "sys/devices/system/clocksource/clocksource0/current_clocksource",
-            "hpet\n",
-        ),
+        ("sys/devices/system/clocksource/clocksource0/current_clocksource", "hpet\n"),
         ("proc/sys/kernel/randomize_va_space", "2\n"),
     ]);
     let findings = findings::standing(&machine.host());
-    let of = |id: &str| {
-        findings
-            .iter()
-            .find(|finding| finding.id == id)
-            .unwrap_or_else(|| panic!("no {id}"))
-    };
+    let of = |id: &str| findings.iter().find(|finding| finding.id == id).unwrap_or_else(|| panic!("no {id}"));
     for id in ["cpu_quota", "governor", "turbo", "clock_source"] {
         assert_eq!(of(id).level, Level::Warn, "{id}");
         assert!(of(id).remedy.is_some(), "{id}");
@@ -446,34 +371,21 @@ fn standing_findings_name_a_remedy_where_something_is_wrong() {
     for id in ["memory", "swap"] {
         assert_eq!((of(id).level, &of(id).remedy), (Level::Good, &None), "{id}");
     }
-    assert_eq!(
-        of("cpu").text,
-        "AMD EPYC, 2 cores, avx2 fma avx_vnni avx512f avx512_vnni avx512_bf16"
-    );
+    assert_eq!(of("cpu").text, "AMD EPYC, 2 cores, avx2 fma avx_vnni avx512f avx512_vnni avx512_bf16");
     machine.write(&[
         ("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "performance\n"),
         ("sys/devices/system/cpu/intel_pstate/no_turbo", "1\n"),
         ("sys/fs/cgroup/user.slice/cpu.max", "max 100000\n"),
-        (
-            "sys/devices/system/clocksource/clocksource0/current_clocksource",
-            "tsc\n",
-        ),
+        ("sys/devices/system/clocksource/clocksource0/current_clocksource", "tsc\n"),
     ]);
-    assert!(
-        findings::standing(&machine.host())
-            .iter()
-            .all(|finding| finding.level < Level::Warn)
-    );
+    assert!(findings::standing(&machine.host()).iter().all(|finding| finding.level < Level::Warn));
 }
 
 #[test]
 fn jitter_is_ordered_and_counts_slices() {
     let jitter = probe::jitter();
     assert!(jitter.slices > 10, "{jitter:?}");
-    assert!(
-        0.0 < jitter.p50_s && jitter.p50_s <= jitter.p99_s && jitter.p99_s <= jitter.max_s,
-        "{jitter:?}"
-    );
+    assert!(0.0 < jitter.p50_s && jitter.p50_s <= jitter.p99_s && jitter.p99_s <= jitter.max_s, "{jitter:?}");
     assert!(probe::timer_resolution() > std::time::Duration::ZERO);
 }
 

@@ -58,29 +58,19 @@ impl Batch {
     /// the fraction asked for. `None` when there is none within reach, which only fractions under 0.1 % can cause.
     pub fn with_injection(least: u64, inject: f64) -> Option<Self> {
         if inject == 0.0 {
-            return Some(Self {
-                nominal: least,
-                executed: least,
-            });
+            return Some(Self { nominal: least, executed: least });
         }
         (least..least + INJECTION_REACH).find_map(|nominal| {
             let extra = (nominal as f64 * inject).round();
             let error = (extra / nominal as f64 - inject).abs();
-            (error <= INJECTION_ERROR * inject).then(|| Self {
-                nominal,
-                executed: nominal + extra as u64,
-            })
+            (error <= INJECTION_ERROR * inject).then(|| Self { nominal, executed: nominal + extra as u64 })
         })
     }
 }
 
 /// Refuses fractions that are no numbers, negative, or absurdly large.
 pub fn validate_injection(inject: f64) -> Result<(), MeasureError> {
-    if (0.0..=MOST_INJECTION).contains(&inject) {
-        Ok(())
-    } else {
-        Err(MeasureError::Injection(inject))
-    }
+    if (0.0..=MOST_INJECTION).contains(&inject) { Ok(()) } else { Err(MeasureError::Injection(inject)) }
 }
 
 #[cfg(test)]
@@ -133,10 +123,7 @@ mod tests {
                 let inject = f64::from(thousandths) / 1000.0;
                 let batch = Batch::with_injection(least, inject).expect("within reach");
                 let extra = (batch.executed - batch.nominal) as f64 / batch.nominal as f64;
-                assert!(
-                    batch.nominal >= least && (extra / inject - 1.0).abs() <= 0.1 + 1e-12,
-                    "{least} {inject}"
-                );
+                assert!(batch.nominal >= least && (extra / inject - 1.0).abs() <= 0.1 + 1e-12, "{least} {inject}");
             }
         }
     }

@@ -77,10 +77,7 @@ fn host_time(work: impl FnOnce() -> Result<(), SubjectError>) -> Result<Reading,
     let start = Instant::now();
     work()?;
     let wall_s = start.elapsed().as_secs_f64();
-    Ok(Reading {
-        wall_s,
-        cpu_s: Some(clock::process_cpu_s() - cpu_before),
-    })
+    Ok(Reading { wall_s, cpu_s: Some(clock::process_cpu_s() - cpu_before) })
 }
 
 /// The fewest samples a launch keeps, whatever was asked for (STATISTICS.md section 2: m >= 10).
@@ -191,11 +188,7 @@ fn warm_up(subject: &mut dyn Subject, sampling: &Sampling, target_s: f64) -> Res
         trend.push(positive(subject, reading, iterations)? / iterations as f64);
         total += iterations;
     }
-    let warmup = Warmup {
-        iterations: total,
-        seconds: watch.spent_s(),
-        settled: trend.settled_at_cap(),
-    };
+    let warmup = Warmup { iterations: total, seconds: watch.spent_s(), settled: trend.settled_at_cap() };
     Ok((warmup, trend.fastest()))
 }
 
@@ -228,19 +221,11 @@ fn take_samples(
 
 /// The wall time of a reading, which must be a positive number.
 fn positive(subject: &dyn Subject, reading: Reading, iterations: u64) -> Result<f64, MeasureError> {
-    if reading.wall_s > 0.0 {
-        Ok(reading.wall_s)
-    } else {
-        Err(impossible(subject, reading.wall_s, iterations))
-    }
+    if reading.wall_s > 0.0 { Ok(reading.wall_s) } else { Err(impossible(subject, reading.wall_s, iterations)) }
 }
 
 fn impossible(subject: &dyn Subject, seconds: f64, iterations: u64) -> MeasureError {
-    MeasureError::Clock {
-        clock: subject.clock(),
-        seconds,
-        iterations,
-    }
+    MeasureError::Clock { clock: subject.clock(), seconds, iterations }
 }
 
 /// Time spent in a phase: the host's, or the sum of readings where that is larger. A device's clock leaves out what
@@ -252,10 +237,7 @@ struct Stopwatch {
 
 impl Stopwatch {
     fn start() -> Self {
-        Self {
-            start: Instant::now(),
-            readings_s: 0.0,
-        }
+        Self { start: Instant::now(), readings_s: 0.0 }
     }
 
     /// Times a batch; refuses readings that are negative or no number. Zero may be: a short batch under a coarse clock.
@@ -266,11 +248,7 @@ impl Stopwatch {
             return Err(impossible(subject, reading.wall_s, iterations));
         }
         if let Some(cpu_s) = reading.cpu_s.filter(|&seconds| !possible(seconds)) {
-            return Err(MeasureError::Clock {
-                clock: clock::PROCESS_CPU,
-                seconds: cpu_s,
-                iterations,
-            });
+            return Err(MeasureError::Clock { clock: clock::PROCESS_CPU, seconds: cpu_s, iterations });
         }
         self.readings_s += reading.wall_s;
         Ok(reading)

@@ -17,6 +17,7 @@ pub struct Rule {
     least: usize,
     most: usize,
     precision: f64,
+    min_time_s: f64,
     max_time_s: f64,
     /// The count at which the interval is computed next. Looking at every 10 % keeps the cost of sorting small.
     next_look: usize,
@@ -32,6 +33,7 @@ impl Rule {
             least,
             most,
             precision: sampling.precision,
+            min_time_s: sampling.min_time_s,
             max_time_s: sampling.max_time_s,
             next_look: least,
             scratch: Vec::with_capacity(most.min(MOST_ROOM)),
@@ -57,7 +59,8 @@ impl Rule {
         } else {
             None
         };
-        if n >= self.next_look || capped.is_some() {
+        let due = n >= self.next_look && spent_s >= self.min_time_s;
+        if due || capped.is_some() {
             self.next_look = n + (n / 10).max(1);
             self.scratch.clear();
             self.scratch.extend_from_slice(values);
@@ -121,23 +124,24 @@ mod tests {
             min_samples: min,
             max_samples: max,
             precision: 0.01,
+            min_time_s: 0.0,
             max_time_s,
             ..Sampling::default()
         })
     }
 
     #[test]
+    fn precise_values_are_not_enough_before_the_least_time() {
+        let mut rule = Rule::new(&Sampling { min_time_s: 0.5, ..Sampling::default() });
+        let steady = vec![1.0; 40];
+        assert_eq!(rule.check(&steady, 0.4), None);
+        assert_eq!(rule.check(&steady, 0.6), Some(StopReason::Precise));
+    }
+
+    #[test]
     fn ranks_agree_with_published_tables() {
         // Largest j with P(Bin(n, ½) <= j − 1) <= 2.5 %: tables of the sign test (two-sided 5 %), critical value + 1.
-        let table = [
-            (5, None),
-            (6, Some(1)),
-            (8, Some(1)),
-            (9, Some(2)),
-            (10, Some(2)),
-            (20, Some(6)),
-            (25, Some(8)),
-        ];
+        let table = [(5, None), (6, Some(1)), (8, Some(1)), (9, Some(2)), (10, Some(2)), (20, Some(6)), (25, Some(8))];
         for (n, rank) in table {
             assert_eq!(interval_rank(n), rank, "n = {n}");
         }

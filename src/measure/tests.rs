@@ -16,12 +16,7 @@ struct Scripted {
 
 impl Scripted {
     fn new(script: impl Fn(u64) -> f64 + 'static) -> Self {
-        Self {
-            script: Box::new(script),
-            cpu_share: Some(0.5),
-            fails_at: None,
-            batches: Vec::new(),
-        }
+        Self { script: Box::new(script), cpu_share: Some(0.5), fails_at: None, batches: Vec::new() }
     }
 
     fn done(&self) -> u64 {
@@ -36,17 +31,11 @@ impl Subject for Scripted {
 
     fn time(&mut self, iterations: u64) -> Result<Reading, SubjectError> {
         if self.fails_at == Some(self.batches.len()) {
-            return Err(SubjectError {
-                context: "scripted".to_owned(),
-                source: "no luck".into(),
-            });
+            return Err(SubjectError { context: "scripted".to_owned(), source: "no luck".into() });
         }
         let wall_s = (self.script)(self.done()) * iterations as f64;
         self.batches.push(iterations);
-        Ok(Reading {
-            wall_s,
-            cpu_s: self.cpu_share.map(|share| share * wall_s),
-        })
+        Ok(Reading { wall_s, cpu_s: self.cpu_share.map(|share| share * wall_s) })
     }
 
     fn clock(&self) -> &'static str {
@@ -61,6 +50,8 @@ impl Subject for Scripted {
 /// Caps so long that the host's own time, which also counts against them, never matters.
 fn sampling() -> Sampling {
     Sampling {
+        max_samples: 200,
+        min_time_s: 0.0,
         max_time_s: 3000.0,
         max_warmup_s: 2000.0,
         min_sample_time_s: 1.0,
@@ -130,11 +121,7 @@ fn slow_work_runs_one_iteration_a_sample_and_still_yields_the_fewest_samples() {
 fn fast_work_fills_the_shortest_sample() {
     let got = measured(&mut Scripted::new(|_| 1e-9), 0.0);
     // A sum of the script's times may round either way of a second.
-    assert!(
-        (1_000_000_000..=1_000_000_001).contains(&got.iterations),
-        "{}",
-        got.iterations
-    );
+    assert!((1_000_000_000..=1_000_000_001).contains(&got.iterations), "{}", got.iterations);
 }
 
 #[test]
@@ -200,24 +187,12 @@ fn a_failing_subject_ends_the_launch_wherever_it_fails() {
 fn impossible_times_are_errors_and_name_the_clock() {
     for seconds in [f64::NAN, f64::INFINITY, -1.0] {
         let error = measure(&mut Scripted::new(move |_| seconds), &sampling(), 0.0).expect_err("no such time");
-        assert!(
-            matches!(error, MeasureError::Clock { clock: "scripted", .. }),
-            "{error}"
-        );
+        assert!(matches!(error, MeasureError::Clock { clock: "scripted", .. }), "{error}");
     }
     let mut subject = Scripted::new(|_| 1.0);
     subject.cpu_share = Some(f64::NAN);
     let error = measure(&mut subject, &sampling(), 0.0).expect_err("no such CPU time");
-    assert!(
-        matches!(
-            error,
-            MeasureError::Clock {
-                clock: "process-cpu",
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, MeasureError::Clock { clock: "process-cpu", .. }), "{error}");
 }
 
 #[test]
@@ -250,12 +225,7 @@ fn the_host_clocks_time_real_work() {
             Ok(())
         }
     }
-    let sampling = Sampling {
-        max_warmup_s: 0.01,
-        max_time_s: 0.01,
-        min_sample_time_s: 1e-4,
-        ..Sampling::default()
-    };
+    let sampling = Sampling { max_warmup_s: 0.01, max_time_s: 0.01, min_sample_time_s: 1e-4, ..Sampling::default() };
     let got = measure(&mut Spin, &sampling, 0.0).expect("spinning cannot fail");
     assert!(got.latency.len() >= 10 && got.latency.iter().all(|&seconds| seconds > 0.0));
     assert!(got.cpu_time.is_some_and(|cpu| cpu.len() == got.latency.len()));

@@ -31,10 +31,7 @@ pub struct Trend {
 impl Trend {
     /// Nothing seen yet. `precision` is relative, as in the sampling rules.
     pub fn new(precision: f64) -> Self {
-        Self {
-            values: Vec::new(),
-            tolerance: SHARE_OF_PRECISION * precision,
-        }
+        Self { values: Vec::new(), tolerance: SHARE_OF_PRECISION * precision }
     }
 
     /// Adds a batch.
@@ -91,10 +88,7 @@ fn mann_kendall(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
     let spread = |t: f64| t * (t - 1.0) * (2.0 * t + 5.0);
-    let ties: f64 = sorted
-        .chunk_by(|a, b| a == b)
-        .map(|group| spread(group.len() as f64))
-        .sum();
+    let ties: f64 = sorted.chunk_by(|a, b| a == b).map(|group| spread(group.len() as f64)).sum();
     let variance = (spread(n) - ties) / 18.0;
     if s == 0.0 || variance <= 0.0 {
         return 0.0;

@@ -8,9 +8,7 @@ use thiserror::Error;
 use crate::protocol::Message;
 
 /// Types of message this version understands; any other type is kept as it is.
-const KNOWN: &[&str] = &[
-    "hello", "device", "samples", "value", "check", "evidence", "warmup", "stop", "outcome",
-];
+const KNOWN: &[&str] = &["hello", "device", "samples", "value", "check", "evidence", "warmup", "stop", "outcome"];
 
 /// The longest line accepted, bytes: 64 MiB is four million samples.
 const MAX_LINE: u64 = 64 << 20;
@@ -49,11 +47,7 @@ pub fn read_messages(mut input: impl BufRead) -> Reading {
             Ok(0) => break,
             Ok(n) => n as u64,
             Err(error) => {
-                reading.broken = Some(ReadError {
-                    line: number,
-                    what: error.to_string(),
-                    text: String::new(),
-                });
+                reading.broken = Some(ReadError { line: number, what: error.to_string(), text: String::new() });
                 break;
             }
         };
@@ -62,20 +56,12 @@ pub fn read_messages(mut input: impl BufRead) -> Reading {
         if text.is_empty() {
             continue;
         }
-        let parsed = if got == MAX_LINE {
-            Err(format!("longer than {MAX_LINE} bytes"))
-        } else {
-            parse(text)
-        };
+        let parsed = if got == MAX_LINE { Err(format!("longer than {MAX_LINE} bytes")) } else { parse(text) };
         match parsed {
             Ok(Ok(message)) => reading.messages.push(message),
             Ok(Err(other)) => reading.unknown.push(other),
             Err(what) => {
-                reading.broken = Some(ReadError {
-                    line: number,
-                    what,
-                    text: text.chars().take(80).collect(),
-                });
+                reading.broken = Some(ReadError { line: number, what, text: text.chars().take(80).collect() });
                 break;
             }
         }
@@ -93,9 +79,7 @@ fn parse(text: &str) -> Result<Result<Message, serde_json::Value>, String> {
         return Ok(Err(value));
     }
     let kind = kind.to_owned();
-    serde_json::from_value(value)
-        .map(Ok)
-        .map_err(|error| format!("bad `{kind}` message ({error})"))
+    serde_json::from_value(value).map(Ok).map_err(|error| format!("bad `{kind}` message ({error})"))
 }
 
 #[cfg(test)]
@@ -113,10 +97,7 @@ mod tests {
             r#"{"type":"samples","metric"#,
         );
         let reading = read_messages(text.as_bytes());
-        assert_eq!(
-            reading.messages,
-            [Message::Outcome(Outcome::because(OutcomeKind::Failed, "no luck"))]
-        );
+        assert_eq!(reading.messages, [Message::Outcome(Outcome::because(OutcomeKind::Failed, "no luck"))]);
         assert_eq!(reading.unknown.len(), 1);
         assert_eq!(reading.broken.expect("the last line is cut").line, 4);
     }

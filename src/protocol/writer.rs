@@ -66,16 +66,9 @@ impl Writer {
             .append(true)
             .create(true)
             .open(&path)
-            .map_err(|source| ProtocolError::Output {
-                path: path.display().to_string(),
-                source,
-            })?;
+            .map_err(|source| ProtocolError::Output { path: path.display().to_string(), source })?;
         let mut writer = Self { path, file };
-        writer.send(&Message::Hello {
-            protocol: VERSION,
-            client: client.to_owned(),
-            version: version.to_owned(),
-        })?;
+        writer.send(&Message::Hello { protocol: VERSION, client: client.to_owned(), version: version.to_owned() })?;
         Ok(writer)
     }
 
@@ -84,10 +77,7 @@ impl Writer {
     /// # Errors
     /// When it cannot be written.
     pub fn send(&mut self, message: &Message) -> Result<(), ProtocolError> {
-        let wrap = |source| ProtocolError::Output {
-            path: self.path.display().to_string(),
-            source,
-        };
+        let wrap = |source| ProtocolError::Output { path: self.path.display().to_string(), source };
         let mut line = serde_json::to_vec(message).map_err(|error| wrap(std::io::Error::other(error)))?;
         line.push(b'\n');
         self.file.write_all(&line).map_err(wrap)

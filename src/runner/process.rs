@@ -129,16 +129,9 @@ pub enum ProcessError {
 /// When the child cannot be started, waited for, or killed.
 pub fn run(mut command: Command, limits: Limits, cancel: &AtomicBool) -> Result<Finished, ProcessError> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let start_error = |source| ProcessError::Start {
-        program: program.clone(),
-        source,
-    };
+    let start_error = |source| ProcessError::Start { program: program.clone(), source };
     let (reader, writer) = std::io::pipe().map_err(start_error)?;
-    command
-        .stdin(Stdio::null())
-        .stdout(writer.try_clone().map_err(start_error)?)
-        .stderr(writer)
-        .process_group(0);
+    command.stdin(Stdio::null()).stdout(writer.try_clone().map_err(start_error)?).stderr(writer).process_group(0);
     let oom_kills = hardware::oom_kills();
     let start = Instant::now();
     let mut child = command.spawn().map_err(start_error)?;
@@ -153,15 +146,9 @@ pub fn run(mut command: Command, limits: Limits, cancel: &AtomicBool) -> Result<
         Stop::Limit(ended) => (group.kill(&deaths, ended), Some(ended)),
     };
     let Some(death) = death else {
-        return Err(ProcessError::Immortal {
-            program,
-            pid: child.id(),
-        });
+        return Err(ProcessError::Immortal { program, pid: child.id() });
     };
-    let wait_error = |source| ProcessError::Wait {
-        program: program.clone(),
-        source,
-    };
+    let wait_error = |source| ProcessError::Wait { program: program.clone(), source };
     // The zombie still holds its times and its process id, so the group's id cannot have been given to others.
     let zombie = hardware::process(child.id());
     group.signal(Signal::KILL);
@@ -172,9 +159,9 @@ pub fn run(mut command: Command, limits: Limits, cancel: &AtomicBool) -> Result<
     let ended = match (killed, status.code(), status.signal()) {
         (Some(ended), ..) => ended,
         (None, Some(code), _) => Ended::Exited(code),
-        (None, None, Some(signal)) if signal == Signal::KILL.as_raw() && oom_killed() => Ended::OverMemory {
-            peak: group.peak.unwrap_or(0),
-        },
+        (None, None, Some(signal)) if signal == Signal::KILL.as_raw() && oom_killed() => {
+            Ended::OverMemory { peak: group.peak.unwrap_or(0) }
+        }
         (None, None, signal) => Ended::Signalled(signal.unwrap_or(0)),
     };
     let seconds = |ticks: u64| ticks as f64 / rustix::param::clock_ticks_per_second() as f64;
@@ -327,10 +314,7 @@ impl Output {
             loop {
                 match pipe.read(&mut buffer) {
                     Ok(0) => break,
-                    Ok(count) => shared
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .push(&buffer[..count]),
+                    Ok(count) => shared.lock().unwrap_or_else(PoisonError::into_inner).push(&buffer[..count]),
                     Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                     Err(_) => break,
                 }

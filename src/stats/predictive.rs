@@ -24,10 +24,7 @@ impl Spread {
     #[must_use]
     pub fn of(sessions: &[f64]) -> Self {
         let k = sessions.len() as f64;
-        Self {
-            robust: mad(sessions, median(sessions)) * (1.0 + 1.0 / k),
-            classic: standard_deviation(sessions),
-        }
+        Self { robust: mad(sessions, median(sessions)) * (1.0 + 1.0 / k), classic: standard_deviation(sessions) }
     }
 
     /// The scale used to decide: the quadratic mean of both.

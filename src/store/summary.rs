@@ -64,10 +64,7 @@ mod tests {
 
     fn samples(direction: Direction, values: &[f64]) -> Samples {
         Samples {
-            metric: Metric {
-                direction,
-                ..Metric::standard(Metric::LATENCY).unwrap()
-            },
+            metric: Metric { direction, ..Metric::standard(Metric::LATENCY).unwrap() },
             iterations: 4,
             clock: None,
             values: values.to_vec(),
@@ -77,10 +74,7 @@ mod tests {
     #[test]
     fn agrees_with_the_worked_example_on_the_log_scale() {
         // STATISTICS.md, test vector 1.
-        let s = of_samples(&samples(
-            Direction::LowerIsBetter,
-            &[10.2, 9.9, 10.0, 14.7, 10.1, 9.8, 10.3],
-        ));
+        let s = of_samples(&samples(Direction::LowerIsBetter, &[10.2, 9.9, 10.0, 14.7, 10.1, 9.8, 10.3]));
         assert_eq!((s.n, s.iterations), (7, 4));
         assert_eq!((s.median, s.min), (10.1, 9.8));
         assert!((s.median.ln() - 2.312_535_423_847).abs() < 1e-12);

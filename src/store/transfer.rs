@@ -93,9 +93,7 @@ pub fn export(store: &dyn Store, only: &[RunId], out: &mut dyn Write) -> Result<
     let mut runs = if only.is_empty() {
         store.runs(&RunQuery::default())?
     } else {
-        only.iter()
-            .map(|id| store.run(&id.to_string()))
-            .collect::<Result<_, _>>()?
+        only.iter().map(|id| store.run(&id.to_string())).collect::<Result<_, _>>()?
     };
     runs.sort_by_key(|run| (run.started, run.id));
     runs.dedup_by_key(|run| run.id);
@@ -107,13 +105,7 @@ pub fn export(store: &dyn Store, only: &[RunId], out: &mut dyn Write) -> Result<
         let id = run.id;
         ids.push(id);
         let launches = store.launches(id, None)?;
-        write_line(
-            out,
-            &Line::Run {
-                launches: launches.len() as u64,
-                run: Box::new(run),
-            },
-        )?;
+        write_line(out, &Line::Run { launches: launches.len() as u64, run: Box::new(run) })?;
         exported.runs += 1;
         for launch in &launches {
             let launch = numbers::to_json(launch).map_err(|e| unwritable(e.into()))?;
@@ -138,10 +130,7 @@ fn write_line(out: &mut dyn Write, line: &Line) -> Result<(), TransferError> {
 }
 
 fn unwritable(source: io::Error) -> TransferError {
-    TransferError::Io {
-        doing: "writing the export",
-        source,
-    }
+    TransferError::Io { doing: "writing the export", source }
 }
 
 /// Reads an export into a store. Runs before a broken line stay imported, the run that it belongs to does not.
@@ -213,10 +202,7 @@ fn import_run(
             }
         }
     }
-    merge(run, &launches, store, imported).map_err(|e| TransferError::Line {
-        line: header_line,
-        what: e.to_string(),
-    })
+    merge(run, &launches, store, imported).map_err(|e| TransferError::Line { line: header_line, what: e.to_string() })
 }
 
 /// Adds every run and name of one store to another.
@@ -270,10 +256,7 @@ impl Lines<'_> {
             let got = self
                 .from
                 .read_until(b'\n', &mut bytes)
-                .map_err(|source| TransferError::Io {
-                    doing: "reading the import",
-                    source,
-                })?;
+                .map_err(|source| TransferError::Io { doing: "reading the import", source })?;
             if got == 0 {
                 return Ok(None);
             }
@@ -291,9 +274,6 @@ impl Lines<'_> {
     }
 
     fn wrong(&self, what: impl Into<String>) -> TransferError {
-        TransferError::Line {
-            line: self.number,
-            what: what.into(),
-        }
+        TransferError::Line { line: self.number, what: what.into() }
     }
 }

@@ -29,10 +29,8 @@ impl<T> Deref for At<T> {
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for At<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        toml::Spanned::<T>::deserialize(deserializer).map(|spanned| Self {
-            span: spanned.span(),
-            value: spanned.into_inner(),
-        })
+        toml::Spanned::<T>::deserialize(deserializer)
+            .map(|spanned| Self { span: spanned.span(), value: spanned.into_inner() })
     }
 }
 

@@ -63,17 +63,19 @@ pub(super) fn axes(benchmark: &BenchmarkTable, entry: Option<&Entry>, problems: 
     (complete && same_lengths(benchmark, &axes, problems) && distinct(benchmark, &axes, problems)).then_some(axes)
 }
 
-fn values(key: &At<String>, axis: &At<Axis>, entry: Option<&Entry>, problems: &mut Problems) -> Option<Vec<ParamValue>> {
+fn values(
+    key: &At<String>,
+    axis: &At<Axis>,
+    entry: Option<&Entry>,
+    problems: &mut Problems,
+) -> Option<Vec<ParamValue>> {
     check_name(key, "an axis", problems);
     let list = match &axis.value {
         Axis::List(list) => list.clone(),
         Axis::Range(range) => match range_values(range) {
             Ok(numbers) => numbers
                 .into_iter()
-                .map(|number| At {
-                    value: Scalar(ParamValue::Int(number)),
-                    span: axis.span.clone(),
-                })
+                .map(|number| At { value: Scalar(ParamValue::Int(number)), span: axis.span.clone() })
                 .collect(),
             Err(message) => {
                 problems.add(&axis.span, message, "as in { from = 64, to = 512, step = 64 }".to_owned());

@@ -77,11 +77,7 @@ pub(super) struct BadCondition {
 }
 
 fn bad(span: Range<usize>, message: impl Into<String>, help: impl Into<String>) -> BadCondition {
-    BadCondition {
-        span,
-        message: message.into(),
-        help: help.into(),
-    }
+    BadCondition { span, message: message.into(), help: help.into() }
 }
 
 impl Condition {
@@ -116,13 +112,7 @@ impl Condition {
 
         let value_start = operator_start + symbol.len();
         let value = value_of(fact, text, value_start)?;
-        Ok(Self {
-            fact,
-            name,
-            operator,
-            symbol,
-            value,
-        })
+        Ok(Self { fact, name, operator, symbol, value })
     }
 
     /// The backend name that a condition on `backend` compares with.
@@ -193,11 +183,8 @@ fn fact_named(text: &str, span: Range<usize>) -> Result<(&'static str, Fact), Ba
         return Ok(*row);
     }
     let known = FACTS.iter().map(|(name, _)| *name);
-    let message = if word.is_empty() {
-        "expected the name of a fact".to_owned()
-    } else {
-        format!("unknown fact `{word}`")
-    };
+    let message =
+        if word.is_empty() { "expected the name of a fact".to_owned() } else { format!("unknown fact `{word}`") };
     let span = if span.is_empty() { 0..text.len() } else { span };
     Err(bad(span, message, suggest::did_you_mean(word, known, "facts")))
 }
@@ -215,7 +202,9 @@ fn value_of(fact: Fact, text: &str, from: usize) -> Result<Value, BadCondition> 
     }
     match (fact, quoted) {
         (Fact::Device | Fact::Backend, Some(name)) => Ok(Value::Text(name.to_owned())),
-        (Fact::Device | Fact::Backend, None) => Err(bad(span, format!("`{trimmed}` is not a text in quotes"), EXAMPLES)),
+        (Fact::Device | Fact::Backend, None) => {
+            Err(bad(span, format!("`{trimmed}` is not a text in quotes"), EXAMPLES))
+        }
         (Fact::Memory, Some(size)) => match quantity::bytes(size) {
             Ok(bytes) => Ok(Value::Number(bytes as f64)),
             Err(message) => Err(bad(span, message, EXAMPLES)),
@@ -231,8 +220,7 @@ fn value_of(fact: Fact, text: &str, from: usize) -> Result<Value, BadCondition> 
     }
 }
 
-const EXAMPLES: &str =
-    "as in `memory >= \"40 GiB\"`, `compute_capability >= 9.0`, `cores >= 8`, `device = \"*H100*\"`, `backend = \"nvidia\"`";
+const EXAMPLES: &str = "as in `memory >= \"40 GiB\"`, `compute_capability >= 9.0`, `cores >= 8`, `device = \"*H100*\"`, `backend = \"nvidia\"`";
 
 #[cfg(test)]
 mod tests {
@@ -267,18 +255,9 @@ mod tests {
         ] {
             assert_eq!(unmet(text), None, "{text}");
         }
-        assert_eq!(
-            unmet("memory >= \"40 GiB\"").unwrap(),
-            "needs memory >= 40 GiB, this machine has 23.4 GiB"
-        );
-        assert_eq!(
-            unmet("compute_capability >= 9").unwrap(),
-            "needs compute_capability >= 9.0, this machine has 8.6"
-        );
-        assert_eq!(
-            unmet("device = \"*H100*\"").unwrap(),
-            "needs device = \"*H100*\", this machine has \"NVIDIA A10\""
-        );
+        assert_eq!(unmet("memory >= \"40 GiB\"").unwrap(), "needs memory >= 40 GiB, this machine has 23.4 GiB");
+        assert_eq!(unmet("compute_capability >= 9").unwrap(), "needs compute_capability >= 9.0, this machine has 8.6");
+        assert_eq!(unmet("device = \"*H100*\"").unwrap(), "needs device = \"*H100*\", this machine has \"NVIDIA A10\"");
         assert_eq!(
             unmet("backend != \"nvidia\"").unwrap(),
             "needs backend != \"nvidia\", this case runs on \"nvidia\""

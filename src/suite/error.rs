@@ -72,11 +72,7 @@ fn render(diagnostics: &[Diagnostic]) -> String {
     let mut parts: Vec<String> = diagnostics.iter().take(SHOWN).map(ToString::to_string).collect();
     if let [first, _, ..] = diagnostics {
         let hidden = diagnostics.len().saturating_sub(SHOWN);
-        let more = if hidden > 0 {
-            format!(" ({hidden} not shown)")
-        } else {
-            String::new()
-        };
+        let more = if hidden > 0 { format!(" ({hidden} not shown)") } else { String::new() };
         parts.push(format!("{} errors in {}{more}", diagnostics.len(), first.file));
     }
     parts.join("\n\n")
@@ -97,11 +93,7 @@ pub(super) struct Problems(Vec<Problem>);
 impl Problems {
     /// Notes a problem at a byte range of the text.
     pub(super) fn add(&mut self, span: &Range<usize>, message: impl Into<String>, help: impl Into<Option<String>>) {
-        self.0.push(Problem {
-            span: span.clone(),
-            message: message.into(),
-            help: help.into(),
-        });
+        self.0.push(Problem { span: span.clone(), message: message.into(), help: help.into() });
     }
 
     /// Whether nothing was noted.

@@ -59,7 +59,8 @@ pub(super) fn expand(
 
 fn info(file: &SuiteFile, text: &str, problems: &mut Problems) -> SuiteInfo {
     if file.schema_version.value != 1 {
-        let help = "write `schema_version = 1`, or use the version of regrade that this suite was written for".to_owned();
+        let help =
+            "write `schema_version = 1`, or use the version of regrade that this suite was written for".to_owned();
         let message = format!("this version of regrade reads schema version 1, not {}", file.schema_version.value);
         problems.add(&file.schema_version.span, message, help);
     }
@@ -88,7 +89,8 @@ fn check_conditions(conditions: &[At<String>], text: &str, backends: &[&str], pr
     for condition in conditions {
         match Condition::parse(condition) {
             Ok(parsed) => {
-                if let Some(name) = parsed.backend().filter(|name| !name.contains(['*', '?']) && !backends.contains(name))
+                if let Some(name) =
+                    parsed.backend().filter(|name| !name.contains(['*', '?']) && !backends.contains(name))
                 {
                     let help = suggest::did_you_mean(name, backends.iter().copied(), "backends");
                     problems.add(&condition.span, format!("unknown backend `{name}`"), help);

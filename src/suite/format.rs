@@ -148,11 +148,13 @@ pub(super) struct SamplingTable {
     /// Fewest samples kept, at least 10. Default 10.
     #[schemars(range(min = 10))]
     pub(super) min_samples: Option<At<i64>>,
-    /// Most samples kept. Default 200.
+    /// Most samples kept. Default 1000.
     #[schemars(range(min = 10))]
     pub(super) max_samples: Option<At<i64>>,
     /// Stop when the 95 % interval of the median is within this share of it. Default `"1%"`.
     pub(super) precision: Option<At<Share>>,
+    /// Sampling goes on for at least this long, however precise. Default `"200ms"`.
+    pub(super) min_time: Option<At<Seconds>>,
     /// Cap on sampling time; `min_samples` are taken even so. Default `"3s"`.
     pub(super) max_time: Option<At<Seconds>>,
     /// Iterations a sample are raised until a sample lasts this long. Default `"1ms"`.

@@ -87,10 +87,7 @@ impl Suite {
     /// # Errors
     /// With file, line, the offending text and the remedy.
     pub fn load(path: &Path, backends: &[&str]) -> Result<Self, SuiteError> {
-        let bytes = std::fs::read(path).map_err(|source| SuiteError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
+        let bytes = std::fs::read(path).map_err(|source| SuiteError::Read { path: path.to_owned(), source })?;
         let origin = path.display().to_string();
         match std::str::from_utf8(&bytes) {
             Ok(text) => Self::parse(&origin, text, backends),
@@ -110,8 +107,7 @@ impl Suite {
     /// As [`Suite::load`].
     pub fn parse(origin: &str, text: &str, backends: &[&str]) -> Result<Self, SuiteError> {
         let mut problems = Problems::default();
-        let expanded =
-            read::read(text, &mut problems).map(|file| expand::expand(&file, text, backends, &mut problems));
+        let expanded = read::read(text, &mut problems).map(|file| expand::expand(&file, text, backends, &mut problems));
         match (expanded, problems.into_error(origin, text)) {
             (_, Some(error)) => Err(error),
             (Some((info, cases)), None) => Ok(Self { info, cases }),

@@ -21,8 +21,9 @@ const REFERENCE_BACKEND: &str = "cpu";
 /// Reference workloads are sampled modestly, at most about 0.4 s a launch: they run in every session.
 const REFERENCE_SAMPLING: Sampling = Sampling {
     min_samples: 10,
-    max_samples: 50,
+    max_samples: 1000,
     precision: 0.01,
+    min_time_s: 0.2,
     max_time_s: 0.25,
     min_sample_time_s: 0.001,
     max_warmup_s: 0.15,
@@ -60,12 +61,7 @@ pub(super) fn plan(
         .filter(|item| cases[item.case].skip.is_none())
         .collect();
     shuffle(&mut order, seed);
-    Ok(Plan {
-        suite: suite.info.clone(),
-        cases,
-        order,
-        seed,
-    })
+    Ok(Plan { suite: suite.info.clone(), cases, order, seed })
 }
 
 fn select(suite: &Suite, selection: &Selection) -> Result<Vec<Case>, SuiteError> {
@@ -84,15 +80,12 @@ fn select(suite: &Suite, selection: &Selection) -> Result<Vec<Case>, SuiteError>
 
 fn nothing_selected(suite: &Suite, selection: &Selection) -> SuiteError {
     let quoted = |list: &[String]| list.iter().map(|text| format!("`{text}`")).collect::<Vec<_>>().join(" or ");
-    let asked: Vec<String> = [
-        ("filter", &selection.filters),
-        ("tag", &selection.tags),
-        ("backend", &selection.backends),
-    ]
-    .into_iter()
-    .filter(|(_, list)| !list.is_empty())
-    .map(|(what, list)| format!("{what} {}", quoted(list)))
-    .collect();
+    let asked: Vec<String> =
+        [("filter", &selection.filters), ("tag", &selection.tags), ("backend", &selection.backends)]
+            .into_iter()
+            .filter(|(_, list)| !list.is_empty())
+            .map(|(what, list)| format!("{what} {}", quoted(list)))
+            .collect();
     let message = format!("no case of suite `{}` matches {}", suite.info.name, asked.join(" and "));
 
     let mut help = Vec::new();
@@ -121,10 +114,7 @@ fn nothing_selected(suite: &Suite, selection: &Selection) -> SuiteError {
             help.push(format!("its {what} are: {known}"));
         }
     }
-    SuiteError::NothingSelected {
-        message,
-        help: help.join("; "),
-    }
+    SuiteError::NothingSelected { message, help: help.join("; ") }
 }
 
 /// Why a case cannot run here, if it cannot.
@@ -141,10 +131,9 @@ fn skip_of(case: &Case, machine: &[BackendView<'_>]) -> Option<Skip> {
     };
     let unmet = case.needs.iter().find_map(|need| match Condition::parse(need) {
         Ok(condition) => condition.unmet(&case.backend, facts),
-        Err(bad) => Some(Skip {
-            reason: format!("its condition `{need}` cannot be read: {}", bad.message),
-            remedy: bad.help,
-        }),
+        Err(bad) => {
+            Some(Skip { reason: format!("its condition `{need}` cannot be read: {}", bad.message), remedy: bad.help })
+        }
     });
     // A command brings its own engine: the backend only says which device it needs.
     unmet.or_else(|| match case.workload.kind {
@@ -170,12 +159,7 @@ fn reference(entry: &Entry) -> Case {
     Case {
         id: CaseId(format!("{}@{REFERENCE_BACKEND}", entry.name)),
         benchmark: entry.name.to_owned(),
-        workload: Workload {
-            kind: entry.kind,
-            name: entry.name.to_owned(),
-            params,
-            command: Vec::new(),
-        },
+        workload: Workload { kind: entry.kind, name: entry.name.to_owned(), params, command: Vec::new() },
         backend: REFERENCE_BACKEND.to_owned(),
         tags: Vec::new(),
         owner: None,

@@ -23,16 +23,16 @@ const TIME: &[(&str, f64)] = &[
 
 /// Units of size and their length in bytes (IEC 80000-13 for the binary ones).
 const SIZE: &[(&str, f64)] = &[
-    ("B", 1.0),                     // bytes
-    ("kB", 1e3),                    // kilobytes
-    ("KB", 1e3),                    // the same, as often written
-    ("MB", 1e6),                    // megabytes
-    ("GB", 1e9),                    // gigabytes
-    ("TB", 1e12),                   // terabytes
-    ("KiB", 1024.0),                // kibibytes, 2^10
-    ("MiB", 1_048_576.0),           // mebibytes, 2^20
-    ("GiB", 1_073_741_824.0),       // gibibytes, 2^30
-    ("TiB", 1_099_511_627_776.0),   // tebibytes, 2^40
+    ("B", 1.0),                   // bytes
+    ("kB", 1e3),                  // kilobytes
+    ("KB", 1e3),                  // the same, as often written
+    ("MB", 1e6),                  // megabytes
+    ("GB", 1e9),                  // gigabytes
+    ("TB", 1e12),                 // terabytes
+    ("KiB", 1024.0),              // kibibytes, 2^10
+    ("MiB", 1_048_576.0),         // mebibytes, 2^20
+    ("GiB", 1_073_741_824.0),     // gibibytes, 2^30
+    ("TiB", 1_099_511_627_776.0), // tebibytes, 2^40
 ];
 
 /// Reads a duration with its unit, `10us`, `1.5 ms`, `3s`, `2m`, `1h`; the result is in seconds.
@@ -48,7 +48,8 @@ pub(super) fn seconds(text: &str) -> Result<f64, String> {
 /// # Errors
 /// In words, when there is no number, no unit, or an unknown unit.
 pub(super) fn bytes(text: &str) -> Result<u64, String> {
-    scaled(text, SIZE, "a size such as \"40 GiB\", \"512 MB\" or a whole number of bytes").map(|bytes| bytes.round() as u64)
+    scaled(text, SIZE, "a size such as \"40 GiB\", \"512 MB\" or a whole number of bytes")
+        .map(|bytes| bytes.round() as u64)
 }
 
 /// Reads a percentage, `2%`, `0.5 %`; the result is a fraction.

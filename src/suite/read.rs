@@ -79,10 +79,7 @@ fn take_params(table: &mut DeTable<'_>) -> Vec<PlainParam> {
             continue;
         }
         params.push(PlainParam {
-            key: At {
-                span: key.span(),
-                value: key.into_inner().into_owned(),
-            },
+            key: At { span: key.span(), value: key.into_inner().into_owned() },
             value: At::<Scalar>::deserialize(value.into_deserializer()).ok(),
         });
     }

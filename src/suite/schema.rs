@@ -21,11 +21,14 @@ pub(super) fn json_schema() -> Value {
         defaults.insert("additionalProperties".to_owned(), Value::Bool(false));
     }
     if let Some(benchmark) = schema.pointer_mut("/$defs/BenchmarkTable").and_then(Value::as_object_mut) {
-        benchmark.insert("oneOf".to_owned(), json!([
-            { "required": ["model"] },
-            { "required": ["operator"] },
-            { "required": ["command"] },
-        ]));
+        benchmark.insert(
+            "oneOf".to_owned(),
+            json!([
+                { "required": ["model"] },
+                { "required": ["operator"] },
+                { "required": ["command"] },
+            ]),
+        );
         if let Some(properties) = benchmark.get_mut("properties").and_then(Value::as_object_mut) {
             for (key, kind) in [("model", WorkloadKind::Model), ("operator", WorkloadKind::Operator)] {
                 if let Some(property) = properties.get_mut(key).and_then(Value::as_object_mut) {
@@ -107,11 +110,8 @@ fn property(users: &[(&Entry, &Param)]) -> Value {
     let lines: Vec<String> = uses
         .iter()
         .map(|(text, names)| {
-            let who = if everywhere && uses.len() == 1 {
-                "Every model and operator".to_owned()
-            } else {
-                names.join(", ")
-            };
+            let who =
+                if everywhere && uses.len() == 1 { "Every model and operator".to_owned() } else { names.join(", ") };
             format!("{who}: {text}.")
         })
         .collect();

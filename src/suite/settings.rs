@@ -218,6 +218,7 @@ fn sampling(layers: &[&SamplingTable], problems: &mut Problems) -> Sampling {
             }
         }
         for (given, rule, name) in [
+            (&layer.min_time, &mut rules.min_time_s, "min_time"),
             (&layer.max_time, &mut rules.max_time_s, "max_time"),
             (&layer.min_sample_time, &mut rules.min_sample_time_s, "min_sample_time"),
             (&layer.max_warmup, &mut rules.max_warmup_s, "max_warmup"),
@@ -301,18 +302,13 @@ fn own_floor(floor: &Amount, unit: &str) -> Result<f64, String> {
 
 /// Lays limits over each other, later ones on top. The second part of a layer is the metric's unit, and whether the
 /// layer is the metric's own; absent for the row of all metrics, which has no unit and so no floor.
-fn row<'a>(
-    layers: impl Iterator<Item = (&'a Limits, Option<(&'a str, bool)>)>,
-    problems: &mut Problems,
-) -> Thresholds {
+fn row<'a>(layers: impl Iterator<Item = (&'a Limits, Option<(&'a str, bool)>)>, problems: &mut Problems) -> Thresholds {
     let mut row = Thresholds::default();
     let mut last: Option<&Range<usize>> = None;
     for (limits, metric) in layers {
-        for (given, limit) in [
-            (&limits.minor, &mut row.minor),
-            (&limits.moderate, &mut row.moderate),
-            (&limits.severe, &mut row.severe),
-        ] {
+        for (given, limit) in
+            [(&limits.minor, &mut row.minor), (&limits.moderate, &mut row.moderate), (&limits.severe, &mut row.severe)]
+        {
             if let Some(given) = given {
                 *limit = given.0;
                 last = Some(&given.span);

@@ -4,7 +4,9 @@ use super::*;
 fn play() {
     for name in ["quickstart", "cpu-models", "cpu-operators", "selftest"] {
         let s = Suite::load(Path::new(&format!("suites/{name}.toml")), &["cpu"]).unwrap_or_else(|e| panic!("{e}"));
-        for c in &s.cases { eprintln!("{}", c.id); }
+        for c in &s.cases {
+            eprintln!("{}", c.id);
+        }
     }
     std::fs::write("suites/suite.schema.json", serde_json::to_string_pretty(&json_schema()).unwrap() + "\n").unwrap();
     let t = r#"
@@ -74,7 +76,10 @@ seq = []
     eprintln!("{}", Suite::parse("s.toml", "name = 3 4", &["cpu"]).unwrap_err());
     eprintln!("{}", Suite::parse("s.toml", "", &["cpu"]).unwrap_err());
     eprintln!("{}", Suite::parse("s.toml", "name = ", &["cpu"]).unwrap_err());
-    eprintln!("{}", Suite::parse("s.toml", "schema_version=1\nname = 'x'\n[benchmark]\nname='x'", &["cpu"]).unwrap_err());
+    eprintln!(
+        "{}",
+        Suite::parse("s.toml", "schema_version=1\nname = 'x'\n[benchmark]\nname='x'", &["cpu"]).unwrap_err()
+    );
     eprintln!("{}", Suite::parse("s.toml", "schema_version=1\nname = 'x'\nbenchmark=[3]", &["cpu"]).unwrap_err());
     eprintln!("{}", Suite::parse("s.toml", "schema_version=1\nname = 'x'\ngate='modrate'\n[sampling]\nmax_time=3\n[[benchmark]]\nname = 'a'\nmodel = 'gpt2'\naxes = { batch = 3 }\nzip = [['batch']]", &["cpu"]).unwrap_err());
 }

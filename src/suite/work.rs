@@ -42,12 +42,7 @@ impl Work {
             Self::BuiltIn { entry, params } => {
                 let mut params = params.clone();
                 params.extend(values);
-                let workload = Workload {
-                    kind: entry.kind,
-                    name: entry.name.to_owned(),
-                    params,
-                    command: Vec::new(),
-                };
+                let workload = Workload { kind: entry.kind, name: entry.name.to_owned(), params, command: Vec::new() };
                 (workload, BTreeMap::new())
             }
             Self::Command { name, command, env } => {
@@ -119,10 +114,7 @@ pub(super) fn work(file: &SuiteFile, benchmark: &BenchmarkTable, problems: &mut 
         unknown_workload(kind, word, name, problems);
         return None;
     };
-    Some(Work::BuiltIn {
-        entry,
-        params: params(file, benchmark, entry, problems),
-    })
+    Some(Work::BuiltIn { entry, params: params(file, benchmark, entry, problems) })
 }
 
 fn unknown_workload(kind: WorkloadKind, word: &str, name: &At<String>, problems: &mut Problems) {

@@ -30,10 +30,7 @@ mod tests {
 
     #[test]
     fn the_model_is_found_where_the_kernel_says_it() {
-        assert_eq!(
-            model_name("processor\t: 0\nmodel name\t: A CPU @ 2 GHz\n"),
-            Some("A CPU @ 2 GHz")
-        );
+        assert_eq!(model_name("processor\t: 0\nmodel name\t: A CPU @ 2 GHz\n"), Some("A CPU @ 2 GHz"));
         assert_eq!(model_name("processor\t: 0\n"), None);
     }
 

@@ -90,10 +90,7 @@ impl Prepared for Compute {
     }
 
     fn counts(&self) -> WorkCounts {
-        WorkCounts {
-            flops: Some(2.0 * f64::from(COMPUTE_STEPS) * CHAINS as f64),
-            ..WorkCounts::default()
-        }
+        WorkCounts { flops: Some(2.0 * f64::from(COMPUTE_STEPS) * CHAINS as f64), ..WorkCounts::default() }
     }
 
     fn check(&mut self) -> Result<Vec<Check>, BackendError> {
@@ -138,26 +135,15 @@ impl Prepared for Memory {
     }
 
     fn counts(&self) -> WorkCounts {
-        WorkCounts {
-            bytes: Some(2.0 * size_of_val(self.from.as_slice()) as f64),
-            ..WorkCounts::default()
-        }
+        WorkCounts { bytes: Some(2.0 * size_of_val(self.from.as_slice()) as f64), ..WorkCounts::default() }
     }
 
     fn check(&mut self) -> Result<Vec<Check>, BackendError> {
         let n = self.to.len() as u64;
         let sum = self.to.iter().fold(0u64, |sum, &word| sum.wrapping_add(word));
         // Sum of i·SPREAD over i < n; one of n and n − 1 is even.
-        let pairs = if n.is_multiple_of(2) {
-            (n / 2).wrapping_mul(n - 1)
-        } else {
-            n.wrapping_mul(n / 2)
-        };
-        Ok(exact(
-            "copied words",
-            "the closed form of their sum",
-            sum == pairs.wrapping_mul(SPREAD),
-        ))
+        let pairs = if n.is_multiple_of(2) { (n / 2).wrapping_mul(n - 1) } else { n.wrapping_mul(n / 2) };
+        Ok(exact("copied words", "the closed form of their sum", sum == pairs.wrapping_mul(SPREAD)))
     }
 }
 
@@ -193,9 +179,7 @@ impl Net {
     }
 
     fn wait_while<'a>(&self, table: MutexGuard<'a, Table>, turn: Turn) -> MutexGuard<'a, Table> {
-        self.changed
-            .wait_while(table, |table| table.turn == turn)
-            .unwrap_or_else(PoisonError::into_inner)
+        self.changed.wait_while(table, |table| table.turn == turn).unwrap_or_else(PoisonError::into_inner)
     }
 
     fn pass(&self, table: &mut Table, turn: Turn) {
@@ -214,13 +198,7 @@ struct HandOver {
 
 impl HandOver {
     fn new() -> Result<Self, BackendError> {
-        let net = Arc::new(Net {
-            table: Mutex::new(Table {
-                turn: Turn::Here,
-                served: 0,
-            }),
-            changed: Condvar::new(),
-        });
+        let net = Arc::new(Net { table: Mutex::new(Table { turn: Turn::Here, served: 0 }), changed: Condvar::new() });
         let theirs = Arc::clone(&net);
         let other = std::thread::Builder::new()
             .name("reference-launch".to_owned())
@@ -229,11 +207,7 @@ impl HandOver {
                 context: "starting the second thread of reference-launch".to_owned(),
                 source: Box::new(source),
             })?;
-        Ok(Self {
-            net,
-            other: Some(other),
-            expected: 0,
-        })
+        Ok(Self { net, other: Some(other), expected: 0 })
     }
 }
 
@@ -270,19 +244,12 @@ impl Prepared for HandOver {
     }
 
     fn counts(&self) -> WorkCounts {
-        WorkCounts {
-            items: Some((f64::from(HAND_OVERS), "handovers")),
-            ..WorkCounts::default()
-        }
+        WorkCounts { items: Some((f64::from(HAND_OVERS), "handovers")), ..WorkCounts::default() }
     }
 
     fn check(&mut self) -> Result<Vec<Check>, BackendError> {
         let served = self.net.lock().served;
-        Ok(exact(
-            "turns served",
-            "the number asked for",
-            served == self.expected && served > 0,
-        ))
+        Ok(exact("turns served", "the number asked for", served == self.expected && served > 0))
     }
 }
 
@@ -306,28 +273,16 @@ mod tests {
     use crate::domain::workload::CATALOGUE;
 
     fn passes(subject: &mut dyn Prepared) -> bool {
-        subject
-            .check()
-            .expect("references can always be checked")
-            .iter()
-            .all(|check| check.pass)
+        subject.check().expect("references can always be checked").iter().all(|check| check.pass)
     }
 
     #[test]
     fn the_catalogue_and_this_file_agree() {
         for entry in CATALOGUE.iter().filter(|entry| entry.kind == WorkloadKind::Reference) {
-            let workload = Workload {
-                kind: entry.kind,
-                name: entry.name.to_owned(),
-                params: [].into(),
-                command: Vec::new(),
-            };
+            let workload =
+                Workload { kind: entry.kind, name: entry.name.to_owned(), params: [].into(), command: Vec::new() };
             let mut subject = load(&workload, 0).expect("every reference loads");
-            assert!(
-                !passes(subject.as_mut()),
-                "{}: nothing ran, nothing may pass",
-                entry.name
-            );
+            assert!(!passes(subject.as_mut()), "{}: nothing ran, nothing may pass", entry.name);
             subject.run(2).expect("references cannot fail");
             assert!(passes(subject.as_mut()), "{}", entry.name);
             assert_eq!(subject.device().facts["reference_version"], VERSION, "{}", entry.name);

@@ -111,11 +111,7 @@ fn names_of(run: RunId, baselines: &[Baseline]) -> Vec<String> {
 impl Listing {
     /// Of names and of runs, the newest first.
     pub fn new(baselines: Vec<Baseline>, runs: Vec<RunRow>) -> Self {
-        Self {
-            version: VERSION,
-            baselines,
-            runs,
-        }
+        Self { version: VERSION, baselines, runs }
     }
 
     /// For people: names, then runs under a heading for each suite, testbed and branch.
@@ -248,11 +244,7 @@ impl Detail {
                 vec![
                     row.metric.name.clone(),
                     quantity(row.median, &row.metric.unit),
-                    format!(
-                        "{}, {}",
-                        count(row.launches as u64, "launch"),
-                        count(row.samples, "sample")
-                    ),
+                    format!("{}, {}", count(row.launches as u64, "launch"), count(row.samples, "sample")),
                 ]
             });
             write_table(out, &rows.collect::<Vec<_>>())?;
@@ -264,11 +256,7 @@ impl Detail {
 impl CaseDetail {
     fn ending(&self) -> String {
         if let Some(skipped) = &self.skipped {
-            return format!(
-                "{}: {}",
-                skipped.kind,
-                skipped.reason.as_deref().unwrap_or("no reason given")
-            );
+            return format!("{}: {}", skipped.kind, skipped.reason.as_deref().unwrap_or("no reason given"));
         }
         if self.outcomes.is_empty() {
             return "no launch".to_owned();
@@ -281,9 +269,7 @@ impl CaseDetail {
 /// One row a metric, in the order of the first launch that has it.
 fn metrics(launches: &[&LaunchSummary]) -> Vec<MetricDetail> {
     let mut rows: Vec<(&Metric, u64, Vec<f64>)> = Vec::new();
-    let measured = launches
-        .iter()
-        .filter(|launch| launch.outcome.kind == OutcomeKind::Measured);
+    let measured = launches.iter().filter(|launch| launch.outcome.kind == OutcomeKind::Measured);
     for summary in measured.flat_map(|launch| &launch.metrics) {
         match rows.iter_mut().find(|(metric, ..)| metric.name == summary.metric.name) {
             Some((_, samples, medians)) => {
@@ -296,12 +282,7 @@ fn metrics(launches: &[&LaunchSummary]) -> Vec<MetricDetail> {
     rows.into_iter()
         .map(|(metric, samples, mut medians)| {
             medians.sort_by(f64::total_cmp);
-            MetricDetail {
-                metric: metric.clone(),
-                launches: medians.len(),
-                samples,
-                median: quantile(&medians, 0.5),
-            }
+            MetricDetail { metric: metric.clone(), launches: medians.len(), samples, median: quantile(&medians, 0.5) }
         })
         .collect()
 }

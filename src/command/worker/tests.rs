@@ -30,20 +30,13 @@ impl Default for Fake {
         Self {
             breaks: Breaks::Nowhere,
             check: Ok(0.0),
-            counts: WorkCounts {
-                flops: Some(8.0),
-                bytes: Some(2.0),
-                items: Some((32.0, "tokens")),
-            },
+            counts: WorkCounts { flops: Some(8.0), bytes: Some(2.0), items: Some((32.0, "tokens")) },
         }
     }
 }
 
 fn no(what: &str) -> Skip {
-    Skip {
-        reason: format!("no {what}"),
-        remedy: "buy one".to_owned(),
-    }
+    Skip { reason: format!("no {what}"), remedy: "buy one".to_owned() }
 }
 
 impl Backend for Fake {
@@ -57,17 +50,10 @@ impl Backend for Fake {
         if self.breaks == Breaks::Availability {
             return Availability::Unavailable(no("device"));
         }
-        Availability::Ready {
-            devices: Vec::new(),
-            facts: BTreeMap::new(),
-        }
+        Availability::Ready { devices: Vec::new(), facts: BTreeMap::new() }
     }
     fn supports(&self, _workload: &Workload) -> Result<(), Skip> {
-        if self.breaks == Breaks::Support {
-            Err(no("such precision"))
-        } else {
-            Ok(())
-        }
+        if self.breaks == Breaks::Support { Err(no("such precision")) } else { Ok(()) }
     }
     fn load(&self, _workload: &Workload, _seed: u64) -> Result<Box<dyn Prepared>, BackendError> {
         if self.breaks == Breaks::Load {
@@ -83,16 +69,10 @@ impl Subject for Fake {
     }
     fn time(&mut self, iterations: u64) -> Result<Reading, SubjectError> {
         if self.breaks == Breaks::Run {
-            return Err(SubjectError {
-                context: "iteration".to_owned(),
-                source: "no luck".into(),
-            });
+            return Err(SubjectError { context: "iteration".to_owned(), source: "no luck".into() });
         }
         let wall_s = 0.5 * iterations as f64;
-        Ok(Reading {
-            wall_s,
-            cpu_s: Some(wall_s / 2.0),
-        })
+        Ok(Reading { wall_s, cpu_s: Some(wall_s / 2.0) })
     }
     fn clock(&self) -> &'static str {
         "scripted"
@@ -104,21 +84,14 @@ impl Subject for Fake {
 
 impl Prepared for Fake {
     fn device(&self) -> DeviceInfo {
-        DeviceInfo {
-            backend: "fake".to_owned(),
-            name: "obeys".to_owned(),
-            facts: BTreeMap::new(),
-        }
+        DeviceInfo { backend: "fake".to_owned(), name: "obeys".to_owned(), facts: BTreeMap::new() }
     }
     fn counts(&self) -> WorkCounts {
         self.counts
     }
     fn check(&mut self) -> Result<Vec<Check>, BackendError> {
         let error = self.check.map_err(|what| BackendError::Unsupported(what.to_owned()))?;
-        Ok(vec![
-            Check::new("logits", "f64 forward pass", error, 1e-3),
-            Check::new("loss", "f64 loss", 0.0, 1e-3),
-        ])
+        Ok(vec![Check::new("logits", "f64 forward pass", error, 1e-3), Check::new("loss", "f64 loss", 0.0, 1e-3)])
     }
 }
 
@@ -139,7 +112,11 @@ fn request(inject: f64) -> Request {
             owner: None,
             thresholds: BTreeMap::new(),
             gate_metrics: Vec::new(),
+            env: BTreeMap::new(),
+            metrics: BTreeMap::new(),
+            working_dir: None,
             sampling: Sampling {
+                min_time_s: 0.0,
                 min_sample_time_s: 1.0,
                 max_time_s: 3000.0,
                 max_warmup_s: 300.0,
@@ -201,15 +178,9 @@ fn a_good_launch_tells_everything_once() {
 
     let samples = samples(&messages);
     assert_eq!(samples.len(), 2);
-    assert_eq!(
-        (samples[0].metric.name.as_str(), samples[0].clock.as_deref()),
-        ("latency", Some("scripted"))
-    );
+    assert_eq!((samples[0].metric.name.as_str(), samples[0].clock.as_deref()), ("latency", Some("scripted")));
     assert_eq!((samples[0].iterations, &samples[0].values), (2, &vec![0.5; 10]));
-    assert_eq!(
-        (samples[1].metric.name.as_str(), samples[1].clock.as_deref()),
-        ("cpu_time", Some("process-cpu"))
-    );
+    assert_eq!((samples[1].metric.name.as_str(), samples[1].clock.as_deref()), ("cpu_time", Some("process-cpu")));
     assert_eq!(samples[1].values, vec![0.25; 10]);
 
     let values = values(&messages);
@@ -218,21 +189,9 @@ fn a_good_launch_tells_everything_once() {
     assert_eq!(values["byte_rate"], ("B/s".to_owned(), 4.0));
     assert!(values["load_time"].1 >= 0.0);
 
-    assert!(
-        messages
-            .iter()
-            .any(|message| matches!(message, Message::Warmup(warmup) if warmup.settled))
-    );
-    assert!(messages.iter().any(|message| matches!(
-        message,
-        Message::Stop {
-            reason: StopReason::Precise
-        }
-    )));
-    let checks = messages
-        .iter()
-        .filter(|message| matches!(message, Message::Check(check) if check.pass))
-        .count();
+    assert!(messages.iter().any(|message| matches!(message, Message::Warmup(warmup) if warmup.settled)));
+    assert!(messages.iter().any(|message| matches!(message, Message::Stop { reason: StopReason::Precise })));
+    let checks = messages.iter().filter(|message| matches!(message, Message::Check(check) if check.pass)).count();
     assert_eq!(checks, 2);
     let facts = &worker_evidence(&messages).facts;
     assert_eq!((&facts["iterations"], &facts["injected"]), (&2.into(), &0.0.into()));
@@ -242,17 +201,11 @@ fn a_good_launch_tells_everything_once() {
 #[test]
 fn peak_memory_is_read_before_the_check() {
     let (messages, _) = said(&Fake::default(), 0.0);
-    let check = messages
-        .iter()
-        .position(|message| matches!(message, Message::Check(_)))
-        .expect("checked");
+    let check = messages.iter().position(|message| matches!(message, Message::Check(_))).expect("checked");
     let peak = messages
         .iter()
         .position(|message| matches!(message, Message::Value(value) if value.metric.name == Metric::PEAK_MEMORY));
-    assert!(
-        cfg!(not(target_os = "linux")) || peak.is_some_and(|peak| peak < check),
-        "{peak:?} {check}"
-    );
+    assert!(cfg!(not(target_os = "linux")) || peak.is_some_and(|peak| peak < check), "{peak:?} {check}");
 }
 
 #[test]
@@ -261,47 +214,27 @@ fn injected_work_is_in_the_samples_and_in_the_evidence() {
     assert_eq!(outcome, Outcome::measured());
     assert_eq!(samples(&messages)[0].values, vec![0.75; 10]);
     let facts = &worker_evidence(&messages).facts;
-    assert_eq!(
-        (&facts["iterations"], &facts["iterations_executed"]),
-        (&2.into(), &3.into())
-    );
+    assert_eq!((&facts["iterations"], &facts["iterations_executed"]), (&2.into(), &3.into()));
     assert_eq!(facts["injected"], 0.5);
 }
 
 #[test]
 fn undeclared_work_has_no_rates() {
-    let fake = Fake {
-        counts: WorkCounts::default(),
-        ..Fake::default()
-    };
+    let fake = Fake { counts: WorkCounts::default(), ..Fake::default() };
     let values = values(&said(&fake, 0.0).0);
-    assert!(
-        !values
-            .keys()
-            .any(|name| name.ends_with("_rate") || name == "throughput"),
-        "{values:?}"
-    );
+    assert!(!values.keys().any(|name| name.ends_with("_rate") || name == "throughput"), "{values:?}");
 }
 
 #[test]
 fn wrong_numbers_fail_and_say_which() {
     for (error, shown) in [(0.5, "5.000e-1"), (f64::NAN, "NaN")] {
-        let fake = Fake {
-            check: Ok(error),
-            ..Fake::default()
-        };
+        let fake = Fake { check: Ok(error), ..Fake::default() };
         let (messages, outcome) = said(&fake, 0.0);
         let reason = outcome.reason.expect("a failure has a reason");
         assert_eq!(outcome.kind, OutcomeKind::Failed);
-        assert!(
-            reason.starts_with("wrong numbers: logits is off by ") && reason.contains(shown),
-            "{reason}"
-        );
+        assert!(reason.starts_with("wrong numbers: logits is off by ") && reason.contains(shown), "{reason}");
         assert!(!reason.contains("loss"), "{reason}");
-        let checks = messages
-            .iter()
-            .filter(|message| matches!(message, Message::Check(_)))
-            .count();
+        let checks = messages.iter().filter(|message| matches!(message, Message::Check(_))).count();
         assert_eq!(checks, 2, "those that pass are told too");
     }
 }
@@ -315,16 +248,10 @@ fn every_other_ending_is_an_outcome_with_its_reason() {
         (Breaks::Run, OutcomeKind::Failed, "measuring `it`: iteration: no luck"),
     ];
     for (breaks, kind, reason) in endings {
-        let fake = Fake {
-            breaks,
-            ..Fake::default()
-        };
+        let fake = Fake { breaks, ..Fake::default() };
         assert_eq!(said(&fake, 0.0).1, Outcome::because(kind, reason));
     }
-    let fake = Fake {
-        check: Err("no room"),
-        ..Fake::default()
-    };
+    let fake = Fake { check: Err("no room"), ..Fake::default() };
     assert_eq!(said(&fake, 0.0).1, failed("checking the numbers: no room"));
     let unknown = perform(&request(0.0), None, &mut |_| Ok(())).expect("telling cannot fail here");
     assert_eq!(unknown, failed("no backend `fake`; there are cpu, nvidia, xla"));
@@ -341,10 +268,7 @@ fn a_runner_that_went_away_ends_the_worker() {
 
 #[test]
 fn peak_memory_is_in_bytes() {
-    assert_eq!(
-        parse_peak_memory("VmPeak:\t 9 kB\nVmHWM:\t    1536 kB\n"),
-        Some(1_572_864.0)
-    );
+    assert_eq!(parse_peak_memory("VmPeak:\t 9 kB\nVmHWM:\t    1536 kB\n"), Some(1_572_864.0));
     assert_eq!(parse_peak_memory("VmPeak:\t 9 kB\n"), None);
     assert_eq!(parse_peak_memory("VmHWM:\tlots\n"), None);
 }

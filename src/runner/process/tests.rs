@@ -11,10 +11,7 @@ fn shell(script: &str, limits: Limits) -> Finished {
 }
 
 fn unlimited() -> Limits {
-    Limits {
-        timeout: LONG,
-        memory: None,
-    }
+    Limits { timeout: LONG, memory: None }
 }
 
 /// Whether a process is there and no zombie.
@@ -50,26 +47,16 @@ fn a_program_that_is_not_there_is_an_error_with_its_name() {
 
 #[test]
 fn a_hang_is_ended_at_the_deadline() {
-    let limits = Limits {
-        timeout: Duration::from_millis(300),
-        memory: None,
-    };
+    let limits = Limits { timeout: Duration::from_millis(300), memory: None };
     let finished = shell("echo started; sleep 60", limits);
     assert_eq!(finished.ended, Ended::TimedOut);
     assert_eq!(finished.log, "started\n");
-    assert!(
-        finished.wall >= limits.timeout && finished.wall < LONG,
-        "{:?}",
-        finished.wall
-    );
+    assert!(finished.wall >= limits.timeout && finished.wall < LONG, "{:?}", finished.wall);
 }
 
 #[test]
 fn a_hang_that_ignores_sigterm_is_killed() {
-    let limits = Limits {
-        timeout: Duration::from_millis(100),
-        memory: None,
-    };
+    let limits = Limits { timeout: Duration::from_millis(100), memory: None };
     let finished = shell("trap '' TERM; echo $$; while :; do sleep 1; done", limits);
     assert_eq!(finished.ended, Ended::TimedOut);
     assert!(!alive(&finished.log));
@@ -79,18 +66,10 @@ fn a_hang_that_ignores_sigterm_is_killed() {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_memory_hog_is_ended_at_the_limit() {
-    let limits = Limits {
-        timeout: LONG,
-        memory: Some(64 << 20),
-    };
+    let limits = Limits { timeout: LONG, memory: Some(64 << 20) };
     // `tail` keeps the last line, which has no end. The hog is a grandchild: the group counts, not the shell.
-    let finished = shell(
-        "head -c 4000000000 /dev/zero | tail -n 1 | wc -c; echo survived",
-        limits,
-    );
-    let Ended::OverMemory { peak } = finished.ended else {
-        panic!("{finished:?}")
-    };
+    let finished = shell("head -c 4000000000 /dev/zero | tail -n 1 | wc -c; echo survived", limits);
+    let Ended::OverMemory { peak } = finished.ended else { panic!("{finished:?}") };
     assert!(peak > 64 << 20, "{peak}");
     assert_eq!(finished.peak_rss, Some(peak));
     assert!(!finished.log.contains("survived"));
@@ -99,19 +78,11 @@ fn a_memory_hog_is_ended_at_the_limit() {
 #[test]
 #[cfg(target_os = "linux")]
 fn memory_below_the_limit_is_reported() {
-    let limits = Limits {
-        timeout: LONG,
-        memory: Some(4 << 30),
-    };
-    let finished = shell(
-        "head -c 32000000 /dev/zero | { tail -c 32000000; sleep 0.5; } | { sleep 0.3; wc -c; }",
-        limits,
-    );
+    let limits = Limits { timeout: LONG, memory: Some(4 << 30) };
+    let finished =
+        shell("head -c 32000000 /dev/zero | { tail -c 32000000; sleep 0.5; } | { sleep 0.3; wc -c; }", limits);
     assert_eq!(finished.ended, Ended::Exited(0));
-    assert!(
-        finished.peak_rss.expect("it ran long enough") > 16 << 20,
-        "{finished:?}"
-    );
+    assert!(finished.peak_rss.expect("it ran long enough") > 16 << 20, "{finished:?}");
 }
 
 #[test]
@@ -131,10 +102,7 @@ fn a_grandchild_left_behind_is_killed_and_not_waited_for() {
 fn a_grandchild_that_left_the_group_cannot_hang_us() {
     let start = Instant::now();
     // Where setsid is missing the script ends at once, which proves nothing and fails nothing.
-    let finished = shell(
-        "command -v setsid >/dev/null || exit 0; setsid sleep 40 & echo $!",
-        unlimited(),
-    );
+    let finished = shell("command -v setsid >/dev/null || exit 0; setsid sleep 40 & echo $!", unlimited());
     assert_eq!(finished.ended, Ended::Exited(0));
     assert!(start.elapsed() < LONG, "it waited for the sleep");
     if let Ok(pid) = finished.log.trim().parse::<i32>() {
@@ -145,10 +113,7 @@ fn a_grandchild_that_left_the_group_cannot_hang_us() {
 
 #[test]
 fn a_flood_is_cut_in_the_middle() {
-    let finished = shell(
-        "echo first; head -c 50000000 /dev/zero | tr '\\0' x; echo; echo last",
-        unlimited(),
-    );
+    let finished = shell("echo first; head -c 50000000 /dev/zero | tr '\\0' x; echo; echo last", unlimited());
     assert_eq!(finished.ended, Ended::Exited(0));
     assert!(finished.log.starts_with("first\nxxx"));
     assert!(finished.log.ends_with("xxx\nlast\n"));

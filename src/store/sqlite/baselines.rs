@@ -40,11 +40,7 @@ pub fn all(conn: &Connection) -> rusqlite::Result<Vec<Baseline>> {
 }
 
 fn baseline(row: &Row<'_>) -> rusqlite::Result<Baseline> {
-    Ok(Baseline {
-        name: row.get(0)?,
-        run: row.get::<_, Id<_>>(1)?.0,
-        since: row.get::<_, Nanos>(2)?.0,
-    })
+    Ok(Baseline { name: row.get(0)?, run: row.get::<_, Id<_>>(1)?.0, since: row.get::<_, Nanos>(2)?.0 })
 }
 
 /// The runs that `keep` newer ones have made superfluous, the oldest first, with their numbers of launches.

@@ -19,10 +19,7 @@ const MAX_VALUES: usize = u32::MAX as usize / WIDTH;
 /// When there are more than 2^29 - 1 values.
 pub fn encode(values: &[f64]) -> Result<Vec<u8>, String> {
     if values.len() > MAX_VALUES {
-        return Err(format!(
-            "{} samples in one vector; at most {MAX_VALUES} can be stored",
-            values.len()
-        ));
+        return Err(format!("{} samples in one vector; at most {MAX_VALUES} can be stored", values.len()));
     }
     let mut planes = vec![0; values.len() * WIDTH];
     for (at, value) in values.iter().enumerate() {
@@ -48,26 +45,17 @@ pub fn decode(blob: &[u8], n: u64) -> Result<Vec<f64>, String> {
     let (size, block) = lz4_flex::block::uncompressed_size(packed).map_err(|e| format!("sample vector: {e}"))?;
     let n = usize::try_from(n).unwrap_or(usize::MAX);
     if n.checked_mul(WIDTH) != Some(size) {
-        return Err(format!(
-            "sample vector holds {size} bytes where {n} samples were announced"
-        ));
+        return Err(format!("sample vector holds {size} bytes where {n} samples were announced"));
     }
     if size > block.len().saturating_mul(MAX_RATIO) {
-        return Err(format!(
-            "sample vector is cut short: {} bytes for {n} samples",
-            block.len()
-        ));
+        return Err(format!("sample vector is cut short: {} bytes for {n} samples", block.len()));
     }
     let mut planes = vec![0; size];
     let got = lz4_flex::block::decompress_into(block, &mut planes).map_err(|e| format!("sample vector: {e}"))?;
     if got != size {
-        return Err(format!(
-            "sample vector unpacks to {got} bytes where {size} were announced"
-        ));
+        return Err(format!("sample vector unpacks to {got} bytes where {size} were announced"));
     }
-    Ok((0..n)
-        .map(|at| f64::from_le_bytes(std::array::from_fn(|plane| planes[plane * n + at])))
-        .collect())
+    Ok((0..n).map(|at| f64::from_le_bytes(std::array::from_fn(|plane| planes[plane * n + at]))).collect())
 }
 
 #[cfg(test)]

@@ -45,9 +45,7 @@ impl<T: Serialize> ToSql for Word<T> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         match serde_json::to_value(&self.0) {
             Ok(serde_json::Value::String(word)) => Ok(word.into()),
-            other => Err(rusqlite::Error::ToSqlConversionFailure(
-                format!("not a word: {other:?}").into(),
-            )),
+            other => Err(rusqlite::Error::ToSqlConversionFailure(format!("not a word: {other:?}").into())),
         }
     }
 }
@@ -81,9 +79,7 @@ impl<T: Display> ToSql for Id<T> {
 
 impl FromSql for Nanos {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        Timestamp::from_nanosecond(value.as_i64()?.into())
-            .map(Self)
-            .map_err(unreadable)
+        Timestamp::from_nanosecond(value.as_i64()?.into()).map(Self).map_err(unreadable)
     }
 }
 

@@ -122,8 +122,11 @@ fn insert_metric(conn: &Connection, launch: i64, row: &MetricRow<'_>, values: &[
         Number(row.summary.min),
         Number(row.summary.q75),
     ])?;
-    conn.prepare_cached("INSERT INTO vectors (launch, ordinal, data) VALUES (?, ?, ?)")?
-        .execute(params![launch, Unsigned(row.ordinal as u64), data])?;
+    conn.prepare_cached("INSERT INTO vectors (launch, ordinal, data) VALUES (?, ?, ?)")?.execute(params![
+        launch,
+        Unsigned(row.ordinal as u64),
+        data
+    ])?;
     Ok(())
 }
 
@@ -216,10 +219,7 @@ fn shell(row: &Row<'_>) -> rusqlite::Result<Launch> {
         position: row.get("position")?,
         started: row.get::<_, Nanos>("started_ns")?.0,
         finished: row.get::<_, Nanos>("finished_ns")?.0,
-        outcome: Outcome {
-            kind: row.get::<_, Word<_>>("outcome")?.0,
-            reason: row.get("outcome_reason")?,
-        },
+        outcome: Outcome { kind: row.get::<_, Word<_>>("outcome")?.0, reason: row.get("outcome_reason")? },
         samples: Vec::new(),
         values: Vec::new(),
         checks: Vec::new(),
@@ -302,10 +302,7 @@ pub fn summaries(conn: &Connection, run: i64) -> rusqlite::Result<Vec<LaunchSumm
             id: row.get::<_, Id<_>>(1)?.0,
             case: CaseId(row.get(2)?),
             index: row.get(3)?,
-            outcome: Outcome {
-                kind: row.get::<_, Word<_>>(4)?.0,
-                reason: row.get(5)?,
-            },
+            outcome: Outcome { kind: row.get::<_, Word<_>>(4)?.0, reason: row.get(5)? },
             metrics: Vec::new(),
         });
     }

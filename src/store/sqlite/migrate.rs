@@ -27,9 +27,7 @@ pub fn run(conn: &mut Connection, path: &Path, migrations: &[&str]) -> Result<()
     }
     let mut copied = false;
     loop {
-        let tx = conn
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(fault())?;
+        let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fault())?;
         let found = version(&tx).map_err(fault())?;
         open::newer_than(&shown, found, newest(migrations))?;
         let Some(step) = migrations.get(usize::try_from(found).unwrap_or(usize::MAX)) else {
@@ -84,8 +82,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.sqlite");
         let mut conn = open::writable(&path).unwrap();
-        conn.execute("INSERT INTO texts (sha256, text) VALUES (x'00', 'kept')", [])
-            .unwrap();
+        conn.execute("INSERT INTO texts (sha256, text) VALUES (x'00', 'kept')", []).unwrap();
 
         run(&mut conn, &path, &[MIGRATIONS[0], NEXT]).unwrap();
         assert_eq!(version(&conn).unwrap(), 2);
@@ -101,10 +98,7 @@ mod tests {
         drop(conn);
         let before = std::fs::read(&path).unwrap();
         let refused = open::writable(&path).unwrap_err();
-        assert!(
-            matches!(refused, StoreError::Newer { found: 2, known: 1, .. }),
-            "{refused}"
-        );
+        assert!(matches!(refused, StoreError::Newer { found: 2, known: 1, .. }), "{refused}");
         assert_eq!(std::fs::read(&path).unwrap(), before);
     }
 

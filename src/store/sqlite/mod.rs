@@ -55,10 +55,7 @@ impl SqliteStore {
     fn over(conn: Connection, path: &Path) -> Self {
         // Every statement of `put_launch` and of reading stays prepared.
         conn.set_prepared_statement_cache_capacity(32);
-        Self {
-            conn,
-            path: path.display().to_string(),
-        }
+        Self { conn, path: path.display().to_string() }
     }
 
     /// Runs `work` in one write transaction. Immediate: a transaction that began by reading could not wait for
@@ -69,10 +66,7 @@ impl SqliteStore {
         work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let fault = open::fault(&self.path, doing);
-        let tx = self
-            .conn
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(&fault)?;
+        let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&fault)?;
         let done = work(&tx)?;
         tx.commit().map_err(fault)?;
         Ok(done)
@@ -80,10 +74,7 @@ impl SqliteStore {
 
     /// Runs `work` on one snapshot.
     fn read<T>(&self, doing: &str, work: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let tx = self
-            .conn
-            .unchecked_transaction()
-            .map_err(open::fault(&self.path, doing))?;
+        let tx = self.conn.unchecked_transaction().map_err(open::fault(&self.path, doing))?;
         work(&tx)
     }
 }
@@ -136,10 +127,7 @@ impl Store for SqliteStore {
             let fault = run_fault(&path, run, "storing a launch");
             let key = key_of(tx, &path, run)?;
             if launches::find(tx, launch.id).map_err(&fault)?.is_some() {
-                return Err(StoreError::Refused(format!(
-                    "{path}: launch {} is stored already",
-                    launch.id
-                )));
+                return Err(StoreError::Refused(format!("{path}: launch {} is stored already", launch.id)));
             }
             launches::insert(tx, key, launch).map_err(fault)
         })
@@ -202,9 +190,7 @@ impl Store for SqliteStore {
             let running: Vec<(i64, RunId)> = tx
                 .prepare("SELECT key, id FROM runs WHERE status = 'running' ORDER BY started_ns, id")
                 .and_then(|mut statement| {
-                    statement
-                        .query_map([], |row| Ok((row.get(0)?, row.get::<_, Id<_>>(1)?.0)))?
-                        .collect()
+                    statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, Id<_>>(1)?.0)))?.collect()
                 })
                 .map_err(&fault)?;
             let mut marked = Vec::new();
@@ -235,9 +221,7 @@ impl Store for SqliteStore {
         let doing = "reading a run";
         self.read(doing, |conn| {
             let (key, id) = runs::by_prefix(conn, id_prefix, open::fault(&self.path, doing))?;
-            runs::Reader::new(conn)
-                .read(key)
-                .map_err(run_fault(&self.path, id, doing))
+            runs::Reader::new(conn).read(key).map_err(run_fault(&self.path, id, doing))
         })
     }
 
@@ -287,11 +271,9 @@ impl Store for SqliteStore {
     fn drop_baseline(&mut self, name: &str) -> Result<Baseline, StoreError> {
         let path = self.path.clone();
         self.write("dropping a baseline", |tx| {
-            baselines::remove(tx, name)
-                .map_err(open::fault(&path, "dropping a baseline"))?
-                .ok_or_else(|| {
-                    StoreError::NotFound(format!("no baseline `{name}`; `regrade baseline list` shows the names"))
-                })
+            baselines::remove(tx, name).map_err(open::fault(&path, "dropping a baseline"))?.ok_or_else(|| {
+                StoreError::NotFound(format!("no baseline `{name}`; `regrade baseline list` shows the names"))
+            })
         })
     }
 
@@ -331,21 +313,10 @@ impl Store for SqliteStore {
 }
 
 fn owner_of(conn: &Connection, key: i64) -> rusqlite::Result<Option<Owner>> {
-    conn.query_row(
-        "SELECT owner_boot, owner_pid, owner_start FROM runs WHERE key = ?",
-        [key],
-        |row| {
-            let boot: Option<String> = row.get(0)?;
-            boot.map(|boot| {
-                Ok(Owner {
-                    boot,
-                    pid: row.get(1)?,
-                    start: row.get::<_, Unsigned>(2)?.0,
-                })
-            })
-            .transpose()
-        },
-    )
+    conn.query_row("SELECT owner_boot, owner_pid, owner_start FROM runs WHERE key = ?", [key], |row| {
+        let boot: Option<String> = row.get(0)?;
+        boot.map(|boot| Ok(Owner { boot, pid: row.get(1)?, start: row.get::<_, Unsigned>(2)?.0 })).transpose()
+    })
 }
 
 /// Ends a run; without a moment, at the last sign of life: its newest launch, or its start.

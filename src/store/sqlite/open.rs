@@ -76,11 +76,7 @@ pub fn readable(path: &Path) -> Result<Connection, StoreError> {
 fn immutable(path: &Path, shown: &str) -> Result<Connection, StoreError> {
     let absolute = fs::canonicalize(path).map_err(io_fault(shown, "opening"))?;
     // Only three characters mean something else in an SQLite URI's path.
-    let encoded = absolute
-        .to_string_lossy()
-        .replace('%', "%25")
-        .replace('?', "%3f")
-        .replace('#', "%23");
+    let encoded = absolute.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
     let uri = format!("file:{encoded}?immutable=1");
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
     Connection::open_with_flags(uri, flags).map_err(fault(shown, "opening"))
@@ -137,12 +133,7 @@ pub fn connect(path: &Path, shown: &str) -> Result<Connection, StoreError> {
 
 /// Reads the header without SQLite, so that a file we refuse is not even locked. Returns the schema version.
 fn probe(path: &Path, shown: &str, known: i64) -> Result<i64, StoreError> {
-    let refuse = |what: String| {
-        Err(StoreError::NotOurs {
-            path: shown.to_owned(),
-            what,
-        })
-    };
+    let refuse = |what: String| Err(StoreError::NotOurs { path: shown.to_owned(), what });
     if path.is_dir() {
         return refuse("is a folder; name a file in it with --db".to_owned());
     }
@@ -173,11 +164,7 @@ fn probe(path: &Path, shown: &str, known: i64) -> Result<i64, StoreError> {
 /// Refuses a schema from the future.
 pub fn newer_than(shown: &str, found: i64, known: i64) -> Result<(), StoreError> {
     if found > known {
-        return Err(StoreError::Newer {
-            path: shown.to_owned(),
-            found,
-            known,
-        });
+        return Err(StoreError::Newer { path: shown.to_owned(), found, known });
     }
     Ok(())
 }
@@ -207,20 +194,14 @@ fn read_only(shown: &str) -> StoreError {
 }
 
 fn cannot_write(e: &rusqlite::Error) -> bool {
-    matches!(
-        e.sqlite_error_code(),
-        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied)
-    )
+    matches!(e.sqlite_error_code(), Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied))
 }
 
 /// An I/O error in the port's words.
 pub fn io_fault<'a>(shown: &'a str, doing: &'a str) -> impl Fn(io::Error) -> StoreError + 'a {
     move |e| match e.kind() {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => read_only(shown),
-        _ => StoreError::Engine {
-            context: format!("{shown}: {doing}"),
-            source: e.into(),
-        },
+        _ => StoreError::Engine { context: format!("{shown}: {doing}"), source: e.into() },
     }
 }
 
@@ -242,10 +223,7 @@ pub fn fault<'a>(shown: &'a str, doing: &'a str) -> impl Fn(rusqlite::Error) -> 
                 context: format!("{context}: another process kept the database locked; try again when it is done"),
                 source: e.into(),
             },
-            _ => StoreError::Engine {
-                context,
-                source: e.into(),
-            },
+            _ => StoreError::Engine { context, source: e.into() },
         }
     }
 }

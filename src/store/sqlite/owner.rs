@@ -19,11 +19,7 @@ impl Owner {
     /// This process.
     pub fn this_process() -> Self {
         let pid = std::process::id();
-        Self {
-            boot: boot_id(),
-            pid,
-            start: start_of(pid).unwrap_or(0),
-        }
+        Self { boot: boot_id(), pid, start: start_of(pid).unwrap_or(0) }
     }
 
     /// Whether the process still runs. A process of another boot, or one that /proc does not show, is gone; a process
@@ -34,9 +30,7 @@ impl Owner {
 }
 
 fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .map(|text| text.trim().to_owned())
-        .unwrap_or_default()
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|text| text.trim().to_owned()).unwrap_or_default()
 }
 
 /// Start time of a process that runs; `None` for one that is gone or a zombie. Field 22 of proc(5)'s `stat`.
@@ -63,15 +57,9 @@ mod tests {
     fn this_process_is_alive_and_others_are_told_apart() {
         let me = Owner::this_process();
         assert!(me.is_alive());
-        let another_start = Owner {
-            start: me.start + 1,
-            ..me.clone()
-        };
+        let another_start = Owner { start: me.start + 1, ..me.clone() };
         assert!(!another_start.is_alive());
-        let another_boot = Owner {
-            boot: "another".to_owned(),
-            ..me
-        };
+        let another_boot = Owner { boot: "another".to_owned(), ..me };
         assert!(!another_boot.is_alive());
     }
 
@@ -79,11 +67,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     fn a_process_is_alive_until_it_ends() {
         let mut child = Command::new("sleep").arg("600").stdout(Stdio::null()).spawn().unwrap();
-        let owner = Owner {
-            start: super::start_of(child.id()).unwrap(),
-            pid: child.id(),
-            boot: super::boot_id(),
-        };
+        let owner = Owner { start: super::start_of(child.id()).unwrap(), pid: child.id(), boot: super::boot_id() };
         assert!(owner.is_alive());
         child.kill().unwrap();
         child.wait().unwrap();

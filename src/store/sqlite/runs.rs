@@ -109,8 +109,7 @@ fn intern(conn: &Connection, text: &str) -> rusqlite::Result<i64> {
     if let Some(key) = known {
         return Ok(key);
     }
-    conn.prepare_cached("INSERT INTO texts (sha256, text) VALUES (?, ?)")?
-        .execute(params![&digest[..], text])?;
+    conn.prepare_cached("INSERT INTO texts (sha256, text) VALUES (?, ?)")?.execute(params![&digest[..], text])?;
     Ok(conn.last_insert_rowid())
 }
 
@@ -125,20 +124,16 @@ pub fn sweep_texts(conn: &Connection) -> rusqlite::Result<usize> {
 
 /// The key of a run, if it is here.
 pub fn find_key(conn: &Connection, run: RunId) -> rusqlite::Result<Option<i64>> {
-    conn.prepare_cached("SELECT key FROM runs WHERE id = ?")?
-        .query_row([Id(run)], |row| row.get(0))
-        .optional()
+    conn.prepare_cached("SELECT key FROM runs WHERE id = ?")?.query_row([Id(run)], |row| row.get(0)).optional()
 }
 
 /// Keys and ids of the runs that a query asks for, the newest first. Reads no text and no case.
 pub fn select(conn: &Connection, query: &RunQuery) -> rusqlite::Result<Vec<(i64, RunId)>> {
     let mut clauses = vec!["1"];
     let mut values = Vec::new();
-    for (column, wanted) in [
-        ("suite_name = ?", &query.suite),
-        ("testbed_key = ?", &query.testbed),
-        ("branch = ?", &query.branch),
-    ] {
+    for (column, wanted) in
+        [("suite_name = ?", &query.suite), ("testbed_key = ?", &query.testbed), ("branch = ?", &query.branch)]
+    {
         if let Some(wanted) = wanted {
             clauses.push(column);
             values.push(Value::Text(wanted.clone()));
@@ -159,14 +154,10 @@ pub fn select(conn: &Connection, query: &RunQuery) -> rusqlite::Result<Vec<(i64,
         values.push(Value::Integer(nanos as i64));
     }
     values.push(Value::Integer(query.limit.map_or(-1, i64::from)));
-    let sql = format!(
-        "SELECT key, id FROM runs WHERE {} ORDER BY started_ns DESC, id DESC LIMIT ?",
-        clauses.join(" AND ")
-    );
+    let sql =
+        format!("SELECT key, id FROM runs WHERE {} ORDER BY started_ns DESC, id DESC LIMIT ?", clauses.join(" AND "));
     let mut statement = conn.prepare_cached(&sql)?;
-    let rows = statement.query_map(params_from_iter(values), |row| {
-        Ok((row.get(0)?, row.get::<_, Id<RunId>>(1)?.0))
-    })?;
+    let rows = statement.query_map(params_from_iter(values), |row| Ok((row.get(0)?, row.get::<_, Id<RunId>>(1)?.0)))?;
     rows.collect()
 }
 
@@ -177,11 +168,8 @@ pub fn by_prefix(
     fault: impl Fn(rusqlite::Error) -> StoreError,
 ) -> Result<(i64, RunId), StoreError> {
     let typed = prefix.trim().to_ascii_lowercase();
-    let none = || {
-        StoreError::NotFound(format!(
-            "no run `{prefix}`; `regrade baseline list` shows the runs that are here"
-        ))
-    };
+    let none =
+        || StoreError::NotFound(format!("no run `{prefix}`; `regrade baseline list` shows the runs that are here"));
     if typed.is_empty() || !typed.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-') {
         return Err(none());
     }
@@ -199,11 +187,8 @@ pub fn by_prefix(
         [] => Err(none()),
         [one] => Ok(*one),
         many => {
-            let mut candidates: Vec<String> = many
-                .iter()
-                .take(SHOWN_CANDIDATES)
-                .map(|(_, id)| id.to_string())
-                .collect();
+            let mut candidates: Vec<String> =
+                many.iter().take(SHOWN_CANDIDATES).map(|(_, id)| id.to_string()).collect();
             if many.len() > SHOWN_CANDIDATES {
                 candidates.push("…".to_owned());
             }
@@ -226,12 +211,7 @@ pub struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// A reader with nothing in mind.
     pub fn new(conn: &'a Connection) -> Self {
-        Self {
-            conn,
-            suites: HashMap::new(),
-            facts: HashMap::new(),
-            definitions: HashMap::new(),
-        }
+        Self { conn, suites: HashMap::new(), facts: HashMap::new(), definitions: HashMap::new() }
     }
 
     /// The header of a run with its cases.
@@ -317,8 +297,7 @@ fn recall<T: Clone>(
 }
 
 fn text_of(conn: &Connection, key: i64) -> rusqlite::Result<String> {
-    conn.prepare_cached("SELECT text FROM texts WHERE key = ?")?
-        .query_row([key], |row| row.get(0))
+    conn.prepare_cached("SELECT text FROM texts WHERE key = ?")?.query_row([key], |row| row.get(0))
 }
 
 fn json_of<T: for<'de> serde::Deserialize<'de>>(conn: &Connection, key: i64) -> rusqlite::Result<T> {

@@ -91,11 +91,7 @@ pub fn from_json(mut json: Json) -> Result<Launch, String> {
 
 /// The objects of a list; none when it is absent, which serde then reports.
 fn items<'a>(json: &'a mut Json, list: &str) -> impl Iterator<Item = &'a mut Json> {
-    json.get_mut(list)
-        .and_then(Json::as_array_mut)
-        .into_iter()
-        .flatten()
-        .filter(|item| item.is_object())
+    json.get_mut(list).and_then(Json::as_array_mut).into_iter().flatten().filter(|item| item.is_object())
 }
 
 fn take(object: &mut Json, key: &str) -> Result<f64, String> {

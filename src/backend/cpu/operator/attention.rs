@@ -91,11 +91,7 @@ impl Attention {
 
     /// The type that scores and running sums are kept in.
     fn wide(&self) -> DType {
-        if self.dtype() == DType::F64 {
-            DType::F64
-        } else {
-            DType::F32
-        }
+        if self.dtype() == DType::F64 { DType::F64 } else { DType::F32 }
     }
 
     /// Scores of some queries and keys in the wide type: q kᵀ / √d.
@@ -122,10 +118,8 @@ impl Attention {
     /// and Gimelshein 2018; Dao et al. 2022, algorithm 1): no more scores exist at a time than one tile a head.
     fn tiled(&self) -> candle_core::Result<Tensor> {
         let seq = self.shape().1;
-        let rows: candle_core::Result<Vec<Tensor>> = (0..seq)
-            .step_by(TILE)
-            .map(|start| self.row_of_tiles(start, TILE.min(seq - start)))
-            .collect();
+        let rows: candle_core::Result<Vec<Tensor>> =
+            (0..seq).step_by(TILE).map(|start| self.row_of_tiles(start, TILE.min(seq - start))).collect();
         Tensor::cat(&rows?, 1)
     }
 
@@ -166,11 +160,7 @@ impl Running {
     fn first(scores: &Tensor, v: &Tensor) -> candle_core::Result<Self> {
         let largest = scores.max_keepdim(D::Minus1)?;
         let weights = scores.broadcast_sub(&largest)?.exp()?;
-        Ok(Self {
-            sum: weights.sum_keepdim(D::Minus1)?,
-            weighted: weigh(&weights, v)?,
-            largest,
-        })
+        Ok(Self { sum: weights.sum_keepdim(D::Minus1)?, weighted: weigh(&weights, v)?, largest })
     }
 
     fn join(&self, scores: &Tensor, v: &Tensor) -> candle_core::Result<Self> {
@@ -210,11 +200,7 @@ impl Operator for Attention {
     fn counts(&self) -> WorkCounts {
         let (heads, seq, width) = self.shape();
         let (heads, seq, width) = (heads as f64, seq as f64, width as f64);
-        let pairs = if self.causal {
-            seq * (seq + 1.0) / 2.0
-        } else {
-            seq * seq
-        };
+        let pairs = if self.causal { seq * (seq + 1.0) / 2.0 } else { seq * seq };
         WorkCounts {
             flops: Some(4.0 * heads * pairs * width),
             bytes: Some(4.0 * heads * seq * width * tensor::element_bytes(self.dtype())),

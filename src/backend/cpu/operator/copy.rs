@@ -28,11 +28,7 @@ impl fmt::Debug for Copy {
 pub fn load(workload: &Workload, seed: u64) -> Result<Box<dyn Prepared>, BackendError> {
     let size = |name| workload.size(name).map_err(BackendError::Unsupported);
     let from = random::bytes(seed, 0, size("bytes")?);
-    Ok(Box::new(Copy {
-        to: inverted(&from),
-        from,
-        threads: size("threads")?,
-    }))
+    Ok(Box::new(Copy { to: inverted(&from), from, threads: size("threads")? }))
 }
 
 /// Wrong in every byte, so that a copy that does nothing is found out.
@@ -46,9 +42,7 @@ impl Subject for Copy {
         for _ in 0..iterations {
             let (from, to) = (black_box(&self.from), black_box(&mut self.to));
             if self.threads > 1 {
-                to.par_chunks_mut(share)
-                    .zip(from.par_chunks(share))
-                    .for_each(|(to, from)| to.copy_from_slice(from));
+                to.par_chunks_mut(share).zip(from.par_chunks(share)).for_each(|(to, from)| to.copy_from_slice(from));
             } else {
                 to.copy_from_slice(from);
             }
@@ -64,18 +58,13 @@ impl Prepared for Copy {
 
     /// Each byte read once and written once.
     fn counts(&self) -> WorkCounts {
-        WorkCounts {
-            bytes: Some(2.0 * self.from.len() as f64),
-            ..WorkCounts::default()
-        }
+        WorkCounts { bytes: Some(2.0 * self.from.len() as f64), ..WorkCounts::default() }
     }
 
     fn check(&mut self) -> Result<Vec<Check>, BackendError> {
         self.to = inverted(&self.from);
-        self.run(1).map_err(|error| BackendError::Engine {
-            context: "checking copy".to_owned(),
-            source: Box::new(error),
-        })?;
+        self.run(1)
+            .map_err(|error| BackendError::Engine { context: "checking copy".to_owned(), source: Box::new(error) })?;
         let wrong = self.from.iter().zip(&self.to).filter(|(from, to)| from != to).count();
         Ok(vec![Check::new("wrong bytes", "the bytes copied", wrong as f64, 0.0)])
     }

@@ -94,10 +94,7 @@ fn exhaust(step: usize, limit: usize) -> SubjectError {
 }
 
 fn injected(what: &str) -> SubjectError {
-    SubjectError {
-        context: "fault".to_owned(),
-        source: what.into(),
-    }
+    SubjectError { context: "fault".to_owned(), source: what.into() }
 }
 
 impl Prepared for Fault {

@@ -70,12 +70,7 @@ impl Operator for Gemm {
         let mut want = Vec::with_capacity(rows.len() * columns.len());
         for row in left.chunks_exact(k) {
             for column in 0..columns.len() {
-                want.push(
-                    row.iter()
-                        .enumerate()
-                        .map(|(i, value)| value * right[i * columns.len() + column])
-                        .sum(),
-                );
+                want.push(row.iter().enumerate().map(|(i, value)| value * right[i * columns.len() + column]).sum());
             }
         }
         let got = tensor::values(&tensor::select(&tensor::select(output, &rows, 0)?, &columns, 1)?)?;

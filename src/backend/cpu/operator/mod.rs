@@ -30,45 +30,18 @@ struct Row {
 
 /// Every operator. candle's matrix product has no bf16 and its layer normalisation no f64 on a CPU.
 const OPERATORS: &[Row] = &[
-    Row {
-        name: "gemm",
-        precisions: Some(&["f32", "f16", "f64"]),
-        load: gemm::load,
-    },
-    Row {
-        name: "attention",
-        precisions: Some(&["f32", "f16", "f64"]),
-        load: attention::load,
-    },
-    Row {
-        name: "layernorm",
-        precisions: Some(&["f32", "bf16", "f16"]),
-        load: rowwise::load_layernorm,
-    },
-    Row {
-        name: "softmax",
-        precisions: Some(&["f32", "bf16", "f16", "f64"]),
-        load: rowwise::load_softmax,
-    },
-    Row {
-        name: "copy",
-        precisions: None,
-        load: copy::load,
-    },
-    Row {
-        name: "fault",
-        precisions: None,
-        load: fault::load,
-    },
+    Row { name: "gemm", precisions: Some(&["f32", "f16", "f64"]), load: gemm::load },
+    Row { name: "attention", precisions: Some(&["f32", "f16", "f64"]), load: attention::load },
+    Row { name: "layernorm", precisions: Some(&["f32", "bf16", "f16"]), load: rowwise::load_layernorm },
+    Row { name: "softmax", precisions: Some(&["f32", "bf16", "f16", "f64"]), load: rowwise::load_softmax },
+    Row { name: "copy", precisions: None, load: copy::load },
+    Row { name: "fault", precisions: None, load: fault::load },
 ];
 
 fn find(name: &str) -> Result<&'static Row, Skip> {
     OPERATORS.iter().find(|row| row.name == name).ok_or_else(|| Skip {
         reason: format!("the cpu backend has no operator `{name}`"),
-        remedy: format!(
-            "use one of {}",
-            OPERATORS.iter().map(|row| row.name).collect::<Vec<_>>().join(", ")
-        ),
+        remedy: format!("use one of {}", OPERATORS.iter().map(|row| row.name).collect::<Vec<_>>().join(", ")),
     })
 }
 
@@ -80,10 +53,7 @@ pub fn supports(workload: &Workload) -> Result<(), Skip> {
     let Some(precisions) = find(&workload.name)?.precisions else {
         return Ok(());
     };
-    let unable = |reason| Skip {
-        reason,
-        remedy: format!("use one of {}", precisions.join(", ")),
-    };
+    let unable = |reason| Skip { reason, remedy: format!("use one of {}", precisions.join(", ")) };
     let asked = workload.text("precision").map_err(unable)?;
     if precisions.contains(&asked) {
         Ok(())

@@ -13,12 +13,8 @@ use crate::domain::Workload;
 /// (already rounded) inputs. In units of each type's rounding (2⁻⁵³, 2⁻²⁴, 2⁻¹¹, 2⁻⁸) the tolerances are about 9,000,
 /// 170, 8 and 5: single roundings dominate the short types, whose sums are kept in f32, and sums over thousands of
 /// terms the long ones.
-const PRECISIONS: &[(&str, DType, f64)] = &[
-    ("f64", DType::F64, 1e-12),
-    ("f32", DType::F32, 1e-5),
-    ("f16", DType::F16, 4e-3),
-    ("bf16", DType::BF16, 2e-2),
-];
+const PRECISIONS: &[(&str, DType, f64)] =
+    &[("f64", DType::F64, 1e-12), ("f32", DType::F32, 1e-5), ("f16", DType::F16, 4e-3), ("bf16", DType::BF16, 2e-2)];
 
 /// The element type that a workload asks for.
 ///
@@ -35,8 +31,5 @@ pub fn of(workload: &Workload) -> Result<DType, BackendError> {
 
 /// The largest error that passes.
 pub fn tolerance(dtype: DType) -> f64 {
-    PRECISIONS
-        .iter()
-        .find(|(_, candidate, _)| *candidate == dtype)
-        .map_or(0.0, |&(.., tolerance)| tolerance)
+    PRECISIONS.iter().find(|(_, candidate, _)| *candidate == dtype).map_or(0.0, |&(.., tolerance)| tolerance)
 }

@@ -50,12 +50,7 @@ impl Compared {
         }
         // `f64::max` would drop a NaN.
         let largest = |a: f64, b: f64| if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) };
-        let difference = self
-            .got
-            .iter()
-            .zip(&self.want)
-            .map(|(got, want)| (got - want).abs())
-            .fold(0.0, largest);
+        let difference = self.got.iter().zip(&self.want).map(|(got, want)| (got - want).abs()).fold(0.0, largest);
         let scale = self.want.iter().map(|want| want.abs()).fold(0.0, largest);
         if difference == 0.0 { 0.0 } else { difference / scale }
     }
@@ -88,9 +83,7 @@ impl<O: Operator> Prepared for Loaded<O> {
 
     fn check(&mut self) -> Result<Vec<Check>, BackendError> {
         let compared = self.0.forward().and_then(|output| self.0.compare(&output));
-        let error = compared
-            .map_err(|source| engine(format!("checking {}", O::NAME), source))?
-            .error();
+        let error = compared.map_err(|source| engine(format!("checking {}", O::NAME), source))?.error();
         let tolerance = precision::tolerance(self.0.dtype());
         Ok(vec![Check::new("output", "plain loops in f64", error, tolerance)])
     }
@@ -98,10 +91,7 @@ impl<O: Operator> Prepared for Loaded<O> {
 
 /// An engine's error with what was being done.
 pub fn engine(context: String, source: candle_core::Error) -> BackendError {
-    BackendError::Engine {
-        context,
-        source: Box::new(source),
-    }
+    BackendError::Engine { context, source: Box::new(source) }
 }
 
 /// A tensor of standard normal values, a stream of its own for each input.

@@ -22,12 +22,7 @@ fn workload(name: &str, changes: &[(&str, ParamValue)]) -> Workload {
     }
     params.insert("threads".to_owned(), ParamValue::Int(1));
     params.extend(changes.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
-    Workload {
-        kind: WorkloadKind::Operator,
-        name: name.to_owned(),
-        params,
-        command: Vec::new(),
-    }
+    Workload { kind: WorkloadKind::Operator, name: name.to_owned(), params, command: Vec::new() }
 }
 
 fn text(value: &str) -> ParamValue {
@@ -47,11 +42,8 @@ fn error_of(workload: &Workload) -> (f64, f64) {
 #[test]
 fn the_table_and_the_catalogue_name_the_same_operators() {
     let ours: Vec<_> = OPERATORS.iter().map(|row| row.name).collect();
-    let all: Vec<_> = CATALOGUE
-        .iter()
-        .filter(|entry| entry.kind == WorkloadKind::Operator)
-        .map(|entry| entry.name)
-        .collect();
+    let all: Vec<_> =
+        CATALOGUE.iter().filter(|entry| entry.kind == WorkloadKind::Operator).map(|entry| entry.name).collect();
     assert_eq!(ours, all);
 }
 
@@ -80,16 +72,8 @@ fn a_shorter_type_is_really_computed_in_it() {
     for row in OPERATORS.iter().filter(|row| row.precisions.is_some()) {
         let (f32_error, f32_tolerance) = error_of(&workload(row.name, &[]));
         let (f16_error, _) = error_of(&workload(row.name, &[("precision", text("f16"))]));
-        assert!(
-            f32_error > 0.0 && f32_error <= f32_tolerance,
-            "{}: {f32_error}",
-            row.name
-        );
-        assert!(
-            f16_error > f32_tolerance,
-            "{}: f16 is as exact as f32: {f16_error}",
-            row.name
-        );
+        assert!(f32_error > 0.0 && f32_error <= f32_tolerance, "{}: {f32_error}", row.name);
+        assert!(f16_error > f32_tolerance, "{}: f16 is as exact as f32: {f16_error}", row.name);
     }
 }
 
@@ -97,17 +81,11 @@ fn a_shorter_type_is_really_computed_in_it() {
 fn long_rows_stay_right_in_short_types() {
     for precision in ["bf16", "f16"] {
         for name in ["softmax", "layernorm"] {
-            error_of(&workload(
-                name,
-                &[("precision", text(precision)), ("cols", ParamValue::Int(8192))],
-            ));
+            error_of(&workload(name, &[("precision", text(precision)), ("cols", ParamValue::Int(8192))]));
         }
     }
     for precision in ["f16", "f32", "f64"] {
-        error_of(&workload(
-            "gemm",
-            &[("precision", text(precision)), ("k", ParamValue::Int(8192))],
-        ));
+        error_of(&workload("gemm", &[("precision", text(precision)), ("k", ParamValue::Int(8192))]));
     }
 }
 
@@ -141,29 +119,15 @@ fn counts_follow_from_shapes() {
     let counts =
         |name: &str, changes: &[(&str, ParamValue)]| load(&workload(name, changes), 1).expect("loads").counts();
 
-    let gemm = counts(
-        "gemm",
-        &[("m", int(2)), ("n", int(3)), ("k", int(5)), ("precision", text("f64"))],
-    );
-    assert_eq!(
-        (gemm.flops, gemm.bytes, gemm.items),
-        (Some(60.0), Some(31.0 * 8.0), None)
-    );
+    let gemm = counts("gemm", &[("m", int(2)), ("n", int(3)), ("k", int(5)), ("precision", text("f64"))]);
+    assert_eq!((gemm.flops, gemm.bytes, gemm.items), (Some(60.0), Some(31.0 * 8.0), None));
 
-    let shape = [
-        ("batch", int(2)),
-        ("heads", int(3)),
-        ("seq", int(4)),
-        ("head_dim", int(5)),
-    ];
+    let shape = [("batch", int(2)), ("heads", int(3)), ("seq", int(4)), ("head_dim", int(5))];
     let attention = counts("attention", &shape);
     assert_eq!(attention.flops, Some(4.0 * 6.0 * 16.0 * 5.0));
     assert_eq!(attention.bytes, Some(4.0 * 6.0 * 4.0 * 5.0 * 4.0));
     assert_eq!(attention.items, Some((8.0, "tokens")));
-    let causal = counts(
-        "attention",
-        &[&shape[..], &[("causal", ParamValue::Bool(true))]].concat(),
-    );
+    let causal = counts("attention", &[&shape[..], &[("causal", ParamValue::Bool(true))]].concat());
     assert_eq!(causal.flops, Some(4.0 * 6.0 * 10.0 * 5.0));
 
     let rows = [("rows", int(4)), ("cols", int(10)), ("precision", text("bf16"))];
@@ -187,12 +151,7 @@ fn a_copy_is_whole_with_any_number_of_threads() {
 #[test]
 fn inputs_follow_the_seed() {
     let debug = |seed| {
-        format!(
-            "{:?}",
-            super::tensor::normal(seed, 0, &[4], candle_core::DType::F32)
-                .expect("makes")
-                .to_vec1::<f32>()
-        )
+        format!("{:?}", super::tensor::normal(seed, 0, &[4], candle_core::DType::F32).expect("makes").to_vec1::<f32>())
     };
     assert_eq!(debug(3), debug(3));
     assert_ne!(debug(3), debug(4));
@@ -200,13 +159,7 @@ fn inputs_follow_the_seed() {
 
 #[test]
 fn errors_are_relative_to_the_reference_and_never_lose_a_nan() {
-    let error = |got: &[f64], want: &[f64]| {
-        Compared {
-            got: got.to_vec(),
-            want: want.to_vec(),
-        }
-        .error()
-    };
+    let error = |got: &[f64], want: &[f64]| Compared { got: got.to_vec(), want: want.to_vec() }.error();
     assert_eq!(error(&[1.0, 2.0], &[1.0, 4.0]), 0.5);
     assert_eq!(error(&[0.0], &[0.0]), 0.0);
     assert_eq!(error(&[1.0], &[0.0]), f64::INFINITY);
@@ -222,13 +175,7 @@ fn bad_parameters_are_refused_by_name() {
     missing.params.remove("k");
     assert!(load(&missing, 1).err().expect("no k").to_string().contains("`k`"));
     let unknown = workload("attention", &[("implementation", text("magic"))]);
-    assert!(
-        load(&unknown, 1)
-            .err()
-            .expect("no magic")
-            .to_string()
-            .contains("`magic`")
-    );
+    assert!(load(&unknown, 1).err().expect("no magic").to_string().contains("`magic`"));
     let mut nameless = workload("gemm", &[]);
     nameless.name = "fft".to_owned();
     assert!(supports(&nameless).expect_err("no fft").remedy.contains("gemm"));

@@ -1,0 +1,34 @@
+# The recipes are CI's own steps; `.ci/run` runs `just`-free the same commands in the same order.
+
+# Everything CI checks.
+check: fmt clippy test doc
+
+fmt:
+    cargo fmt --check
+
+clippy:
+    cargo clippy --locked --all-targets -- -D warnings
+
+# The README's test command.
+test:
+    cargo test --locked
+
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+
+# Licences, sources, banned crates (needs cargo-deny and the network).
+deny:
+    cargo deny check
+
+# Figures of reports/performance.md.
+bench:
+    cargo bench
+
+# The SIGKILL test at 100 moments.
+kill-100:
+    REGRADE_KILL_MOMENTS=100 cargo test --release --test kill
+
+# Committed schemas, after a change of a format.
+schemas:
+    cargo run --release -- schema suite > suites/suite.schema.json
+    cargo run --release -- schema report > reports/report.schema.json

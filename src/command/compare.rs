@@ -1,0 +1,280 @@
+//! `regrade compare`: head against its base, from a measurement made now or from stored runs.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use jiff::Timestamp;
+
+use crate::backend::BACKENDS;
+use crate::cli::{Compare, Format};
+use crate::command::context::{Context, find_run, print};
+use crate::command::git::WorkTree;
+use crate::command::run::show;
+use crate::command::session::{load_suite, measure, suite_path};
+use crate::command::{NotComparable, usage};
+use crate::domain::{Call, CaseId, Launch, LaunchId, Run, RunId, Severity};
+use crate::exit::Exit;
+use crate::render::{self, RENDERERS, Style};
+use crate::report::Report;
+use crate::report::build::{self, Parts};
+use crate::runner::Ending;
+use crate::store::sqlite::SqliteStore;
+use crate::store::{RunQuery, Store, StoreError};
+use crate::suite::Suite;
+use crate::verdict::base::{self, Chosen, Wanted};
+use crate::verdict::policy::{self, Demand};
+use crate::verdict::{self, Head, Session};
+
+/// Samples that a report carries itself; above this, only flagged rows do and the rest stays in the database.
+const MOST_SAMPLES: u64 = 1_000_000;
+/// Columns of the table that is written to a file.
+const REPORT_WIDTH: usize = 120;
+
+/// Compares.
+pub fn run(arguments: &Compare, context: &Context) -> Result<Exit> {
+    let (store, head, ending) = match &arguments.head {
+        Some(name) => {
+            let store = context.stored()?;
+            let head = find_run(&store, name)?;
+            (store, head, Ending::Complete)
+        }
+        None => {
+            let suite = load_suite(&suite_path(arguments.suite.as_ref())?)?;
+            let mut store = context.store()?;
+            let measured = measure(&suite, &arguments.select, &arguments.measure, &mut store, context)?;
+            (store, measured.run, measured.ending)
+        }
+    };
+    if ending == Ending::Cancelled {
+        show(&head, &store, arguments.format, context)?;
+        return Ok(Exit::Environment);
+    }
+    let base = choose_base(arguments, &head, &store)?;
+    let report = judge(arguments, &head, &base, &store)?;
+    write_files(&report, &arguments.reports)?;
+    let name = match arguments.format {
+        Format::Text => "terminal",
+        Format::Json => "json",
+    };
+    for artifact in render::find(name).expect("a row of the table").report(&report, context.style())? {
+        print(&artifact.bytes)?;
+    }
+    context.tell(&format!("reports are in {}", arguments.reports.display()));
+    Ok(Exit::ALL.into_iter().find(|exit| exit.code() == report.outcome.exit_code).expect("made from an Exit"))
+}
+
+/// Base runs, owned.
+struct Base {
+    runs: Vec<Run>,
+    notes: Vec<String>,
+}
+
+/// What `--base` names, or the last runs of the base branch on this testbed.
+fn choose_base(arguments: &Compare, head: &Run, store: &SqliteStore) -> Result<Base> {
+    if let Some(name) = &arguments.base
+        && let Some(run) = named_run(store, name)?
+    {
+        return explicit(head, run);
+    }
+    let tree = WorkTree::detect();
+    let query = RunQuery {
+        suite: Some(head.suite.name.clone()),
+        testbed: Some(head.testbed.key.clone()),
+        fit_as_base: true,
+        ..RunQuery::default()
+    };
+    let stored = store.runs(&query)?;
+    if let Some(branch) = &arguments.base
+        && !stored.iter().any(|run| run.id != head.id && run.branch.as_deref() == Some(branch))
+    {
+        return Err(usage(format!(
+            "--base {branch}: no run, baseline or branch of that name has a usable run of `{}` on this testbed; \
+             `regrade baseline list` shows what is stored",
+            head.suite.name
+        )));
+    }
+    let wanted = Wanted {
+        head: head.id,
+        suite: &head.suite.name,
+        testbed: &head.testbed.key,
+        base_branch: arguments.base.as_deref().or(tree.base_branch.as_deref()),
+        own_branch: head.branch.as_deref(),
+        now: head.started,
+    };
+    let Chosen { runs, notes } = base::choose(&stored, &wanted);
+    Ok(Base { runs: runs.into_iter().cloned().collect(), notes })
+}
+
+/// A run that `--base` names by baseline name, `latest` or id; `None` when it must be a branch.
+fn named_run(store: &SqliteStore, name: &str) -> Result<Option<Run>> {
+    if store.baselines()?.iter().any(|baseline| baseline.name == name) || name == "latest" {
+        return Ok(Some(find_run(store, name)?));
+    }
+    let looks_like_an_id = name.len() >= 8 && name.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
+    Ok(if looks_like_an_id { store.run(name).ok() } else { None })
+}
+
+/// A single run that plays base because the user says so.
+fn explicit(head: &Run, run: Run) -> Result<Base> {
+    if run.id == head.id {
+        return Err(usage(format!("run {} cannot be compared with itself", run.id)));
+    }
+    if run.testbed.key != head.testbed.key {
+        let differing: Vec<String> = head
+            .testbed
+            .facts
+            .iter()
+            .filter(|(fact, value)| run.testbed.facts.get(*fact) != Some(value))
+            .map(|(fact, value)| {
+                let other = run.testbed.facts.get(fact).map_or("absent", String::as_str);
+                format!("{fact}: `{other}` against `{value}`")
+            })
+            .collect();
+        return Err(NotComparable(format!(
+            "not comparable: base and head come from different testbeds ({}); measure both on one machine",
+            differing.join("; ")
+        ))
+        .into());
+    }
+    let mut notes = Vec::new();
+    if let Some(why) = run.unfit_as_base() {
+        notes.push(format!("the base is no honest baseline: {why}"));
+    }
+    Ok(Base { runs: vec![run], notes })
+}
+
+/// Judges and builds the report.
+fn judge(arguments: &Compare, head: &Run, base: &Base, store: &SqliteStore) -> Result<Report> {
+    let head_launches = store.summaries(head.id)?;
+    let mut history = Vec::new();
+    for run in &base.runs {
+        history.push(Session { run: run.id, launches: store.summaries(run.id)? });
+    }
+    let gate = match &arguments.gate {
+        Some(word) => *Severity::ALL.iter().find(|severity| severity.as_str() == word).expect("clap takes these words"),
+        None => head.suite.gate,
+    };
+    let gone = base.runs.first().map(|newest| gone(head, newest)).unwrap_or_default();
+    let judged =
+        verdict::judge(Head { run: head.id, cases: &head.cases, launches: &head_launches }, &history, &gone, gate);
+    let decision = policy::decide_suite(&judged.rows, Demand { require_decision: arguments.require_decision });
+    let mut notes = base.notes.clone();
+    let next = advice(head, base, &mut notes);
+    let samples = SampleReader::new(store, &judged);
+    let report = build::report(
+        Parts {
+            head,
+            head_launches: &head_launches,
+            base: &base.runs.iter().collect::<Vec<_>>(),
+            history: &history,
+            judgement: &judged,
+            decision: &decision,
+            gate,
+            notes,
+            next,
+            at: Timestamp::now(),
+        },
+        &|run, launch, case, metric| samples.get(run, launch, case, metric),
+    );
+    samples.failed()?;
+    Ok(report)
+}
+
+/// Cases of the newest base run that head's suite no longer has. A suite text that this version cannot read says
+/// nothing about what is gone.
+fn gone(head: &Run, newest: &Run) -> BTreeSet<CaseId> {
+    let names: Vec<&str> = BACKENDS.iter().map(|backend| backend.name()).collect();
+    let Ok(suite) = Suite::parse(&head.suite.name, &head.suite.text, &names) else {
+        return BTreeSet::new();
+    };
+    let known: BTreeSet<&CaseId> =
+        suite.cases.iter().flat_map(|case| std::iter::once(&case.id).chain(&case.aliases)).collect();
+    newest
+        .cases
+        .iter()
+        .filter(|record| !record.case.reference && !known.contains(&record.case.id))
+        .map(|record| record.case.id.clone())
+        .collect()
+}
+
+/// What to say and to type where there is no base yet.
+fn advice(head: &Run, base: &Base, notes: &mut Vec<String>) -> Option<String> {
+    if let Some(why) = head.unfit_as_base() {
+        notes.push(format!("head can never be a baseline: {why}"));
+    }
+    if !base.runs.is_empty() {
+        return None;
+    }
+    let command = if std::env::var_os("CARGO").is_some() { "cargo run --release --" } else { "regrade" };
+    if head.unfit_as_base().is_some() {
+        return Some(format!("{command} run"));
+    }
+    notes.push(format!(
+        "no baseline of `{}` on this testbed yet: this run ({}) is stored as the first",
+        head.suite.name, head.id
+    ));
+    Some(format!("{command} compare"))
+}
+
+/// Reads sample vectors for the rows of a report, case by case, once.
+struct SampleReader<'a> {
+    store: &'a SqliteStore,
+    /// Rows that get their samples; `None` for all.
+    only: Option<BTreeSet<(CaseId, String)>>,
+    read: RefCell<BTreeMap<(RunId, CaseId), Vec<Launch>>>,
+    error: RefCell<Option<StoreError>>,
+}
+
+impl<'a> SampleReader<'a> {
+    fn new(store: &'a SqliteStore, judged: &verdict::Judgement<'_>) -> Self {
+        let sides = |row: &verdict::Judged<'_>| -> u64 {
+            row.base.iter().chain(&row.head).flat_map(|side| &side.launches).map(|used| used.n).sum()
+        };
+        let total: u64 = judged.rows.iter().map(sides).sum();
+        let flagged =
+            |row: &&verdict::Judged<'_>| row.fails || matches!(row.verdict.call, Call::Regressed | Call::Improved);
+        let only = (total > MOST_SAMPLES).then(|| {
+            judged.rows.iter().filter(flagged).map(|row| (row.case.clone(), row.metric.name.clone())).collect()
+        });
+        Self { store, only, read: RefCell::default(), error: RefCell::default() }
+    }
+
+    fn get(&self, run: RunId, launch: LaunchId, case: &CaseId, metric: &str) -> Option<Vec<f64>> {
+        if self.only.as_ref().is_some_and(|only| !only.contains(&(case.clone(), metric.to_owned()))) {
+            return None;
+        }
+        let mut read = self.read.borrow_mut();
+        let launches = read.entry((run, case.clone())).or_insert_with(|| {
+            self.store.launches(run, Some(case)).unwrap_or_else(|error| {
+                self.error.borrow_mut().get_or_insert(error);
+                Vec::new()
+            })
+        });
+        let found = launches.iter().find(|candidate| candidate.id == launch)?;
+        found.samples.iter().find(|samples| samples.metric.name == metric).map(|samples| samples.values.clone())
+    }
+
+    fn failed(self) -> Result<()> {
+        self.error.into_inner().map_or(Ok(()), |error| Err(error.into()))
+    }
+}
+
+/// Writes every format's files. Old plots go first, so that the folder shows this comparison and nothing else.
+fn write_files(report: &Report, folder: &Path) -> Result<()> {
+    let plots = folder.join("plots");
+    if plots.is_dir() {
+        std::fs::remove_dir_all(&plots).with_context(|| format!("cannot clear {}", plots.display()))?;
+    }
+    let style = Style { colour: false, width: REPORT_WIDTH };
+    for renderer in RENDERERS {
+        for artifact in renderer.report(report, style)? {
+            let path = folder.join(&artifact.name);
+            let parent = path.parent().unwrap_or(folder);
+            std::fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
+            std::fs::write(&path, &artifact.bytes).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+    }
+    Ok(())
+}

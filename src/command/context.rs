@@ -1,0 +1,111 @@
+//! Settings built once from the command line and the environment, and the store opened from them.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::ColorChoice;
+
+use crate::cli::Global;
+use crate::command::usage;
+use crate::domain::Run;
+use crate::render::Style;
+use crate::store::sqlite::SqliteStore;
+use crate::store::{RunQuery, Store};
+
+/// Settings of every command.
+#[derive(Debug)]
+pub struct Context {
+    /// Database file.
+    pub db: PathBuf,
+    /// Whether to show progress.
+    pub quiet: bool,
+    /// Whether standard output takes colour.
+    pub colour: bool,
+}
+
+/// Columns of a table where no terminal says otherwise.
+const DEFAULT_WIDTH: usize = 100;
+/// The narrowest table that still says something.
+const LEAST_WIDTH: usize = 60;
+
+impl Context {
+    /// Reads the environment's colour settings (`NO_COLOR`, `CLICOLOR`, `CLICOLOR_FORCE`, `TERM`) once.
+    pub fn new(global: &Global) -> Self {
+        match global.color {
+            ColorChoice::Always => anstream::ColorChoice::Always.write_global(),
+            ColorChoice::Never => anstream::ColorChoice::Never.write_global(),
+            ColorChoice::Auto => {}
+        }
+        let colour = anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never;
+        Self { db: global.db.clone(), quiet: global.quiet, colour }
+    }
+
+    /// How to draw on standard output.
+    pub fn style(&self) -> Style {
+        let columns = || std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
+        let terminal = || rustix::termios::tcgetwinsize(std::io::stdout()).ok().map(|size| usize::from(size.ws_col));
+        let width = if std::io::stdout().is_terminal() { terminal() } else { columns() };
+        Style { colour: self.colour, width: width.unwrap_or(DEFAULT_WIDTH).max(LEAST_WIDTH) }
+    }
+
+    /// Opens the database, creating it where it is absent, and finds runs whose process died.
+    pub fn store(&self) -> Result<SqliteStore> {
+        let mut store = SqliteStore::open(&self.db)?;
+        for id in store.mark_interrupted()? {
+            self.tell(&format!("run {id} was interrupted; `regrade run --resume` goes on with it"));
+        }
+        Ok(store)
+    }
+
+    /// Opens a database that must be there, for reading only.
+    pub fn stored(&self) -> Result<SqliteStore> {
+        self.must_exist()?;
+        Ok(SqliteStore::open_read_only(&self.db)?)
+    }
+
+    /// An absent database is the user's mistake.
+    pub fn must_exist(&self) -> Result<()> {
+        if self.db.exists() {
+            return Ok(());
+        }
+        Err(usage(format!(
+            "{}: there is no database yet; `regrade run` makes one, --db or REGRADE_DB names another",
+            self.db.display()
+        )))
+    }
+
+    /// One line on standard error, unless quiet.
+    pub fn tell(&self, text: &str) {
+        if !self.quiet {
+            note(text);
+        }
+    }
+}
+
+/// One line on standard error.
+pub fn note(text: &str) {
+    // Nothing sensible can be done when standard error is closed.
+    let _ = writeln!(anstream::stderr(), "{text}");
+}
+
+/// A run by id, unique prefix, baseline name, or `latest`.
+pub fn find_run(store: &dyn Store, name: &str) -> Result<Run> {
+    if name == "latest" {
+        let newest = store.runs(&RunQuery { limit: Some(1), ..RunQuery::default() })?.into_iter().next();
+        return newest.ok_or_else(|| usage("no run is stored yet; `regrade run` makes one"));
+    }
+    if let Some(baseline) = store.baselines()?.into_iter().find(|baseline| baseline.name == name) {
+        return Ok(store.run(&baseline.run.to_string())?);
+    }
+    Ok(store.run(name)?)
+}
+
+/// Writes to standard output; a closed pipe is a reader who has seen enough.
+pub fn print(bytes: &[u8]) -> Result<()> {
+    let mut out = anstream::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}

@@ -1,0 +1,140 @@
+//! `regrade list`: suites, cases, what each needs, and why one would be skipped here.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::backend::{Availability, BACKENDS};
+use crate::cli::{Format, List};
+use crate::command::context::{Context, print};
+use crate::command::session::{load_suite, machine, plan, suites_in};
+use crate::domain::{Case, Plan};
+use crate::exit::Exit;
+
+/// What is listed.
+#[derive(Debug, Serialize)]
+struct Listing {
+    backends: Vec<BackendLine>,
+    suites: Vec<SuiteLines>,
+}
+
+#[derive(Debug, Serialize)]
+struct BackendLine {
+    name: &'static str,
+    description: &'static str,
+    ready: bool,
+    /// Device names, or the reason and the remedy.
+    detail: String,
+}
+
+#[derive(Debug, Serialize)]
+struct SuiteLines {
+    file: PathBuf,
+    name: String,
+    description: String,
+    launches: u32,
+    cases: Vec<CaseLine>,
+}
+
+#[derive(Debug, Serialize)]
+struct CaseLine {
+    id: String,
+    workload: String,
+    tags: Vec<String>,
+    owner: Option<String>,
+    needs: Vec<String>,
+    skipped: Option<String>,
+}
+
+/// Lists. A suite that cannot be read is an error, after nothing was printed.
+pub fn run(arguments: &List, context: &Context) -> Result<Exit> {
+    let machine = machine();
+    let mut suites = Vec::new();
+    for path in &arguments.suites {
+        let files = if path.is_dir() { suites_in(path)? } else { vec![path.clone()] };
+        for file in files {
+            let suite = load_suite(&file)?;
+            let plan = plan(&suite, &arguments.select, &machine, 0, None)?;
+            suites.push(lines(file, &plan));
+        }
+    }
+    let listing = Listing { backends: machine.iter().map(backend_line).collect(), suites };
+    let text = match arguments.format {
+        Format::Json => format!("{}\n", serde_json::to_string_pretty(&listing)?),
+        Format::Text => text(&listing, arguments.cases || arguments.suites.iter().all(|path| path.is_file()), context),
+    };
+    print(text.as_bytes())?;
+    Ok(Exit::Pass)
+}
+
+fn backend_line((name, availability): &(&'static str, Availability)) -> BackendLine {
+    let description = BACKENDS.iter().find(|backend| backend.name() == *name).map_or("", |backend| backend.describe());
+    match availability {
+        Availability::Ready { devices, .. } => {
+            let names: Vec<&str> = devices.iter().map(|device| device.name.as_str()).collect();
+            BackendLine { name, description, ready: true, detail: names.join(", ") }
+        }
+        Availability::Unavailable(skip) => {
+            BackendLine { name, description, ready: false, detail: format!("{}; {}", skip.reason, skip.remedy) }
+        }
+    }
+}
+
+fn lines(file: PathBuf, plan: &Plan) -> SuiteLines {
+    SuiteLines {
+        file,
+        name: plan.suite.name.clone(),
+        description: plan.suite.description.clone(),
+        launches: plan.suite.launches,
+        cases: plan.cases.iter().filter(|case| !case.reference).map(case_line).collect(),
+    }
+}
+
+fn case_line(case: &Case) -> CaseLine {
+    CaseLine {
+        id: case.id.to_string(),
+        workload: case.workload.name.clone(),
+        tags: case.tags.clone(),
+        owner: case.owner.clone(),
+        needs: case.needs.clone(),
+        skipped: case.skip.as_ref().map(|skip| format!("{}; {}", skip.reason, skip.remedy)),
+    }
+}
+
+fn text(listing: &Listing, cases: bool, context: &Context) -> String {
+    use std::fmt::Write;
+    let (dim, bold, reset) = if context.colour { ("\x1b[2m", "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
+    let mut out = String::new();
+    let _ = writeln!(out, "{bold}Backends{reset}");
+    for line in &listing.backends {
+        let state = if line.ready { "ready" } else { "unavailable" };
+        let _ = writeln!(out, "  {:<8} {state:<11} {}", line.name, line.detail);
+    }
+    for suite in &listing.suites {
+        let skipped = suite.cases.iter().filter(|case| case.skipped.is_some()).count();
+        let _ = writeln!(out, "\n{bold}{}{reset} {dim}{}{reset}", suite.name, suite.file.display());
+        let _ = writeln!(out, "  {}", suite.description);
+        let _ =
+            writeln!(out, "  {} cases, {} launches each, {skipped} skipped here", suite.cases.len(), suite.launches);
+        let width = suite.cases.iter().map(|case| case.id.len()).max().unwrap_or(0);
+        for case in suite.cases.iter().filter(|case| cases || case.skipped.is_some()) {
+            let mut facts = Vec::new();
+            if !case.tags.is_empty() {
+                facts.push(format!("tags {}", case.tags.join(", ")));
+            }
+            if !case.needs.is_empty() {
+                facts.push(format!("needs {}", case.needs.join(" and ")));
+            }
+            if let Some(owner) = &case.owner {
+                facts.push(format!("owner {owner}"));
+            }
+            if let Some(why) = &case.skipped {
+                facts.push(format!("skipped: {why}"));
+            }
+            let line = format!("    {:<width$}  {dim}{}{reset}", case.id, facts.join(" · "));
+            let _ = writeln!(out, "{}", line.trim_end());
+        }
+    }
+    out
+}

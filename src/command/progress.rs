@@ -1,0 +1,101 @@
+//! Listens to the runner and shows progress on standard error: a bar on a terminal, plain lines elsewhere.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::command::context::note;
+use crate::domain::{Launch, Metric, OutcomeKind};
+use crate::render::format;
+use crate::runner::Event;
+use crate::stats::quantile::median;
+
+/// Shows progress.
+pub struct Progress {
+    bar: Option<ProgressBar>,
+    quiet: bool,
+    start: Instant,
+}
+
+impl Progress {
+    /// A bar where standard error is a terminal, lines otherwise, nothing when quiet.
+    pub fn new(quiet: bool) -> Self {
+        let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
+            let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+            let template = "{bar:24} {pos}/{len} {prefix} {wide_msg}";
+            bar.set_style(ProgressStyle::with_template(template).expect("a valid template"));
+            bar
+        });
+        Self { bar, quiet, start: Instant::now() }
+    }
+
+    /// Shows one event.
+    pub fn listen(&self, event: &Event<'_>) {
+        if self.quiet {
+            return;
+        }
+        match event {
+            Event::Starting { case, launch, done, total } => {
+                if let Some(bar) = &self.bar {
+                    bar.set_length(*total as u64);
+                    bar.set_position(*done as u64);
+                    bar.set_prefix(self.left(*done, *total));
+                    bar.set_message(format!("{} (round {})", case.id, launch + 1));
+                }
+            }
+            Event::Finished { launch, done, total } => {
+                let line = describe(launch);
+                match &self.bar {
+                    // On a terminal only what went wrong stays on the screen.
+                    Some(bar) if launch.outcome.kind != OutcomeKind::Measured => bar.println(line),
+                    Some(_) => {}
+                    None => note(&format!("[{done}/{total}] {line}, {}", self.left(*done, *total))),
+                }
+            }
+            Event::GivenUp { case } => {
+                let line = format!("{}: failed repeatedly, its remaining launches are not attempted", case.id);
+                match &self.bar {
+                    Some(bar) => bar.println(line),
+                    None => note(&line),
+                }
+            }
+        }
+    }
+
+    /// Clears the bar.
+    pub fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    /// Time left, by the average so far.
+    fn left(&self, done: usize, total: usize) -> String {
+        if done == 0 || total <= done {
+            return "…".to_owned();
+        }
+        let each = self.start.elapsed().as_secs_f64() / done as f64;
+        let left = Duration::from_secs_f64(each * (total - done) as f64).as_secs();
+        format!("{}:{:02} left", left / 60, left % 60)
+    }
+}
+
+fn describe(launch: &Launch) -> String {
+    let what = match (&launch.outcome.reason, launch.outcome.kind) {
+        (_, OutcomeKind::Measured) => {
+            latency(launch).map_or_else(|| "measured".to_owned(), |seconds| format::duration(seconds))
+        }
+        (Some(reason), kind) => format!("{kind}: {reason}"),
+        (None, kind) => kind.to_string(),
+    };
+    format!("{} (round {}): {what}", launch.case, launch.index + 1)
+}
+
+fn latency(launch: &Launch) -> Option<f64> {
+    let sampled =
+        launch.samples.iter().find(|samples| samples.metric.name == Metric::LATENCY && !samples.values.is_empty());
+    sampled
+        .map(|samples| median(&samples.values))
+        .or_else(|| launch.values.iter().find(|value| value.metric.name == Metric::LATENCY).map(|value| value.value))
+}

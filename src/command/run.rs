@@ -1,0 +1,45 @@
+//! `regrade run`: measure a suite and store the run.
+
+use anyhow::Result;
+
+use crate::cli::{Format, Run};
+use crate::command::context::{Context, print};
+use crate::command::session::{load_suite, measure, suite_path};
+use crate::domain::Run as StoredRun;
+use crate::exit::Exit;
+use crate::render;
+use crate::report::build::{run_view, tally};
+use crate::runner::Ending;
+use crate::store::Store;
+
+/// Measures, stores, prints.
+pub fn run(arguments: &Run, context: &Context) -> Result<Exit> {
+    let path = suite_path(arguments.suite.as_ref())?;
+    let suite = load_suite(&path)?;
+    let mut store = context.store()?;
+    let measured = measure(&suite, &arguments.select, &arguments.measure, &mut store, context)?;
+    let exit = show(&measured.run, &store, arguments.format, context)?;
+    if let Some(why) = measured.run.unfit_as_base() {
+        context.tell(&format!("this run can never be a baseline: {why}"));
+    }
+    Ok(if measured.ending == Ending::Cancelled { Exit::Environment } else { exit })
+}
+
+/// Prints a run; the exit code says whether its cases went well.
+pub fn show(run: &StoredRun, store: &dyn Store, format: Format, context: &Context) -> Result<Exit> {
+    let view = run_view(run, &store.summaries(run.id)?);
+    let name = match format {
+        Format::Text => "terminal",
+        Format::Json => "json",
+    };
+    let renderer = render::find(name).expect("a row of the table");
+    for artifact in renderer.run(&view, context.style())?.into_iter().flatten() {
+        print(&artifact.bytes)?;
+    }
+    let (failed, measured) = tally(&view);
+    Ok(match (failed, measured) {
+        (0, 0) => Exit::Nothing,
+        (0, _) => Exit::Pass,
+        _ => Exit::CaseFailed,
+    })
+}

@@ -1,0 +1,51 @@
+//! Keeps secrets out of logs, reports and the database.
+
+/// Parts of names that mark a variable or an option as secret.
+const MARKS: &[&str] =
+    &["token", "secret", "password", "passwd", "credential", "private", "apikey", "api_key", "api-key"];
+/// Shorter values are words, not secrets; replacing them would garble logs.
+const SHORTEST: usize = 6;
+
+fn marked(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    MARKS.iter().any(|mark| name.contains(mark))
+}
+
+/// Values of the environment's secret variables.
+pub fn from_environment() -> Vec<String> {
+    let mut values: Vec<String> = std::env::vars()
+        .filter(|(name, value)| marked(name) && value.len() >= SHORTEST)
+        .map(|(_, value)| value)
+        .collect();
+    // Longer ones first, so that a secret that contains another leaves nothing behind.
+    values.sort_by_key(|value| std::cmp::Reverse(value.len()));
+    values
+}
+
+/// The command line as typed, with secret values replaced.
+pub fn command_line(arguments: impl Iterator<Item = String>, secrets: &[String]) -> String {
+    let mut hide_next = false;
+    let mut words = Vec::new();
+    for argument in arguments {
+        let word = match argument.split_once('=') {
+            _ if hide_next => "[redacted]".to_owned(),
+            Some((name, _)) if name.starts_with('-') && marked(name) => format!("{name}=[redacted]"),
+            _ => secrets.iter().fold(argument.clone(), |text, secret| text.replace(secret.as_str(), "[redacted]")),
+        };
+        hide_next = argument.starts_with('-') && marked(&argument) && !argument.contains('=');
+        words.push(if word.contains(char::is_whitespace) { format!("'{word}'") } else { word });
+    }
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_do_not_survive_in_a_command_line() {
+        let typed = ["regrade", "run", "--api-token", "abc", "--secret=xyz", "--db", "s3cr3t/x.sqlite", "a b"];
+        let line = command_line(typed.into_iter().map(str::to_owned), &["s3cr3t".to_owned()]);
+        assert_eq!(line, "regrade run --api-token [redacted] --secret=[redacted] --db [redacted]/x.sqlite 'a b'");
+    }
+}

@@ -1,0 +1,275 @@
+//! A measuring session: suite → plan → launches → store. Shared by `run` and `compare`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use jiff::Timestamp;
+
+use crate::backend::{Availability, BACKENDS};
+use crate::cli::{Measure, Select};
+use crate::command::context::Context;
+use crate::command::git::WorkTree;
+use crate::command::progress::Progress;
+use crate::command::{inject, secret, usage};
+use crate::domain::{CaseRecord, Launch, Outcome, OutcomeKind, Plan, PlanItem, Run, RunId, RunStatus, Testbed};
+use crate::hardware;
+use crate::runner::{self, Ending};
+use crate::store::sqlite::SqliteStore;
+use crate::store::{RunQuery, Store};
+use crate::suite::{BackendView, HardwareFacts, Selection, Suite};
+
+/// Seed of weights and inputs: the same in every run, because runs that are compared must do the same work.
+const DATA_SEED: u64 = 0x5eed;
+
+/// Set by Ctrl-C or SIGTERM.
+static CANCELLED: AtomicBool = AtomicBool::new(false);
+
+/// Lets Ctrl-C and SIGTERM end the session with what was measured kept.
+fn listen_for_signals() -> Result<()> {
+    match ctrlc::set_handler(|| CANCELLED.store(true, Ordering::SeqCst)) {
+        Ok(()) | Err(ctrlc::Error::MultipleHandlers) => Ok(()),
+        Err(error) => Err(error).context("cannot listen for Ctrl-C"),
+    }
+}
+
+/// What a session did.
+#[derive(Debug)]
+pub struct Measured {
+    /// The run, as it stands in the store now.
+    pub run: Run,
+    /// Why it ended.
+    pub ending: Ending,
+}
+
+/// A suite with the names of the backends it may use.
+pub fn load_suite(path: &Path) -> Result<Suite> {
+    let names: Vec<&str> = BACKENDS.iter().map(|backend| backend.name()).collect();
+    Ok(Suite::load(path, &names)?)
+}
+
+/// The suite file asked for, or the one for this machine: `suites/quickstart.toml`, or the only one there is.
+pub fn suite_path(given: Option<&PathBuf>) -> Result<PathBuf> {
+    if let Some(path) = given {
+        return Ok(path.clone());
+    }
+    let folder = Path::new("suites");
+    let quickstart = folder.join("quickstart.toml");
+    if quickstart.is_file() {
+        return Ok(quickstart);
+    }
+    let found = suites_in(folder).unwrap_or_default();
+    match found.as_slice() {
+        [only] => Ok(only.clone()),
+        [] => Err(usage("there is no suites/ folder here with a suite in it; name a suite file")),
+        several => {
+            let names: Vec<String> = several.iter().map(|path| path.display().to_string()).collect();
+            Err(usage(format!("several suites are here, name one: {}", names.join(", "))))
+        }
+    }
+}
+
+/// Suite files of a folder, by name.
+pub fn suites_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let mut found: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .collect();
+    found.sort();
+    Ok(found)
+}
+
+/// What each backend offers here, asked once.
+pub fn machine() -> Vec<(&'static str, Availability)> {
+    BACKENDS.iter().map(|backend| (backend.name(), backend.availability())).collect()
+}
+
+/// The plan of a suite on this machine.
+pub fn plan(
+    suite: &Suite,
+    select: &Select,
+    machine: &[(&'static str, Availability)],
+    seed: u64,
+    launches: Option<u32>,
+) -> Result<Plan> {
+    let selection =
+        Selection { filters: select.filter.clone(), tags: select.tag.clone(), backends: select.backend.clone() };
+    let supports: Vec<_> = BACKENDS.iter().map(|backend| move |workload: &_| backend.supports(workload)).collect();
+    let views: Vec<BackendView<'_>> = machine
+        .iter()
+        .zip(&supports)
+        .map(|((name, availability), supports)| BackendView {
+            name,
+            ready: match availability {
+                Availability::Ready { devices, .. } => Ok(HardwareFacts {
+                    compute_capability: None,
+                    memory: hardware::memory(),
+                    cores: hardware::cores().map(|cores| cores as u64),
+                    device: devices.first().map(|device| device.name.clone()),
+                }),
+                Availability::Unavailable(skip) => Err(skip.clone()),
+            },
+            supports,
+        })
+        .collect();
+    Ok(suite.plan(&selection, &views, seed, launches)?)
+}
+
+/// The testbed: this host with the stable facts of every backend the plan uses.
+pub fn testbed(plan: &Plan, machine: &[(&'static str, Availability)]) -> Testbed {
+    let used: BTreeSet<&str> =
+        plan.cases.iter().filter(|case| case.skip.is_none()).map(|case| case.backend.as_str()).collect();
+    let mut facts = BTreeMap::new();
+    for (name, availability) in machine {
+        if let (true, Availability::Ready { facts: stable, .. }) = (used.contains(name), availability) {
+            facts.extend(stable.iter().map(|(fact, value)| (format!("backend.{name}.{fact}"), value.clone())));
+        }
+    }
+    hardware::testbed(facts)
+}
+
+/// Measures a suite now and stores every launch as it ends.
+pub fn measure(
+    suite: &Suite,
+    select: &Select,
+    arguments: &Measure,
+    store: &mut SqliteStore,
+    context: &Context,
+) -> Result<Measured> {
+    listen_for_signals()?;
+    let machine = machine();
+    let tree = WorkTree::detect();
+    let (run, plan) = if arguments.resume {
+        resumed(suite, select, arguments, store, &machine, &tree)?
+    } else {
+        fresh(suite, select, arguments, store, &machine, &tree)?
+    };
+    let extra = inject::parse(&arguments.inject, &plan)?;
+    let done: BTreeSet<_> = store.summaries(run.id)?.into_iter().map(|launch| (launch.case, launch.index)).collect();
+    let items: Vec<(u32, PlanItem)> = (0..)
+        .zip(plan.order.iter().copied())
+        .filter(|(_, item)| !done.contains(&(plan.cases[item.case].id.clone(), item.launch)))
+        .collect();
+    let settings = runner::Settings {
+        worker: std::env::current_exe().context("cannot find my own program")?,
+        seed: DATA_SEED,
+        inject: extra,
+        budget: plan.suite.budget_s.map(Duration::from_secs_f64),
+        secrets: secret::from_environment(),
+        cancel: &CANCELLED,
+    };
+    context.tell(&format!(
+        "{}: {} launches of {} cases on {}, order seed {}",
+        plan.suite.name,
+        items.len(),
+        items.iter().map(|(_, item)| item.case).collect::<BTreeSet<_>>().len(),
+        run.testbed.label(),
+        plan.seed
+    ));
+    let progress = Progress::new(context.quiet);
+    let mut keep = |launch: &Launch| store.put_launch(run.id, launch).map_err(Into::into);
+    let ending = runner::run(&plan, &items, &settings, &mut keep, &mut |event| progress.listen(&event));
+    progress.finish();
+    let status = if matches!(ending, Ok(Ending::Complete)) { RunStatus::Complete } else { RunStatus::Interrupted };
+    store.finish_run(run.id, status, Timestamp::now())?;
+    let ending = ending?;
+    match ending {
+        Ending::Complete => {}
+        Ending::Cancelled => context.tell("interrupted; what was measured is kept, `regrade run --resume` goes on"),
+        Ending::OutOfBudget => context.tell("the suite's budget is used up; `regrade run --resume` goes on"),
+    }
+    Ok(Measured { run: store.run(&run.id.to_string())?, ending })
+}
+
+fn fresh(
+    suite: &Suite,
+    select: &Select,
+    arguments: &Measure,
+    store: &mut SqliteStore,
+    machine: &[(&'static str, Availability)],
+    tree: &WorkTree,
+) -> Result<(Run, Plan)> {
+    let id = RunId::fresh();
+    // A JSON number keeps 53 bits in every reader.
+    let seed = arguments.seed.unwrap_or_else(|| id.0.as_u64_pair().1 & ((1 << 53) - 1));
+    let plan = plan(suite, select, machine, seed, arguments.launches)?;
+    inject::parse(&arguments.inject, &plan)?;
+    let synthetic = (!arguments.inject.is_empty()).then(|| format!("--inject {}", arguments.inject.join(" --inject ")));
+    let run = Run {
+        id,
+        suite: plan.suite.clone(),
+        commit: tree.commit.clone(),
+        branch: tree.branch.clone(),
+        dirty: tree.dirty,
+        testbed: testbed(&plan, machine),
+        toolchain: env!("REGRADE_RUSTC").to_owned(),
+        regrade_version: env!("CARGO_PKG_VERSION").to_owned(),
+        command_line: secret::command_line(std::env::args(), &secret::from_environment()),
+        seed,
+        started: Timestamp::now(),
+        finished: None,
+        status: RunStatus::Running,
+        synthetic,
+        debug_build: cfg!(debug_assertions),
+        cases: plan
+            .cases
+            .iter()
+            .map(|case| CaseRecord {
+                case: case.clone(),
+                skipped: case
+                    .skip
+                    .as_ref()
+                    .map(|skip| Outcome::because(OutcomeKind::Skipped, format!("{}; {}", skip.reason, skip.remedy))),
+            })
+            .collect(),
+    };
+    store.begin_run(&run)?;
+    Ok((run, plan))
+}
+
+/// The newest interrupted run of this suite here, with the plan it was following.
+fn resumed(
+    suite: &Suite,
+    select: &Select,
+    arguments: &Measure,
+    store: &mut SqliteStore,
+    machine: &[(&'static str, Availability)],
+    tree: &WorkTree,
+) -> Result<(Run, Plan)> {
+    let query = RunQuery { suite: Some(suite.info.name.clone()), ..RunQuery::default() };
+    let run = store
+        .runs(&query)?
+        .into_iter()
+        .find(|run| run.status == RunStatus::Interrupted)
+        .ok_or_else(|| usage(format!("no interrupted run of `{}` to resume", suite.info.name)))?;
+    let plan = plan(suite, select, machine, run.seed, arguments.launches)?;
+    let mut changed = Vec::new();
+    if run.suite.hash != plan.suite.hash {
+        changed.push("the suite");
+    }
+    if run.commit != tree.commit || run.dirty != tree.dirty {
+        changed.push("the commit");
+    }
+    if run.testbed.key != testbed(&plan, machine).key {
+        changed.push("the machine");
+    }
+    let injected = (!arguments.inject.is_empty()).then(|| format!("--inject {}", arguments.inject.join(" --inject ")));
+    if run.synthetic != injected || run.debug_build != cfg!(debug_assertions) {
+        changed.push("the way of measuring");
+    }
+    if run.cases.len() != plan.cases.len() {
+        changed.push("the selection of cases");
+    }
+    if !changed.is_empty() {
+        return Err(usage(format!(
+            "run {} cannot be resumed: {} changed since; measure anew without --resume",
+            run.id,
+            changed.join(" and ")
+        )));
+    }
+    store.reopen_run(run.id)?;
+    Ok((run, plan))
+}

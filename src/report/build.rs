@@ -1,0 +1,218 @@
+//! Builds the view model from what was decided.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use crate::domain::{CaseId, CaseRecord, LaunchId, LaunchSummary, Metric, Outcome, OutcomeKind, Run, RunId, Severity};
+use crate::report::{
+    CaseView, ContextValue, LaunchValue, MetricView, ReferenceRow, Report, Row, RunInfo, RunView, SCHEMA_VERSION, Side,
+    SuiteOutcome,
+};
+use crate::stats::quantile::median;
+use crate::verdict::policy::{SuiteDecision, is_failure};
+use crate::verdict::{Judged, Judgement, Session, SideValues};
+
+/// Sample vectors by launch and metric name, for the rows that show them.
+pub type SampleSource<'a> = dyn Fn(RunId, LaunchId, &CaseId, &str) -> Option<Vec<f64>> + 'a;
+
+/// Everything a report is built from.
+#[derive(Debug)]
+pub struct Parts<'a> {
+    /// The judged run.
+    pub head: &'a Run,
+    /// Its launches.
+    pub head_launches: &'a [LaunchSummary],
+    /// Headers of the runs that play base, in the order of `history`.
+    pub base: &'a [&'a Run],
+    /// Their launches.
+    pub history: &'a [Session],
+    /// What was decided.
+    pub judgement: &'a Judgement<'a>,
+    /// What it amounts to.
+    pub decision: &'a SuiteDecision,
+    /// The severity from which CI fails.
+    pub gate: Severity,
+    /// Further findings.
+    pub notes: Vec<String>,
+    /// The command to type next.
+    pub next: Option<String>,
+    /// When the report is made.
+    pub at: Timestamp,
+}
+
+/// Builds a report. `samples` is asked for every launch of every row, and may decline.
+#[must_use]
+pub fn report(parts: Parts<'_>, samples: &SampleSource<'_>) -> Report {
+    let records: BTreeMap<&CaseId, &CaseRecord> =
+        parts.head.cases.iter().map(|record| (&record.case.id, record)).collect();
+    let rows = parts.judgement.rows.iter().map(|row| row_of(row, records.get(&row.case).copied(), samples)).collect();
+    let mut notes = parts.judgement.notes.clone();
+    notes.extend(parts.notes);
+    Report {
+        schema_version: SCHEMA_VERSION,
+        regrade_version: env!("CARGO_PKG_VERSION").to_owned(),
+        generated: parts.at,
+        suite: parts.head.suite.name.clone(),
+        gate: parts.gate,
+        testbed: parts.head.testbed.clone(),
+        head: RunInfo::of(parts.head, parts.head_launches.len() as u64),
+        base: parts
+            .base
+            .iter()
+            .zip(parts.history)
+            .map(|(run, session)| RunInfo::of(run, session.launches.len() as u64))
+            .collect(),
+        outcome: SuiteOutcome {
+            exit_code: parts.decision.exit.code(),
+            headline: parts.decision.headline.clone(),
+            next: parts.next,
+            counts: parts.decision.counts.clone(),
+        },
+        rows,
+        context: context(parts.head, parts.head_launches, parts.history),
+        reference: parts
+            .judgement
+            .reference
+            .iter()
+            .map(|moved| ReferenceRow {
+                case: moved.case.clone(),
+                base: moved.base,
+                head: moved.head,
+                change: moved.base.zip(moved.head).map(|(base, head)| head / base - 1.0),
+            })
+            .collect(),
+        notes,
+    }
+}
+
+fn row_of(row: &Judged<'_>, record: Option<&CaseRecord>, samples: &SampleSource<'_>) -> Row {
+    let side = |side: &SideValues<'_>| Side {
+        value: side.value,
+        launches: side
+            .launches
+            .iter()
+            .map(|used| LaunchValue {
+                run: used.run,
+                launch: used.launch.id,
+                value: used.value,
+                n: used.n,
+                samples: samples(used.run, used.launch.id, &used.launch.case, &row.metric.name),
+            })
+            .collect(),
+    };
+    Row {
+        case: row.case.clone(),
+        benchmark: record.map_or_else(|| row.case.as_str().to_owned(), |record| record.case.benchmark.clone()),
+        backend: record.map_or_else(String::new, |record| record.case.backend.clone()),
+        owner: record.and_then(|record| record.case.owner.clone()),
+        metric: row.metric.clone(),
+        gating: row.gating,
+        fails: row.fails,
+        thresholds: row.thresholds,
+        base: row.base.as_ref().map(side),
+        head: row.head.as_ref().map(side),
+        outcome: row.outcome.clone(),
+        verdict: row.verdict.clone(),
+        smallest_detectable: row.smallest_detectable,
+    }
+}
+
+/// Derived metrics of every case, medians over all launches of a side.
+fn context(head: &Run, head_launches: &[LaunchSummary], history: &[Session]) -> Vec<ContextValue> {
+    let base = derived(history.iter().flat_map(|session| &session.launches));
+    let order: BTreeMap<&CaseId, usize> =
+        head.cases.iter().enumerate().map(|(place, record)| (&record.case.id, place)).collect();
+    let mut values: Vec<ContextValue> = derived(head_launches.iter())
+        .into_values()
+        .filter(|(case, ..)| order.contains_key(case))
+        .map(|(case, metric, values)| {
+            let key = (case.as_str(), metric.name.as_str());
+            ContextValue {
+                case: case.clone(),
+                metric: metric.clone(),
+                base: base.get(&key).map(|(.., values)| median(values)),
+                head: Some(median(&values)),
+            }
+        })
+        .collect();
+    values.sort_by_key(|value| order.get(&value.case).copied());
+    values
+}
+
+type Derived<'a> = BTreeMap<(&'a str, &'a str), (&'a CaseId, &'a Metric, Vec<f64>)>;
+
+fn derived<'a>(launches: impl Iterator<Item = &'a LaunchSummary>) -> Derived<'a> {
+    let mut map = Derived::new();
+    for launch in launches.filter(|launch| launch.outcome.kind == OutcomeKind::Measured) {
+        for summary in launch.metrics.iter().filter(|summary| summary.metric.derived && summary.median.is_finite()) {
+            let key = (launch.case.as_str(), summary.metric.name.as_str());
+            map.entry(key).or_insert_with(|| (&launch.case, &summary.metric, Vec::new())).2.push(summary.median);
+        }
+    }
+    map
+}
+
+/// Builds the view of a single run.
+#[must_use]
+pub fn run_view(run: &Run, launches: &[LaunchSummary]) -> RunView {
+    let mut by_case: BTreeMap<&CaseId, Vec<&LaunchSummary>> = BTreeMap::new();
+    for launch in launches {
+        by_case.entry(&launch.case).or_default().push(launch);
+    }
+    let cases = run
+        .cases
+        .iter()
+        .map(|record| {
+            let launches = by_case.get(&record.case.id).map_or(&[][..], Vec::as_slice);
+            CaseView {
+                case: record.case.id.clone(),
+                outcome: record.skipped.clone().unwrap_or_else(|| Outcome::of_launches(launches)),
+                launches: launches.iter().filter(|launch| launch.outcome.kind == OutcomeKind::Measured).count() as u32,
+                reference: record.case.reference,
+                metrics: metric_views(launches),
+            }
+        })
+        .collect();
+    RunView {
+        schema_version: SCHEMA_VERSION,
+        suite: run.suite.name.clone(),
+        run: RunInfo::of(run, launches.len() as u64),
+        testbed: run.testbed.clone(),
+        cases,
+    }
+}
+
+fn metric_views(launches: &[&LaunchSummary]) -> Vec<MetricView> {
+    let mut views: Vec<(Metric, Vec<f64>, u64)> = Vec::new();
+    for summary in
+        launches.iter().filter(|launch| launch.outcome.kind == OutcomeKind::Measured).flat_map(|launch| &launch.metrics)
+    {
+        match views.iter_mut().find(|(metric, ..)| *metric == summary.metric) {
+            Some((_, medians, n)) => {
+                medians.push(summary.median);
+                *n += summary.n;
+            }
+            None => views.push((summary.metric.clone(), vec![summary.median], summary.n)),
+        }
+    }
+    views
+        .into_iter()
+        .map(|(metric, medians, n)| MetricView {
+            metric,
+            median: median(&medians),
+            low: medians.iter().copied().fold(f64::INFINITY, f64::min),
+            high: medians.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+            n,
+        })
+        .collect()
+}
+
+/// Whether any case of a run failed, and whether any was measured.
+#[must_use]
+pub fn tally(view: &RunView) -> (usize, usize) {
+    let cases = || view.cases.iter().filter(|case| !case.reference);
+    let failed = cases().filter(|case| is_failure(case.outcome.kind)).count();
+    let measured = cases().filter(|case| case.outcome.kind == OutcomeKind::Measured).count();
+    (failed, measured)
+}

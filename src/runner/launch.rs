@@ -1,0 +1,273 @@
+//! One launch: starts the worker or the user's command, bounds it, and turns what it said, or how it died, into a
+//! [`Launch`].
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::domain::{
+    Case, Check, Direction, Evidence, Launch, LaunchId, Metric, Outcome, OutcomeKind, Samples, Value, WorkloadKind,
+};
+use crate::hardware::Watch;
+use crate::protocol::{Message, OUTPUT_VARIABLE, REQUEST_VARIABLE, ReadError, Request, VERSION, read_messages};
+use crate::runner::process::{self, Ended, Finished, Limits};
+use crate::runner::{RunnerError, Settings};
+
+/// Variables by which engines and BLAS libraries size their thread pools: set to the case's thread count, so that it
+/// is never a library's guess.
+const THREAD_VARIABLES: &[&str] =
+    &["RAYON_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"];
+
+/// Makes one launch; `None` when it was cancelled from outside.
+pub fn make(case: &Case, index: u32, position: u32, settings: &Settings<'_>) -> Result<Option<Launch>, RunnerError> {
+    let scratch = Scratch::new()?;
+    let command = command(case, index, &scratch.output, settings)?;
+    let limits = Limits { timeout: Duration::from_secs_f64(case.timeout_s), memory: case.memory_limit };
+    let started = Timestamp::now();
+    let watch = Watch::start();
+    let finished = match process::run(command, limits, settings.cancel) {
+        Ok(finished) => finished,
+        Err(error) => {
+            let reason = format!("could not be started: {error}");
+            return Ok(Some(unstarted(case, index, position, started, reason)));
+        }
+    };
+    let evidence = watch.finish(&[std::process::id()]);
+    if finished.ended == Ended::Cancelled {
+        return Ok(None);
+    }
+    let mut launch = unstarted(case, index, position, started, String::new());
+    launch.finished = Timestamp::now();
+    launch.evidence.push(evidence);
+    launch.log = redact(&finished.log, &settings.secrets);
+    let said = scratch.read();
+    assemble(&mut launch, case, said, &finished);
+    Ok(Some(launch))
+}
+
+fn unstarted(case: &Case, index: u32, position: u32, started: Timestamp, reason: String) -> Launch {
+    Launch {
+        id: LaunchId::fresh(),
+        case: case.id.clone(),
+        index,
+        position,
+        started,
+        finished: started,
+        outcome: Outcome::because(OutcomeKind::Failed, reason),
+        samples: Vec::new(),
+        values: Vec::new(),
+        checks: Vec::new(),
+        device: None,
+        warmup: None,
+        stop: None,
+        evidence: Vec::new(),
+        unknown: Vec::new(),
+        log: String::new(),
+    }
+}
+
+/// The file a worker writes to, in a folder of its own that goes when the launch is over.
+struct Scratch {
+    folder: PathBuf,
+    output: PathBuf,
+}
+
+impl Scratch {
+    fn new() -> Result<Self, RunnerError> {
+        let folder = std::env::temp_dir().join(format!("regrade-{}", LaunchId::fresh()));
+        let output = folder.join("messages.jsonl");
+        let wrap = |source| RunnerError::Environment { context: format!("cannot create {}", folder.display()), source };
+        std::fs::create_dir(&folder).map_err(wrap)?;
+        File::create_new(&output).map_err(wrap)?;
+        Ok(Self { folder, output })
+    }
+
+    fn read(&self) -> crate::protocol::Reading {
+        File::open(&self.output).map(|file| read_messages(BufReader::new(file))).unwrap_or_default()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // A leftover in the temporary folder harms nothing.
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn command(case: &Case, index: u32, output: &Path, settings: &Settings<'_>) -> Result<Command, RunnerError> {
+    let request = Request {
+        protocol: VERSION,
+        case: case.clone(),
+        seed: settings.seed,
+        launch: index,
+        time_budget_s: case.timeout_s,
+        inject: settings.inject.get(&case.id).copied().unwrap_or(0.0),
+    };
+    let request = serde_json::to_string(&request).map_err(|error| RunnerError::Environment {
+        context: format!("cannot write the request of {}", case.id),
+        source: std::io::Error::other(error),
+    })?;
+    let mut command = match case.workload.command.split_first() {
+        Some((program, arguments)) if case.workload.kind == WorkloadKind::Command => {
+            let mut command = Command::new(program);
+            command.args(arguments).envs(&case.env);
+            if let Some(folder) = &case.working_dir {
+                command.current_dir(folder);
+            }
+            command
+        }
+        _ => {
+            let mut command = Command::new(&settings.worker);
+            command.arg("worker");
+            command
+        }
+    };
+    command.env(REQUEST_VARIABLE, request).env(OUTPUT_VARIABLE, output);
+    if let Ok(threads) = case.workload.size("threads") {
+        for variable in THREAD_VARIABLES {
+            command.env(variable, threads.to_string());
+        }
+    }
+    Ok(command)
+}
+
+/// Fills a launch with what the worker said, and decides how it ended.
+fn assemble(launch: &mut Launch, case: &Case, said: crate::protocol::Reading, finished: &Finished) {
+    let silent = said.messages.is_empty() && said.unknown.is_empty() && said.broken.is_none();
+    launch.unknown = said.unknown;
+    let mut told = None;
+    for message in said.messages {
+        match message {
+            Message::Hello { protocol, client, version } => launch.evidence.push(Evidence {
+                source: "client".to_owned(),
+                facts: [
+                    ("protocol".to_owned(), protocol.into()),
+                    ("client".to_owned(), client.into()),
+                    ("version".to_owned(), version.into()),
+                ]
+                .into(),
+            }),
+            Message::Device(device) => launch.device = Some(device),
+            Message::Samples(samples) => launch.samples.push(described(samples, case)),
+            Message::Value(value) => {
+                launch.values.push(Value { metric: describe(value.metric, case), value: value.value });
+            }
+            Message::Check(check) => launch.checks.push(check),
+            Message::Evidence(evidence) => launch.evidence.push(evidence),
+            Message::Warmup(warmup) => launch.warmup = Some(warmup),
+            Message::Stop { reason } => launch.stop = Some(reason),
+            Message::Outcome(outcome) => told = Some(outcome),
+        }
+    }
+    launch.outcome = outcome(case, &finished.ended, told, said.broken, silent, &launch.checks);
+    if silent && launch.outcome.kind == OutcomeKind::Measured {
+        from_outside(launch, finished);
+    }
+    if launch.outcome.kind == OutcomeKind::Measured && launch.samples.is_empty() && launch.values.is_empty() {
+        launch.outcome = Outcome::because(OutcomeKind::Failed, "ended well and reported no metric");
+    }
+}
+
+/// How the launch ended, from how its process ended and what it said. The process comes first: a worker that says
+/// "measured" and then crashes has crashed.
+fn outcome(
+    case: &Case,
+    ended: &Ended,
+    told: Option<Outcome>,
+    broken: Option<ReadError>,
+    silent: bool,
+    checks: &[Check],
+) -> Outcome {
+    match (ended, told) {
+        (Ended::TimedOut, _) => Outcome::because(
+            OutcomeKind::TimedOut,
+            format!("killed at its time-out of {} s; raise `timeout` if it needs longer", case.timeout_s),
+        ),
+        (Ended::OverMemory { peak }, _) => {
+            let resident = peak >> 20;
+            let reason = match case.memory_limit {
+                Some(limit) if *peak >= limit => format!(
+                    "killed at {resident} MiB resident, its limit is {} MiB; raise `memory_limit` if it needs more",
+                    limit >> 20
+                ),
+                _ => format!("killed by the kernel for want of memory, at {resident} MiB resident"),
+            };
+            Outcome::because(OutcomeKind::OutOfMemory, reason)
+        }
+        (Ended::Cancelled, _) => Outcome::because(OutcomeKind::Skipped, "cancelled"),
+        (Ended::Signalled(signal), _) => {
+            Outcome::because(OutcomeKind::Failed, format!("died of signal {signal} ({})", signal_name(*signal)))
+        }
+        (_, Some(told)) if told.kind != OutcomeKind::Measured => told,
+        (Ended::Exited(0), told) => {
+            if let Some(broken) = broken {
+                return Outcome::because(OutcomeKind::Failed, broken.to_string());
+            }
+            if let Some(check) = checks.iter().find(|check| !check.pass) {
+                return Outcome::because(
+                    OutcomeKind::Failed,
+                    format!(
+                        "wrong numbers: `{}` is off by {:.3e} from {}, tolerance {:.3e}",
+                        check.name, check.error, check.reference, check.tolerance
+                    ),
+                );
+            }
+            match told {
+                Some(told) => told,
+                None if silent && case.workload.kind == WorkloadKind::Command => Outcome::measured(),
+                None => Outcome::because(OutcomeKind::Failed, "ended without an outcome message"),
+            }
+        }
+        (Ended::Exited(code), _) => Outcome::because(OutcomeKind::Failed, format!("exited with status {code}")),
+    }
+}
+
+const fn signal_name(signal: i32) -> &'static str {
+    match signal {
+        4 => "illegal instruction",
+        6 => "abort",
+        7 => "bus error",
+        8 => "arithmetic error",
+        9 => "kill",
+        11 => "segmentation fault",
+        15 => "termination",
+        _ => "see `man 7 signal`",
+    }
+}
+
+/// A command that speaks nothing is measured from outside: one launch is one sample.
+fn from_outside(launch: &mut Launch, finished: &Finished) {
+    let value = |name: &str, value: f64| Value { metric: Metric::standard(name).expect("a standard metric"), value };
+    launch.values.push(value(Metric::LATENCY, finished.wall.as_secs_f64()));
+    launch.values.extend(finished.user_s.map(|seconds| value(Metric::USER_TIME, seconds)));
+    launch.values.extend(finished.system_s.map(|seconds| value(Metric::SYSTEM_TIME, seconds)));
+    launch.values.extend(finished.peak_rss.map(|bytes| value(Metric::PEAK_MEMORY, bytes as f64)));
+}
+
+fn described(mut samples: Samples, case: &Case) -> Samples {
+    samples.metric = describe(samples.metric, case);
+    samples
+}
+
+/// The suite's description of a metric comes first, then the client's own; a client that names a metric of ours and
+/// says nothing about its direction means ours.
+fn describe(metric: Metric, case: &Case) -> Metric {
+    if let Some(described) = case.metrics.get(&metric.name) {
+        return described.clone();
+    }
+    if metric.direction != Direction::Unknown {
+        return metric;
+    }
+    match Metric::standard(&metric.name) {
+        Some(standard) if standard.unit == metric.unit => standard,
+        _ => metric,
+    }
+}
+
+fn redact(log: &str, secrets: &[String]) -> String {
+    secrets.iter().fold(log.to_owned(), |log, secret| log.replace(secret.as_str(), "[redacted]"))
+}

@@ -1,0 +1,68 @@
+//! Which stored runs play base.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::domain::{Run, RunId, RunStatus};
+use crate::verdict::policy::{HISTORY_DAYS, HISTORY_SESSIONS};
+
+/// The runs chosen, newest first, and what a reader should know about the choice.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Chosen<'a> {
+    /// The history.
+    pub runs: Vec<&'a Run>,
+    /// One sentence each.
+    pub notes: Vec<String>,
+}
+
+/// What makes a run a candidate.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// The judged run, which is never its own base.
+    pub head: RunId,
+    /// Suite name.
+    pub suite: &'a str,
+    /// Testbed key: runs from elsewhere are never compared in silence.
+    pub testbed: &'a str,
+    /// Branch that plays base.
+    pub base_branch: Option<&'a str>,
+    /// Branch of the work tree: stands in while the base branch has no run.
+    pub own_branch: Option<&'a str>,
+    /// The end of the window: later runs do not count.
+    pub now: Timestamp,
+}
+
+/// Chooses among `runs` (any order): complete, real, of this suite and testbed, within the window, of the base branch;
+/// where that has none, of the own branch; where that has none either, of any.
+#[must_use]
+pub fn choose<'a>(runs: &'a [Run], wanted: &Wanted<'_>) -> Chosen<'a> {
+    let oldest = wanted.now - SignedDuration::from_hours(24 * HISTORY_DAYS);
+    let mut candidates: Vec<&Run> = runs
+        .iter()
+        .filter(|run| run.id != wanted.head && run.suite.name == wanted.suite && run.testbed.key == wanted.testbed)
+        .filter(|run| run.status == RunStatus::Complete && run.unfit_as_base().is_none())
+        .filter(|run| run.started >= oldest && run.started <= wanted.now)
+        .collect();
+    candidates.sort_by_key(|run| std::cmp::Reverse((run.started, run.id)));
+    let on = |branch: Option<&str>| -> Vec<&'a Run> {
+        candidates.iter().filter(|run| branch.is_some() && run.branch.as_deref() == branch).copied().collect()
+    };
+    let mut notes = Vec::new();
+    let mut chosen = on(wanted.base_branch);
+    if chosen.is_empty() && !candidates.is_empty() {
+        let missing = wanted.base_branch.unwrap_or("the base branch");
+        chosen = on(wanted.own_branch);
+        if chosen.is_empty() {
+            chosen = candidates;
+            notes.push(format!("no run of `{missing}` on this testbed: compared with the runs of every branch"));
+        } else {
+            let own = wanted.own_branch.unwrap_or_default();
+            notes.push(format!("no run of `{missing}` on this testbed: compared with earlier runs of `{own}`"));
+        }
+    }
+    chosen.truncate(HISTORY_SESSIONS as usize);
+    let dirty = chosen.iter().filter(|run| run.dirty).count();
+    if dirty > 0 {
+        notes.push(format!("{dirty} of the {} base runs measured a work tree with uncommitted changes", chosen.len()));
+    }
+    Chosen { runs: chosen, notes }
+}

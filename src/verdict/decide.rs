@@ -1,0 +1,191 @@
+//! From an estimate and its half-widths to a verdict: the dual criterion, the margin, the absolute floor.
+
+use crate::domain::{Call, Direction, Estimate, Metric, Reason, Severity, Thresholds, Verdict};
+use crate::verdict::kind::sign;
+use crate::verdict::policy::{ALPHA_REPORT, KAPPA, NONE_MARGIN};
+
+/// What a history says about head, on the badness scale.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Finding {
+    /// Head minus prediction; positive is worse.
+    pub shift: f64,
+    /// Half-width at the level that severity needs (the suite's false-alarm budget, split).
+    pub strict: f64,
+    /// Half-width at the level of suspicion, and of each side of "unchanged".
+    pub screen: f64,
+    /// Half-width of the interval that is shown.
+    pub report: f64,
+    /// Difference of head and base in the metric's unit.
+    pub absolute: f64,
+}
+
+impl Finding {
+    /// The shown estimate, in the metric's own direction.
+    pub fn estimate(&self, metric: &Metric) -> Estimate {
+        let d = sign(metric);
+        let ends = [d * (self.shift - self.report), d * (self.shift + self.report)];
+        Estimate {
+            change: (d * self.shift).exp_m1(),
+            lower: Some(ends[0].min(ends[1]).exp_m1()),
+            upper: Some(ends[0].max(ends[1]).exp_m1()),
+            confidence: 1.0 - 2.0 * ALPHA_REPORT,
+        }
+    }
+
+    /// The class whose threshold the estimate reaches and whose share the near bound reaches, on the worse side
+    /// (`side = 1`) or the better side (`side = -1`).
+    fn class(&self, limits: [f64; 3], side: f64) -> Severity {
+        let (estimate, near) = (side * self.shift, side * self.shift - self.strict);
+        let reached = |limit: f64| estimate >= limit && near >= KAPPA * limit;
+        match limits {
+            [_, _, severe] if reached(severe) => Severity::Severe,
+            [_, moderate, _] if reached(moderate) => Severity::Moderate,
+            [minor, _, _] if reached(minor) => Severity::Minor,
+            _ => Severity::None,
+        }
+    }
+
+    /// Smallest change, as a fraction of the base, whose class could have been established as minor here.
+    pub fn smallest_detectable(&self, thresholds: &Thresholds) -> f64 {
+        let minor = thresholds.log()[0];
+        minor.max(KAPPA * minor + self.strict).exp_m1()
+    }
+
+    /// Decides.
+    pub fn decide(&self, metric: &Metric, thresholds: &Thresholds, noisy: bool) -> Verdict {
+        let limits = thresholds.log();
+        let estimate = self.estimate(metric);
+        let verdict = |call, severity, reason, note: String| Verdict {
+            call,
+            severity,
+            reason,
+            provisional: true,
+            estimate: Some(estimate),
+            note,
+        };
+        if let Some(floor) = thresholds.absolute_floor
+            && self.absolute.abs() < floor
+        {
+            let note = format!("the difference is below the absolute floor of {floor} {}", metric.unit);
+            return verdict(Call::Unchanged, Severity::None, Reason::BelowFloor, note);
+        }
+        let (worse, better) = (self.class(limits, 1.0), self.class(limits, -1.0));
+        if worse > Severity::None || better > Severity::None {
+            return self.changed(metric, worse, better, noisy, verdict);
+        }
+        let reach = self.shift.abs() + self.screen;
+        let margins = [(NONE_MARGIN * thresholds.minor).ln_1p(), limits[1]];
+        if let Some(margin) = margins.iter().find(|margin| reach <= **margin) {
+            let note = format!("a change beyond {} is excluded", percent(margin.exp_m1()));
+            return verdict(Call::Unchanged, Severity::None, Reason::WithinMargin, note);
+        }
+        if self.shift - self.screen > 0.0 && self.shift > limits[0] / 2.0 {
+            let note = format!(
+                "suspicious: worse by {} at the estimate, and history alone cannot say by how much; \
+                 more sessions or a paired run decide",
+                percent(self.shift.exp_m1())
+            );
+            return verdict(Call::Inconclusive, Severity::None, Reason::Suspect, note);
+        }
+        let note =
+            format!("changes up to {} are not excluded; more sessions or launches decide", percent(reach.exp_m1()));
+        verdict(Call::Inconclusive, Severity::None, Reason::WideInterval, note)
+    }
+
+    fn changed(
+        &self,
+        metric: &Metric,
+        worse: Severity,
+        better: Severity,
+        noisy: bool,
+        verdict: impl Fn(Call, Severity, Reason, String) -> Verdict,
+    ) -> Verdict {
+        let near = percent((self.shift.abs() - self.strict).exp_m1());
+        if metric.direction == Direction::Unknown {
+            let note = format!("changed by {near} or more; which way is better is unknown, so it cannot fail");
+            return verdict(Call::Inconclusive, Severity::None, Reason::UnknownDirection, note);
+        }
+        if noisy {
+            let note = "the machine itself moved too much for a call".to_owned();
+            return verdict(Call::Inconclusive, Severity::None, Reason::NoisySession, note);
+        }
+        let (call, severity, word) =
+            if worse > Severity::None { (Call::Regressed, worse, "worse") } else { (Call::Improved, better, "better") };
+        let note = format!("{word} by at least {near} with the suite's false-alarm budget split over its comparisons");
+        verdict(call, severity, Reason::Established, note)
+    }
+}
+
+/// `4.2 %`, for notes.
+fn percent(fraction: f64) -> String {
+    format!("{:.1} %", 100.0 * fraction)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn latency() -> Metric {
+        Metric::standard(Metric::LATENCY).expect("in the table")
+    }
+
+    fn finding(shift: f64, strict: f64) -> Finding {
+        Finding { shift, strict, screen: strict / 2.0, report: strict / 1.5, absolute: shift }
+    }
+
+    fn call(finding: Finding) -> (Call, Severity, Reason) {
+        let verdict = finding.decide(&latency(), &Thresholds::default(), false);
+        (verdict.call, verdict.severity, verdict.reason)
+    }
+
+    #[test]
+    fn severity_is_earned_twice() {
+        let severe = 0.15_f64.ln_1p();
+        // The estimate is there, the near bound is at just half the threshold.
+        assert_eq!(call(finding(severe, KAPPA * severe)).1, Severity::Severe);
+        // The estimate alone is not enough.
+        assert_eq!(call(finding(severe, KAPPA * severe + 1e-6)).1, Severity::Moderate);
+        // The near bound alone is not enough.
+        assert_eq!(call(finding(severe - 1e-6, 0.01)).1, Severity::Moderate);
+    }
+
+    #[test]
+    fn improvements_mirror_regressions() {
+        for shift in [0.01, 0.03, 0.08, 0.3] {
+            for strict in [0.001, 0.02, 0.1] {
+                let (worse, better) = (call(finding(shift, strict)), call(finding(-shift, strict)));
+                assert_eq!(worse.1, better.1, "{shift} {strict}");
+                assert_eq!(worse.0 == Call::Regressed, better.0 == Call::Improved);
+            }
+        }
+    }
+
+    #[test]
+    fn want_of_precision_is_never_a_pass() {
+        assert_eq!(call(finding(0.0, 0.2)).0, Call::Inconclusive);
+        assert_eq!(call(finding(0.08, 0.12)), (Call::Inconclusive, Severity::None, Reason::Suspect));
+        assert_eq!(call(finding(0.0, 0.01)), (Call::Unchanged, Severity::None, Reason::WithinMargin));
+    }
+
+    #[test]
+    fn a_difference_below_the_floor_is_no_change() {
+        let thresholds = Thresholds { absolute_floor: Some(0.5), ..Thresholds::default() };
+        let verdict = finding(0.4, 0.01).decide(&latency(), &thresholds, false);
+        assert_eq!((verdict.call, verdict.reason), (Call::Unchanged, Reason::BelowFloor));
+    }
+
+    #[test]
+    fn a_noisy_session_calls_nothing_changed() {
+        let verdict = finding(0.4, 0.01).decide(&latency(), &Thresholds::default(), true);
+        assert_eq!((verdict.call, verdict.reason), (Call::Inconclusive, Reason::NoisySession));
+    }
+
+    #[test]
+    fn the_estimate_speaks_in_the_metric_s_own_direction() {
+        let mut metric = latency();
+        metric.direction = Direction::HigherIsBetter;
+        let estimate = finding(0.2, 0.03).estimate(&metric);
+        assert!((estimate.change - (-0.2_f64).exp_m1()).abs() < 1e-12);
+        assert!(estimate.lower < Some(estimate.change) && Some(estimate.change) < estimate.upper);
+    }
+}

@@ -1,0 +1,34 @@
+//! What a metric's kind demands before any statistics: signs, zeros, exactness (STATISTICS.md section 6).
+
+use crate::domain::{Direction, Metric, MetricKind};
+
+/// `+1` where lower is better, `-1` where higher is; unknown directions are judged like the first and never fail.
+pub fn sign(metric: &Metric) -> f64 {
+    match metric.direction {
+        Direction::LowerIsBetter | Direction::Unknown => 1.0,
+        Direction::HigherIsBetter => -1.0,
+    }
+}
+
+/// Why a value can be no measurement of this metric.
+pub fn impossible(metric: &Metric, value: f64) -> Option<String> {
+    if !value.is_finite() {
+        return Some(format!("{} is {value}", metric.name));
+    }
+    if value < 0.0 {
+        return Some(format!("{} is negative: {value}", metric.name));
+    }
+    (value == 0.0 && metric.kind == MetricKind::Timing).then(|| format!("{} is zero", metric.name))
+}
+
+/// Whether reference workloads say anything about this metric.
+pub fn follows_the_machine(metric: &Metric) -> bool {
+    matches!(metric.kind, MetricKind::Timing | MetricKind::Rate)
+}
+
+/// The smallest spread believed of a metric at this value, on the log scale: sizes come in pages of the allocator
+/// (`quantum / (sqrt(12) value)` is the spread of rounding).
+pub fn spread_floor(metric: &Metric, value: f64, floor: f64) -> f64 {
+    const PAGE: f64 = 4096.0;
+    if metric.kind == MetricKind::Size && value > 0.0 { floor.max(PAGE / (12.0_f64.sqrt() * value)) } else { floor }
+}

@@ -1,0 +1,111 @@
+//! The constants of the decision, and what all verdicts of a suite amount to.
+
+use std::collections::BTreeMap;
+
+use crate::domain::{Call, OutcomeKind, Reason, Severity, Verdict};
+use crate::exit::Exit;
+use crate::verdict::Judged;
+
+/// Share of a threshold that the near bound must reach: severity is earned twice (STATISTICS.md 0.3).
+pub const KAPPA: f64 = 0.5;
+/// False-alarm budget of a suite, per direction, split over its gated comparisons.
+pub const Q: f64 = 0.05;
+/// One-sided level of suspicion, and of each side of "unchanged".
+pub const ALPHA_SCREEN: f64 = 0.05;
+/// One-sided level of the interval that is shown: 95 % two-sided.
+pub const ALPHA_REPORT: f64 = 0.025;
+/// Equivalence margin as a multiple of the minor threshold.
+pub const NONE_MARGIN: f64 = 1.5;
+/// Prior spread between sessions, on the log scale, while a history is short.
+pub const PRIOR_SPREAD: f64 = 0.02;
+/// The smallest spread believed.
+pub const SPREAD_FLOOR: f64 = 0.002;
+/// Fewest launches of a side.
+pub const MIN_LAUNCHES: usize = 3;
+/// Sessions from which the spread is estimated from history, with other benchmarks as the prior.
+pub const K_SCREEN: usize = 5;
+/// Sessions from which a history speaks for itself.
+pub const K_GATE: usize = 10;
+/// Sessions kept in the window.
+pub const HISTORY_SESSIONS: u32 = 30;
+/// Age limit of the window, days.
+pub const HISTORY_DAYS: i64 = 60;
+
+/// Whether a verdict fails CI: a gated regression at or above the gate. History alone raises suspects; the gate honours
+/// such a provisional verdict only when it is severe.
+#[must_use]
+pub fn fails(verdict: &Verdict, gating: bool, gate: Severity) -> bool {
+    gating
+        && gate != Severity::None
+        && verdict.call == Call::Regressed
+        && verdict.severity >= gate
+        && (!verdict.provisional || verdict.severity == Severity::Severe)
+}
+
+/// What the caller asks of the suite as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Demand {
+    /// Inconclusive gated rows end with [`Exit::Inconclusive`].
+    pub require_decision: bool,
+}
+
+/// What the rows amount to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SuiteDecision {
+    /// The ending by the contract.
+    pub exit: Exit,
+    /// The first line a person reads.
+    pub headline: String,
+    /// Rows by call and severity.
+    pub counts: BTreeMap<String, u64>,
+}
+
+/// Sums up. Order of precedence: regression, failed case, nothing comparable, undecided on demand, pass.
+#[must_use]
+pub fn decide_suite(rows: &[Judged<'_>], demand: Demand) -> SuiteDecision {
+    let mut counts = BTreeMap::new();
+    for row in rows {
+        *counts.entry(count_key(&row.verdict)).or_insert(0) += 1;
+    }
+    let failing = rows.iter().filter(|row| row.fails).count();
+    let failed = rows.iter().filter(|row| row.verdict.reason == Reason::HeadFailed).count();
+    let comparable = rows.iter().filter(|row| row.verdict.call != Call::NotComparable).count();
+    let open = rows.iter().filter(|row| row.gating && row.verdict.call == Call::Inconclusive).count();
+    let advisory = rows.iter().filter(|row| row.verdict.call == Call::Regressed && !row.fails).count();
+    let (exit, headline) = if failing > 0 {
+        let worst = rows.iter().filter(|row| row.fails).map(|row| row.verdict.severity).max().unwrap_or(Severity::None);
+        (Exit::Regression, format!("{} regressed at or above the gate, the worst {worst}", cases(failing)))
+    } else if failed > 0 {
+        (Exit::CaseFailed, format!("{} failed in head", cases(failed)))
+    } else if comparable == 0 {
+        (Exit::Nothing, "nothing was comparable".to_owned())
+    } else if open > 0 && demand.require_decision {
+        (Exit::Inconclusive, format!("{} undecided, and a decision is required", cases(open)))
+    } else if advisory > 0 {
+        (Exit::Pass, format!("no gated regression; {} regressed below the gate", cases(advisory)))
+    } else if open > 0 {
+        (Exit::Pass, format!("no gated regression; {} inconclusive", cases(open)))
+    } else {
+        (Exit::Pass, "no regression".to_owned())
+    };
+    SuiteDecision { exit, headline, counts }
+}
+
+fn cases(n: usize) -> String {
+    if n == 1 { "1 metric".to_owned() } else { format!("{n} metrics") }
+}
+
+/// `regressed severe`, `unchanged`, `new`.
+fn count_key(verdict: &Verdict) -> String {
+    match verdict.call {
+        Call::Improved | Call::Regressed => format!("{} {}", verdict.call, verdict.severity),
+        Call::NotComparable => verdict.reason.code().to_owned(),
+        Call::Unchanged | Call::Inconclusive => verdict.call.to_string(),
+    }
+}
+
+/// Whether a case that ended so has failed, in the sense of the exit code.
+#[must_use]
+pub const fn is_failure(kind: OutcomeKind) -> bool {
+    matches!(kind, OutcomeKind::Failed | OutcomeKind::TimedOut | OutcomeKind::OutOfMemory)
+}
