@@ -1,3 +1,4 @@
 //! One file a verb, wiring only.
 
+pub mod doctor;
 pub mod worker;
