@@ -275,6 +275,14 @@ pub enum BaselineAction {
     },
 }
 
+impl Cli {
+    /// Parses the process's own command line; help, version and mistakes end the process here.
+    #[must_use]
+    pub fn of_process() -> Self {
+        Self::parse()
+    }
+}
+
 fn backend_names() -> PossibleValuesParser {
     PossibleValuesParser::new(BACKENDS.iter().map(|backend| backend.name()))
 }

@@ -3,12 +3,11 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
 use regrade::cli::Cli;
 use regrade::command::{dispatch, exit_of};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::of_process();
     match dispatch(&cli) {
         Ok(exit) => exit.into(),
         Err(error) => {

@@ -9,22 +9,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use jiff::Timestamp;
 
+use crate::cli::Format;
 use crate::domain::{Run, RunId};
 use crate::exit::Exit;
 use crate::store::transfer::{self, Exported, Imported};
 use crate::store::{Baseline, ENGINES, Pruned, RunQuery, Store};
 
 mod view;
-
-/// How to print.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Format {
-    /// For people.
-    #[default]
-    Text,
-    /// For programs: one versioned JSON object.
-    Json,
-}
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq)]

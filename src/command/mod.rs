@@ -3,6 +3,7 @@
 mod baseline;
 mod compare;
 mod context;
+mod doctor;
 mod git;
 mod inject;
 mod list;
@@ -17,7 +18,7 @@ mod worker;
 use anyhow::Result;
 use clap::CommandFactory;
 
-use crate::cli::{BaselineAction, Cli, Command, Format};
+use crate::cli::{BaselineAction, Cli, Command};
 use crate::command::baseline::Action;
 use crate::command::context::{Context, find_run, print};
 use crate::exit::Exit;
@@ -25,15 +26,6 @@ use crate::store::RunQuery;
 
 /// Runs that `baseline list` shows.
 const LISTED_RUNS: u32 = 50;
-
-impl From<Format> for baseline::Format {
-    fn from(format: Format) -> Self {
-        match format {
-            Format::Text => Self::Text,
-            Format::Json => Self::Json,
-        }
-    }
-}
 
 /// Does what the command line says.
 ///
@@ -47,7 +39,12 @@ pub fn dispatch(cli: &Cli) -> Result<Exit> {
         Command::Report(arguments) => report::run(arguments, &context),
         Command::List(arguments) => list::run(arguments, &context),
         Command::Baseline(arguments) => stored(&arguments.action, &context),
-        Command::Doctor(_) => todo!(),
+        Command::Doctor(arguments) => {
+            let mut out = Vec::new();
+            let exit = doctor::run(arguments.format, context.colour, &mut out)?;
+            print(&out)?;
+            Ok(exit)
+        }
         Command::Schema(arguments) => schema::run(arguments.what),
         Command::Completions(arguments) => {
             clap_complete::generate(arguments.shell, &mut Cli::command(), "regrade", &mut std::io::stdout());
@@ -65,11 +62,10 @@ fn stored(action: &BaselineAction, context: &Context) -> Result<Exit> {
     // Names are resolved on a connection of their own: `latest` is a word of the command line, not of the store.
     let run_id = |name: &str| find_run(&context.stored()?, name).map(|run| run.id.to_string());
     let action = match action {
-        BaselineAction::List { format } => Action::List {
-            query: RunQuery { limit: Some(LISTED_RUNS), ..RunQuery::default() },
-            format: (*format).into(),
-        },
-        BaselineAction::Show { run, format } => Action::Show { run: run_id(run)?, format: (*format).into() },
+        BaselineAction::List { format } => {
+            Action::List { query: RunQuery { limit: Some(LISTED_RUNS), ..RunQuery::default() }, format: *format }
+        }
+        BaselineAction::Show { run, format } => Action::Show { run: run_id(run)?, format: *format },
         BaselineAction::Promote { run, name } => Action::Promote { name: name.clone(), run: run_id(run)? },
         BaselineAction::Drop { name } => Action::Drop { name: name.clone() },
         BaselineAction::Prune { keep, dry_run } => Action::Prune { keep: *keep, dry_run: *dry_run },

@@ -50,7 +50,8 @@ pub fn testbed(facts: BTreeMap<String, String>) -> Testbed {
     for (name, value) in &facts {
         hash.update(format!("{name}={value}\n"));
     }
-    let key = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let head = hash.finalize().iter().take(8).fold(0, |bits: u64, byte| bits << 8 | u64::from(*byte));
+    let key = format!("{head:016x}");
     Testbed { key, facts }
 }
 

@@ -36,7 +36,7 @@ const ISA: &[(&str, &str)] = &[
     ("sve2", "sve2"),
 ];
 
-/// Names of Arm's server and desktop cores by implementer and part number (MIDR_EL1).
+/// Names of Arm's server and desktop cores by implementer and part number (`MIDR_EL1`).
 const ARM_CORES: &[(&str, &str, &str)] = &[
     ("0x41", "0xd08", "Arm Cortex-A72"),
     ("0x41", "0xd0b", "Arm Cortex-A76"),
