@@ -1,5 +1,7 @@
 //! Databases of the past open and read the same; those of the future and of others are refused untouched.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests panic like tests do")]
+
 mod store_fixture;
 
 use std::fs;

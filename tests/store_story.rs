@@ -1,5 +1,7 @@
 //! One story for every engine of the store: what the port promises, told through the port alone.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests panic like tests do")]
+
 mod store_fixture;
 
 use std::io::Cursor;

@@ -1,6 +1,7 @@
 //! Runs and launches to keep: with every field set, and with the numbers that are hard to keep.
 
 #![allow(dead_code, reason = "each test uses the part it needs")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests panic like tests do")]
 
 use std::collections::BTreeMap;
 
@@ -115,7 +116,7 @@ pub fn launch(run: u64, k: u64) -> Launch {
     let latency: Vec<f64> = (0..20).map(|i| 0.001 + f64::from(i) * 1e-5 + k as f64 * 1e-6).collect();
     Launch {
         id: launch_id(run, k),
-        case: if k % 2 == 0 {
+        case: if k.is_multiple_of(2) {
             "gemm/m=512@cpu".into()
         } else {
             "gemm/m=1024@cpu".into()
