@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests panic like tests do")]
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 use regrade::domain::{
@@ -11,6 +12,7 @@ use regrade::domain::{
     Run, RunId, RunStatus, Samples, Sampling, Severity, StopReason, SuiteInfo, Testbed, Thresholds, Value, Warmup,
     Workload, WorkloadKind,
 };
+use regrade::store::{ENGINES, Engine, Store};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -207,4 +209,32 @@ pub fn bits(launch: &Launch) -> String {
 /// All of a store's launches of a run, as [`bits`].
 pub fn all_bits(launches: &[Launch]) -> Vec<String> {
     launches.iter().map(bits).collect()
+}
+
+/// Tells a story to every engine of the table, each with a path where nothing is yet.
+pub fn for_each_engine(story: impl Fn(&Engine, &Path)) {
+    assert!(!ENGINES.is_empty());
+    for engine in ENGINES {
+        let dir = tempfile::tempdir().unwrap();
+        story(engine, &dir.path().join("deep/er/regrade.db"));
+    }
+}
+
+/// Opens for writing.
+pub fn open(engine: &Engine, path: &Path) -> Box<dyn Store> {
+    (engine.open)(path).unwrap()
+}
+
+/// Stores run `n` whole, with `launches` launches.
+pub fn put_complete(store: &mut dyn Store, run: &Run, n: u64, launches: u64) {
+    store.begin_run(run).unwrap();
+    for k in 0..launches {
+        store.put_launch(run.id, &launch(n, k)).unwrap();
+    }
+    store.finish_run(run.id, RunStatus::Complete, at(9_000_000)).unwrap();
+}
+
+/// The runs' ids, in order.
+pub fn ids(runs: &[Run]) -> Vec<RunId> {
+    runs.iter().map(|run| run.id).collect()
 }
