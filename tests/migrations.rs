@@ -204,7 +204,7 @@ fn damaged_values_are_named_and_summaries_read_no_vector() {
         ("UPDATE vectors SET data = x'02'", "encoding 2"),
         ("UPDATE metrics SET n = n + 1", "announced"),
         ("UPDATE launches SET outcome = 'splendid'", "splendid"),
-        ("UPDATE launch_details SET evidence = '{'", "EOF"),
+        ("UPDATE launch_details SET evidence = '{'", "expected a sequence"),
     ] {
         let path = copy_of("v1.sqlite", dir.path());
         tamper(&path, sql);
@@ -235,8 +235,15 @@ fn a_used_database_is_sound() {
     write_fixture(&path);
     let mut store = SqliteStore::open(&path).unwrap();
     store.drop_baseline("release").unwrap();
-    assert_eq!(store.prune(0, false).unwrap().launches, 3);
+    for k in 10..60 {
+        store.put_launch(run_id(2), &launch(2, k)).unwrap();
+    }
+    assert_eq!(store.prune(0, false).unwrap().launches, 53);
     drop(store);
+    let fresh = dir.path().join("fresh.sqlite");
+    drop(SqliteStore::open(&fresh).unwrap());
+    let size = |path: &Path| fs::metadata(path).unwrap().len();
+    assert_eq!(size(&path), size(&fresh), "pruning gives its pages back");
     let conn = rusqlite::Connection::open(&path).unwrap();
     let verdict: String = conn.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(verdict, "ok");
