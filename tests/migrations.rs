@@ -1,4 +1,7 @@
-//! Databases of the past open and read the same; those of the future and of others are refused untouched.
+//! Databases of the past open and read the same; those of the future and of others are refused untouched; damage is
+//! named.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests panic like tests do")]
 
 mod store_fixture;
 
@@ -170,4 +173,82 @@ fn a_place_that_cannot_be_written_says_so() {
         assert!(error.to_string().contains("read-only"), "{error}");
     }
     assert_eq!(reading.unwrap().id, run_id(1));
+}
+
+/// Does something to a database that regrade never would.
+fn tamper(path: &Path, sql: &str) {
+    let conn = rusqlite::Connection::open(path).unwrap();
+    assert!(conn.execute(sql, []).unwrap() > 0, "{sql}");
+}
+
+#[test]
+fn damaged_values_are_named_and_summaries_read_no_vector() {
+    let dir = tempfile::tempdir().unwrap();
+    for (sql, words) in [
+        (
+            "UPDATE vectors SET data = substr(data, 1, length(data) - 1)",
+            "metric `latency`",
+        ),
+        ("UPDATE vectors SET data = x'02'", "encoding 2"),
+        ("UPDATE metrics SET n = n + 1", "announced"),
+        ("UPDATE launches SET outcome = 'splendid'", "splendid"),
+        ("UPDATE launch_details SET evidence = '{'", "expected a sequence"),
+    ] {
+        let path = copy_of("v1.sqlite", dir.path());
+        tamper(&path, sql);
+        let store = SqliteStore::open(&path).unwrap();
+        let error = store.launches(run_id(1), None).unwrap_err();
+        assert!(
+            matches!(&error, StoreError::Corrupt { run, .. } if *run == run_id(1).to_string()),
+            "{sql}: {error}"
+        );
+        assert!(error.to_string().contains(words), "{sql}: {error}");
+        if sql.contains("vectors") {
+            assert_eq!(store.summaries(run_id(1)).unwrap().len(), 2, "no vector is read");
+        }
+    }
+    let path = copy_of("v1.sqlite", dir.path());
+    tamper(&path, "UPDATE texts SET text = 'x' WHERE text LIKE '{\"id\":%'");
+    let error = SqliteStore::open(&path)
+        .unwrap()
+        .runs(&RunQuery::default())
+        .unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+}
+
+#[test]
+fn a_used_database_is_sound() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.sqlite");
+    write_fixture(&path);
+    let mut store = SqliteStore::open(&path).unwrap();
+    store.drop_baseline("release").unwrap();
+    for k in 10..60 {
+        store.put_launch(run_id(2), &launch(2, k)).unwrap();
+    }
+    assert_eq!(store.prune(0, false).unwrap().launches, 53);
+    drop(store);
+    let fresh = dir.path().join("fresh.sqlite");
+    drop(SqliteStore::open(&fresh).unwrap());
+    let size = |path: &Path| fs::metadata(path).unwrap().len();
+    assert_eq!(size(&path), size(&fresh), "pruning gives its pages back");
+    let conn = rusqlite::Connection::open(&path).unwrap();
+    let verdict: String = conn.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(verdict, "ok");
+    for table in [
+        "texts",
+        "runs",
+        "cases",
+        "launches",
+        "launch_details",
+        "checks",
+        "metrics",
+        "vectors",
+        "baselines",
+    ] {
+        let rows: i64 = conn
+            .query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(rows, 0, "{table} keeps nothing of a removed run");
+    }
 }

@@ -1,8 +1,10 @@
 //! Runs and launches to keep: with every field set, and with the numbers that are hard to keep.
 
 #![allow(dead_code, reason = "each test uses the part it needs")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests panic like tests do")]
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 use regrade::domain::{
@@ -10,6 +12,7 @@ use regrade::domain::{
     Run, RunId, RunStatus, Samples, Sampling, Severity, StopReason, SuiteInfo, Testbed, Thresholds, Value, Warmup,
     Workload, WorkloadKind,
 };
+use regrade::store::{ENGINES, Engine, Store};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -21,12 +24,18 @@ pub fn at(seconds: i64) -> Timestamp {
 
 /// A run id that is the same on every call.
 pub fn run_id(n: u64) -> RunId {
-    RunId(Uuid::from_u64_pair(0x0193_0000_0000_7000 + (n << 24), 0x8000_0000_0000_0000 | n))
+    RunId(Uuid::from_u64_pair(
+        0x0193_0000_0000_7000 + (n << 24),
+        0x8000_0000_0000_0000 | n,
+    ))
 }
 
 /// A launch id that is the same on every call.
 pub fn launch_id(run: u64, n: u64) -> LaunchId {
-    LaunchId(Uuid::from_u64_pair(0x0194_0000_0000_7000 + (run << 24), 0x8000_0000_0000_0000 | n))
+    LaunchId(Uuid::from_u64_pair(
+        0x0194_0000_0000_7000 + (run << 24),
+        0x8000_0000_0000_0000 | n,
+    ))
 }
 
 /// A case of one operator.
@@ -64,7 +73,10 @@ pub fn run(n: u64) -> Run {
         case: case("gemm/precision=fp8@cpu"),
         skipped: Some(Outcome::because(OutcomeKind::Skipped, "no fp8 here")),
     };
-    let plain = |id: &str| CaseRecord { case: case(id), skipped: None };
+    let plain = |id: &str| CaseRecord {
+        case: case(id),
+        skipped: None,
+    };
     Run {
         id: run_id(n),
         suite: SuiteInfo {
@@ -106,7 +118,11 @@ pub fn launch(run: u64, k: u64) -> Launch {
     let latency: Vec<f64> = (0..20).map(|i| 0.001 + f64::from(i) * 1e-5 + k as f64 * 1e-6).collect();
     Launch {
         id: launch_id(run, k),
-        case: if k % 2 == 0 { "gemm/m=512@cpu".into() } else { "gemm/m=1024@cpu".into() },
+        case: if k.is_multiple_of(2) {
+            "gemm/m=512@cpu".into()
+        } else {
+            "gemm/m=1024@cpu".into()
+        },
         index: (k / 2) as u32,
         position: k as u32,
         started,
@@ -126,18 +142,28 @@ pub fn launch(run: u64, k: u64) -> Launch {
                 values: latency.iter().map(|s| 1.0 / s).collect(),
             },
         ],
-        values: vec![Value { metric: metric("peak_memory"), value: 123_456_789.0 }],
+        values: vec![Value {
+            metric: metric("peak_memory"),
+            value: 123_456_789.0,
+        }],
         checks: vec![Check::new("output", "f64 product", 1e-7, 1e-5)],
         device: Some(DeviceInfo {
             backend: "cpu".to_owned(),
             name: "Test CPU".to_owned(),
             facts: BTreeMap::from([("threads".to_owned(), json!(1))]),
         }),
-        warmup: Some(Warmup { iterations: 12, seconds: 0.25, settled: true }),
+        warmup: Some(Warmup {
+            iterations: 12,
+            seconds: 0.25,
+            settled: true,
+        }),
         stop: Some(StopReason::Precise),
         evidence: vec![Evidence {
             source: "linux".to_owned(),
-            facts: BTreeMap::from([("cpu_mhz_mean".to_owned(), json!(2999.5)), ("load".to_owned(), json!([1, 2.5]))]),
+            facts: BTreeMap::from([
+                ("cpu_mhz_mean".to_owned(), json!(2999.5)),
+                ("load".to_owned(), json!([1, 2.5])),
+            ]),
         }],
         unknown: vec![json!({"type": "novel", "x": [null, "µ"]})],
         log: "hello\nworld\n".to_owned(),
@@ -168,7 +194,13 @@ pub fn odd_launch(run: u64, k: u64) -> Launch {
 
 /// A launch as text in which every bit of every sample shows, so that NaN compares too.
 pub fn bits(launch: &Launch) -> String {
-    let hex = |values: &[f64]| values.iter().map(|v| format!("{:016x} ", v.to_bits())).collect::<Vec<_>>().concat();
+    let hex = |values: &[f64]| {
+        values
+            .iter()
+            .map(|v| format!("{:016x} ", v.to_bits()))
+            .collect::<Vec<_>>()
+            .concat()
+    };
     let samples: Vec<String> = launch.samples.iter().map(|s| hex(&s.values)).collect();
     let values: Vec<f64> = launch.values.iter().map(|v| v.value).collect();
     format!("{launch:?}\n{samples:?}\n{}", hex(&values))
@@ -177,4 +209,32 @@ pub fn bits(launch: &Launch) -> String {
 /// All of a store's launches of a run, as [`bits`].
 pub fn all_bits(launches: &[Launch]) -> Vec<String> {
     launches.iter().map(bits).collect()
+}
+
+/// Tells a story to every engine of the table, each with a path where nothing is yet.
+pub fn for_each_engine(story: impl Fn(&Engine, &Path)) {
+    assert!(!ENGINES.is_empty());
+    for engine in ENGINES {
+        let dir = tempfile::tempdir().unwrap();
+        story(engine, &dir.path().join("deep/er/regrade.db"));
+    }
+}
+
+/// Opens for writing.
+pub fn open(engine: &Engine, path: &Path) -> Box<dyn Store> {
+    (engine.open)(path).unwrap()
+}
+
+/// Stores run `n` whole, with `launches` launches.
+pub fn put_complete(store: &mut dyn Store, run: &Run, n: u64, launches: u64) {
+    store.begin_run(run).unwrap();
+    for k in 0..launches {
+        store.put_launch(run.id, &launch(n, k)).unwrap();
+    }
+    store.finish_run(run.id, RunStatus::Complete, at(9_000_000)).unwrap();
+}
+
+/// The runs' ids, in order.
+pub fn ids(runs: &[Run]) -> Vec<RunId> {
+    runs.iter().map(|run| run.id).collect()
 }

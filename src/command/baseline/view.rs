@@ -17,7 +17,7 @@ const VERSION: u32 = 1;
 /// Enough of a UUIDv7 to hold its millisecond.
 const SHORT_ID: usize = 13;
 /// Enough of a commit hash.
-const SHORT_COMMIT: usize = 10;
+const SHORT_COMMIT: usize = 7;
 
 /// `3 runs`, `1 launch`.
 pub fn count(n: u64, noun: &str) -> String {
@@ -84,21 +84,12 @@ impl RunRow {
     }
 
     fn cells(&self) -> Vec<String> {
-        let mut notes = Vec::new();
-        if !self.names.is_empty() {
-            notes.push(format!("baseline {}", self.names.join(", ")));
-        }
-        if let Some(why) = &self.unfit {
-            notes.push(format!("not fit as base: {why}"));
-        }
         vec![
             short(&self.id.to_string(), SHORT_ID),
             moment(self.started),
             commit(self.commit.as_deref(), self.dirty),
             self.status.to_string(),
-            count(self.cases as u64, "case"),
             count(self.launches, "launch"),
-            notes.join("; "),
         ]
     }
 }
@@ -146,7 +137,16 @@ impl Listing {
                 first.testbed,
                 branch(first.branch.as_deref())
             )?;
-            write_table(out, &group.iter().map(|run| run.cells()).collect::<Vec<_>>())?;
+            let rows = table(&group.iter().map(|run| run.cells()).collect::<Vec<_>>());
+            for (run, row) in group.iter().zip(rows) {
+                writeln!(out, "{row}")?;
+                if !run.names.is_empty() {
+                    writeln!(out, "    baseline {}", run.names.join(", "))?;
+                }
+                if let Some(why) = &run.unfit {
+                    writeln!(out, "    not fit as base: {why}")?;
+                }
+            }
         }
         Ok(())
     }
@@ -224,7 +224,7 @@ impl Detail {
             ("not fit as base", self.unfit.clone().unwrap_or_default()),
             ("suite", format!("{} ({})", run.suite.name, short(&run.suite.hash, 12))),
             ("commit", commit(run.commit.as_deref(), run.dirty)),
-            ("branch", branch(run.branch.as_deref())),
+            ("branch", run.branch.clone().unwrap_or_else(|| "none".to_owned())),
             ("testbed", format!("{} [{}]", run.testbed.label(), run.testbed.key)),
             ("toolchain", run.toolchain.clone()),
             ("regrade", run.regrade_version.clone()),
@@ -316,7 +316,7 @@ fn short(text: &str, length: usize) -> String {
 }
 
 fn moment(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+    at.strftime("%Y-%m-%d %H:%MZ").to_string()
 }
 
 fn commit(commit: Option<&str>, dirty: bool) -> String {
@@ -329,16 +329,61 @@ fn branch(branch: Option<&str>) -> String {
 }
 
 /// Rows indented by two, columns aligned.
-fn write_table(out: &mut dyn Write, rows: &[Vec<String>]) -> io::Result<()> {
+fn table(rows: &[Vec<String>]) -> Vec<String> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
         cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
-    for row in rows {
+    let line = |row: &Vec<String>| {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("  {cell:<width$}"));
-        writeln!(out, "{}", cells.collect::<Vec<_>>().concat().trim_end())?;
+        cells.collect::<Vec<_>>().concat().trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}
+
+fn write_table(out: &mut dyn Write, rows: &[Vec<String>]) -> io::Result<()> {
+    table(rows).iter().try_for_each(|row| writeln!(out, "{row}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{count, quantity};
+
+    #[test]
+    fn quantities_keep_four_digits() {
+        let shown = [
+            (0.001_234_56, "s"),
+            (1234.0, "s"),
+            (2.5e-9, "s"),
+            (0.0, "s"),
+            (123_456_789.0, "B"),
+            (12.0, "B"),
+            (2.5e13, "FLOP/s"),
+            (0.5, "1"),
+            (f64::NAN, "s"),
+        ]
+        .map(|(value, unit)| quantity(value, unit));
+        let wanted = [
+            "1.235 ms",
+            "1234 s",
+            "2.500 ns",
+            "0.000 ns",
+            "123.5 MB",
+            "12.00 B",
+            "25.00 TFLOP/s",
+            "0.500",
+            "NaN s",
+        ];
+        assert_eq!(shown, wanted);
     }
-    Ok(())
+
+    #[test]
+    fn nouns_are_counted() {
+        assert_eq!(
+            [count(1, "launch"), count(2, "launch"), count(0, "run")],
+            ["1 launch", "2 launches", "0 runs"]
+        );
+    }
 }

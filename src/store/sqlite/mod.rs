@@ -81,14 +81,15 @@ impl SqliteStore {
 
 /// As [`open::fault`], for reading or writing a run: a value that does not convert is the run's fault.
 fn run_fault<'a>(path: &'a str, run: RunId, doing: &'a str) -> impl Fn(rusqlite::Error) -> StoreError + 'a {
+    let corrupt = move |what: &dyn std::fmt::Display| StoreError::Corrupt {
+        run: run.to_string(),
+        what: format!("{path}: {what}; the run is damaged: prune it, or put back a copy of the database"),
+    };
     move |e| match e {
-        rusqlite::Error::FromSqlConversionFailure(..)
-        | rusqlite::Error::InvalidColumnType(..)
+        rusqlite::Error::FromSqlConversionFailure(_, _, what) => corrupt(&what),
+        rusqlite::Error::InvalidColumnType(..)
         | rusqlite::Error::IntegralValueOutOfRange(..)
-        | rusqlite::Error::Utf8Error(..) => StoreError::Corrupt {
-            run: run.to_string(),
-            what: format!("{path}: {e}; the run is damaged: measure it again, or import it from an export"),
-        },
+        | rusqlite::Error::Utf8Error(..) => corrupt(&e),
         rusqlite::Error::ToSqlConversionFailure(what) => {
             StoreError::Refused(format!("{path}: run {run} cannot be stored: {what}"))
         }
