@@ -99,7 +99,9 @@ impl Condition {
         let operator_start = name_end + (text[name_end..].len() - text[name_end..].trim_start().len());
         let rest = &text[operator_start..];
         let Some((symbol, operator)) = OPERATORS.iter().find(|(symbol, _)| rest.starts_with(symbol)).copied() else {
-            let end = rest.find(char::is_whitespace).map_or(text.len(), |offset| operator_start + offset);
+            let end = rest
+                .find(char::is_whitespace)
+                .map_or(text.len(), |offset| operator_start + offset);
             return Err(bad(
                 operator_start..end,
                 format!("expected a comparison after `{name}`"),
@@ -146,14 +148,24 @@ impl Condition {
         let wanted = format!("{} {} {}", self.name, self.symbol, self.show(&self.value));
         let Some(seen) = seen else {
             return Some(Skip {
-                reason: format!("needs {wanted}, and backend `{backend}` does not report its {}", self.name),
-                remedy: format!("run it on a backend that reports `{}`, or drop the condition", self.name),
+                reason: format!(
+                    "needs {wanted}, and backend `{backend}` does not report its {}",
+                    self.name
+                ),
+                remedy: format!(
+                    "run it on a backend that reports `{}`, or drop the condition",
+                    self.name
+                ),
             });
         };
         if self.holds(&seen) {
             return None;
         }
-        let here = if self.fact == Fact::Backend { "this case runs on" } else { "this machine has" };
+        let here = if self.fact == Fact::Backend {
+            "this case runs on"
+        } else {
+            "this machine has"
+        };
         Some(Skip {
             reason: format!("needs {wanted}, {here} {}", self.show(&seen)),
             remedy: format!("run it where {wanted}, or relax the benchmark's `when`"),
@@ -215,7 +227,9 @@ fn value_of(fact: Fact, text: &str, from: usize) -> Result<Value, BadCondition> 
     }
     match (fact, quoted) {
         (Fact::Device | Fact::Backend, Some(name)) => Ok(Value::Text(name.to_owned())),
-        (Fact::Device | Fact::Backend, None) => Err(bad(span, format!("`{trimmed}` is not a text in quotes"), EXAMPLES)),
+        (Fact::Device | Fact::Backend, None) => {
+            Err(bad(span, format!("`{trimmed}` is not a text in quotes"), EXAMPLES))
+        }
         (Fact::Memory, Some(size)) => match quantity::bytes(size) {
             Ok(bytes) => Ok(Value::Number(bytes as f64)),
             Err(message) => Err(bad(span, message, EXAMPLES)),
@@ -231,8 +245,7 @@ fn value_of(fact: Fact, text: &str, from: usize) -> Result<Value, BadCondition> 
     }
 }
 
-const EXAMPLES: &str =
-    "as in `memory >= \"40 GiB\"`, `compute_capability >= 9.0`, `cores >= 8`, `device = \"*H100*\"`, `backend = \"nvidia\"`";
+const EXAMPLES: &str = "as in `memory >= \"40 GiB\"`, `compute_capability >= 9.0`, `cores >= 8`, `device = \"*H100*\"`, `backend = \"nvidia\"`";
 
 #[cfg(test)]
 mod tests {
@@ -289,7 +302,10 @@ mod tests {
     fn a_fact_that_is_not_reported_never_holds() {
         let condition = Condition::parse("compute_capability < 9.0").unwrap();
         let skip = condition.unmet("cpu", &HardwareFacts::default()).unwrap();
-        assert!(skip.reason.contains("backend `cpu` does not report its compute_capability"));
+        assert!(
+            skip.reason
+                .contains("backend `cpu` does not report its compute_capability")
+        );
     }
 
     #[test]

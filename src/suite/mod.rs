@@ -8,6 +8,7 @@ use std::fmt;
 use std::path::Path;
 
 use crate::domain::{Case, Plan, Skip, SuiteInfo, Workload};
+use crate::suite::error::Problems;
 
 mod at;
 mod axes;
@@ -29,7 +30,6 @@ mod work;
 
 pub use error::{Diagnostic, SuiteError};
 
-use error::Problems;
 
 /// What a backend offers on this machine, as far as `when` conditions ask.
 pub struct BackendView<'a> {
@@ -44,7 +44,9 @@ pub struct BackendView<'a> {
 impl fmt::Debug for BackendView<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut view = f.debug_struct("BackendView");
-        view.field("name", &self.name).field("ready", &self.ready).finish_non_exhaustive()
+        view.field("name", &self.name)
+            .field("ready", &self.ready)
+            .finish_non_exhaustive()
     }
 }
 
@@ -110,8 +112,7 @@ impl Suite {
     /// As [`Suite::load`].
     pub fn parse(origin: &str, text: &str, backends: &[&str]) -> Result<Self, SuiteError> {
         let mut problems = Problems::default();
-        let expanded =
-            read::read(text, &mut problems).map(|file| expand::expand(&file, text, backends, &mut problems));
+        let expanded = read::read(text, &mut problems).map(|file| expand::expand(&file, text, backends, &mut problems));
         match (expanded, problems.into_error(origin, text)) {
             (_, Some(error)) => Err(error),
             (Some((info, cases)), None) => Ok(Self { info, cases }),

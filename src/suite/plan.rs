@@ -50,7 +50,9 @@ pub(super) fn plan(
         case.skip = skip_of(case, machine);
     }
     if cases.iter().any(|case| case.skip.is_none())
-        && let Some(view) = machine.iter().find(|view| view.name == REFERENCE_BACKEND && view.ready.is_ok())
+        && let Some(view) = machine
+            .iter()
+            .find(|view| view.name == REFERENCE_BACKEND && view.ready.is_ok())
     {
         cases.extend(references(view));
     }
@@ -79,11 +81,20 @@ fn select(suite: &Suite, selection: &Selection) -> Result<Vec<Case>, SuiteError>
         .filter(|case| any(&selection.backends, &|backend| case.backend == *backend))
         .cloned()
         .collect();
-    if selected.is_empty() { Err(nothing_selected(suite, selection)) } else { Ok(selected) }
+    if selected.is_empty() {
+        Err(nothing_selected(suite, selection))
+    } else {
+        Ok(selected)
+    }
 }
 
 fn nothing_selected(suite: &Suite, selection: &Selection) -> SuiteError {
-    let quoted = |list: &[String]| list.iter().map(|text| format!("`{text}`")).collect::<Vec<_>>().join(" or ");
+    let quoted = |list: &[String]| {
+        list.iter()
+            .map(|text| format!("`{text}`"))
+            .collect::<Vec<_>>()
+            .join(" or ")
+    };
     let asked: Vec<String> = [
         ("filter", &selection.filters),
         ("tag", &selection.tags),
@@ -97,12 +108,13 @@ fn nothing_selected(suite: &Suite, selection: &Selection) -> SuiteError {
 
     let mut help = Vec::new();
     if let Some(filter) = selection.filters.first() {
-        let mut near: Vec<(usize, &str)> = suite
+        let word: String = filter.chars().filter(|c| !matches!(c, '*' | '?')).collect();
+        let mut near: Vec<(f64, &str)> = suite
             .cases
             .iter()
-            .map(|case| (strsim::damerau_levenshtein(filter, case.id.as_str()), case.id.as_str()))
+            .map(|case| (strsim::jaro_winkler(&word, case.id.as_str()), case.id.as_str()))
             .collect();
-        near.sort_unstable();
+        near.sort_by(|a, b| b.0.total_cmp(&a.0));
         let ids: Vec<String> = near.iter().take(SUGGESTED).map(|(_, id)| format!("`{id}`")).collect();
         help.push(format!("the closest ids are {}", ids.join(", ")));
         if !filter.contains(['*', '?']) {
@@ -110,14 +122,22 @@ fn nothing_selected(suite: &Suite, selection: &Selection) -> SuiteError {
         }
     }
     for (asked, what, of) in [
-        (&selection.tags, "tags", (|case| case.tags.clone()) as fn(&Case) -> Vec<String>),
+        (
+            &selection.tags,
+            "tags",
+            (|case| case.tags.clone()) as fn(&Case) -> Vec<String>,
+        ),
         (&selection.backends, "backends", |case| vec![case.backend.clone()]),
     ] {
         if !asked.is_empty() {
             let mut known: Vec<String> = suite.cases.iter().flat_map(of).collect();
             known.sort_unstable();
             known.dedup();
-            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            let known = if known.is_empty() {
+                "none".to_owned()
+            } else {
+                known.join(", ")
+            };
             help.push(format!("its {what} are: {known}"));
         }
     }
@@ -166,7 +186,10 @@ fn references(view: &BackendView<'_>) -> Vec<Case> {
 }
 
 fn reference(entry: &Entry) -> Case {
-    let params = entry.all_params().filter_map(|param| Some((param.name.to_owned(), default_of(param)?))).collect();
+    let params = entry
+        .all_params()
+        .filter_map(|param| Some((param.name.to_owned(), default_of(param)?)))
+        .collect();
     Case {
         id: CaseId(format!("{}@{REFERENCE_BACKEND}", entry.name)),
         benchmark: entry.name.to_owned(),
