@@ -30,7 +30,6 @@ mod work;
 
 pub use error::{Diagnostic, SuiteError};
 
-
 /// What a backend offers on this machine, as far as `when` conditions ask.
 pub struct BackendView<'a> {
     /// Name.

@@ -3,6 +3,8 @@
 //! Every unknown key is reported with the nearest known one; the lists of known keys are those of the serde types.
 //! Must not know what the values mean.
 
+use std::borrow::Cow;
+
 use serde::de::{Deserialize, IntoDeserializer};
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue, Deserializer, ValueDeserializer};
@@ -45,7 +47,7 @@ pub(super) fn read(text: &str, problems: &mut Problems) -> Option<SuiteFile> {
     Some(suite)
 }
 
-fn is(key: &Spanned<std::borrow::Cow<'_, str>>, name: &str) -> bool {
+fn is(key: &Spanned<Cow<'_, str>>, name: &str) -> bool {
     key.get_ref() == name
 }
 

@@ -133,7 +133,7 @@ pub(super) fn check_names(file: &SuiteFile, problems: &mut Problems) {
 pub(super) fn check_name(name: &At<String>, what: &str, problems: &mut Problems) {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || !name.chars().all(allowed) {
-        let help = "use letters, digits, `-`, `_` and `.`: names become part of case ids".to_owned();
+        let help = "use letters, digits, `-`, `_` and `.`".to_owned();
         problems.add(&name.span, format!("`{}` cannot be {what}", name.value), help);
     }
 }

@@ -10,6 +10,7 @@ use crate::suite::at::At;
 use crate::suite::error::Problems;
 use crate::suite::format::{BenchmarkTable, Scalar, SuiteFile};
 use crate::suite::known::keys_of;
+use crate::suite::settings::check_name;
 use crate::suite::suggest;
 use crate::suite::template::Template;
 
@@ -234,12 +235,7 @@ pub(super) fn default_of(param: &Param) -> Option<ParamValue> {
 }
 
 /// Whether a value suits a parameter; what does not is noted.
-pub(super) fn check_value(
-    entry: &Entry,
-    param: &Param,
-    value: &At<Scalar>,
-    problems: &mut Problems,
-) -> bool {
+pub(super) fn check_value(entry: &Entry, param: &Param, value: &At<Scalar>, problems: &mut Problems) -> bool {
     let wanted = match (param.kind, &value.0) {
         (ParamKind::Size { .. }, ParamValue::Int(1..))
         | (ParamKind::Flag { .. }, ParamValue::Bool(_))
@@ -272,6 +268,9 @@ fn command(benchmark: &BenchmarkTable, parts: &At<Vec<At<String>>>, problems: &m
         let help = "write the program and its arguments, as in [\"python3\", \"bench.py\", \"{batch}\"]".to_owned();
         problems.add(&parts.span, "the command names no program", help);
         return None;
+    }
+    for (name, _) in benchmark.env.iter() {
+        check_name(name, "an environment variable's name", problems);
     }
     let axes: Vec<&str> = benchmark.axes.iter().map(|(key, _)| key.as_str()).collect();
     let mut template = |text: &At<String>| {
