@@ -266,6 +266,12 @@ fn workloads_and_parameters_are_checked() {
             "{{batch}}",
         ),
         (
+            "command = [\"x\"]\nenv = { \"A=B\" = \"1\" }",
+            6,
+            "`A=B` cannot be an environment variable's name",
+            "letters",
+        ),
+        (
             "command = [\"x\"]\nbatch = 3",
             6,
             "unknown key `batch`",
