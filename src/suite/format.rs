@@ -267,7 +267,10 @@ impl<'de> Visitor<'de> for AxisVisitor {
 
 /// Whole numbers from `from` to at most `to`: give `step` (added) or `factor` (multiplied).
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, expecting = "a range such as { from = 64, to = 512, step = 64 }")]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a range such as { from = 64, to = 512, step = 64 }"
+)]
 pub(super) struct RangeTable {
     /// First value.
     pub(super) from: i64,

@@ -8,6 +8,7 @@ use std::fmt;
 use std::path::Path;
 
 use crate::domain::{Case, Plan, Skip, SuiteInfo, Workload};
+use crate::suite::error::Problems;
 
 mod at;
 mod axes;
@@ -29,8 +30,6 @@ mod work;
 
 pub use error::{Diagnostic, SuiteError};
 
-use error::Problems;
-
 /// What a backend offers on this machine, as far as `when` conditions ask.
 pub struct BackendView<'a> {
     /// Name.
@@ -44,7 +43,9 @@ pub struct BackendView<'a> {
 impl fmt::Debug for BackendView<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut view = f.debug_struct("BackendView");
-        view.field("name", &self.name).field("ready", &self.ready).finish_non_exhaustive()
+        view.field("name", &self.name)
+            .field("ready", &self.ready)
+            .finish_non_exhaustive()
     }
 }
 

@@ -9,31 +9,38 @@ use std::marker::PhantomData;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
-/// Units of time and their length in seconds.
-const TIME: &[(&str, f64)] = &[
-    ("ns", 1e-9),  // nanoseconds
-    ("us", 1e-6),  // microseconds
-    ("µs", 1e-6),  // the same, with the micro sign
-    ("ms", 1e-3),  // milliseconds
-    ("s", 1.0),    // seconds
-    ("m", 60.0),   // minutes
-    ("min", 60.0), // the same
-    ("h", 3600.0), // hours
+/// A unit: its symbol, and by what a number is multiplied and divided. Powers of ten below one are divisors, because
+/// `10.0 / 1e6` is the number nearest to 10 µs, and `10.0 * 1e-6` is not.
+type Unit = (&'static str, f64, f64);
+
+/// Units of time; the result is in seconds.
+const TIME: &[Unit] = &[
+    ("ns", 1.0, 1e9),    // nanoseconds
+    ("us", 1.0, 1e6),    // microseconds
+    ("µs", 1.0, 1e6),    // the same, with the micro sign
+    ("ms", 1.0, 1e3),    // milliseconds
+    ("s", 1.0, 1.0),     // seconds
+    ("m", 60.0, 1.0),    // minutes
+    ("min", 60.0, 1.0),  // the same
+    ("h", 3_600.0, 1.0), // hours
 ];
 
-/// Units of size and their length in bytes (IEC 80000-13 for the binary ones).
-const SIZE: &[(&str, f64)] = &[
-    ("B", 1.0),                   // bytes
-    ("kB", 1e3),                  // kilobytes
-    ("KB", 1e3),                  // the same, as often written
-    ("MB", 1e6),                  // megabytes
-    ("GB", 1e9),                  // gigabytes
-    ("TB", 1e12),                 // terabytes
-    ("KiB", 1024.0),              // kibibytes, 2^10
-    ("MiB", 1_048_576.0),         // mebibytes, 2^20
-    ("GiB", 1_073_741_824.0),     // gibibytes, 2^30
-    ("TiB", 1_099_511_627_776.0), // tebibytes, 2^40
+/// Units of size; the result is in bytes (IEC 80000-13 for the binary ones).
+const SIZE: &[Unit] = &[
+    ("B", 1.0, 1.0),                   // bytes
+    ("kB", 1e3, 1.0),                  // kilobytes
+    ("KB", 1e3, 1.0),                  // the same, as often written
+    ("MB", 1e6, 1.0),                  // megabytes
+    ("GB", 1e9, 1.0),                  // gigabytes
+    ("TB", 1e12, 1.0),                 // terabytes
+    ("KiB", 1_024.0, 1.0),             // kibibytes, 2^10
+    ("MiB", 1_048_576.0, 1.0),         // mebibytes, 2^20
+    ("GiB", 1_073_741_824.0, 1.0),     // gibibytes, 2^30
+    ("TiB", 1_099_511_627_776.0, 1.0), // tebibytes, 2^40
 ];
+
+/// Units of shares; the result is a fraction.
+const SHARE: &[Unit] = &[("%", 1.0, 100.0)]; // percent
 
 /// Reads a duration with its unit, `10us`, `1.5 ms`, `3s`, `2m`, `1h`; the result is in seconds.
 ///
@@ -48,8 +55,12 @@ pub(super) fn seconds(text: &str) -> Result<f64, String> {
 /// # Errors
 /// In words, when there is no number, no unit, or an unknown unit.
 pub(super) fn bytes(text: &str) -> Result<u64, String> {
-    scaled(text, SIZE, "a size such as \"40 GiB\", \"512 MB\" or a whole number of bytes")
-        .map(|bytes| bytes.round() as u64)
+    scaled(
+        text,
+        SIZE,
+        "a size such as \"40 GiB\", \"512 MB\" or a whole number of bytes",
+    )
+    .map(|bytes| bytes.round() as u64)
 }
 
 /// Reads a percentage, `2%`, `0.5 %`; the result is a fraction.
@@ -57,22 +68,24 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
 /// # Errors
 /// In words, when it is no number followed by a percent sign.
 pub(super) fn share(text: &str) -> Result<f64, String> {
-    scaled(text, &[("%", 0.01)], SHARE_WANTED)
+    scaled(text, SHARE, SHARE_WANTED)
 }
 
 const SHARE_WANTED: &str = "a percentage such as \"2%\", or a fraction below one such as 0.02";
 
-fn scaled(text: &str, units: &[(&str, f64)], wanted: &str) -> Result<f64, String> {
+fn scaled(text: &str, units: &[Unit], wanted: &str) -> Result<f64, String> {
     let text = text.trim();
-    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let split = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
     let (number, unit) = (&text[..split], text[split..].trim_start());
     let value: f64 = number.parse().map_err(|_| format!("`{text}` is not {wanted}"))?;
-    let known = || units.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+    let known = || units.iter().map(|(name, _, _)| *name).collect::<Vec<_>>().join(", ");
     if unit.is_empty() {
         return Err(format!("`{text}` has no unit; known units: {}", known()));
     }
-    match units.iter().find(|(name, _)| *name == unit) {
-        Some((_, scale)) => Ok(value * scale),
+    match units.iter().find(|(name, _, _)| *name == unit) {
+        Some((_, times, by)) => Ok(value * times / by),
         None => Err(format!("unknown unit `{unit}` in `{text}`; known units: {}", known())),
     }
 }
@@ -274,8 +287,7 @@ mod tests {
             ("2min", 120.0),
             (" 1h ", 3600.0),
         ] {
-            let got = seconds(text).unwrap();
-            assert!((got - want).abs() <= want * 1e-12, "{text}: {got}");
+            assert_eq!(seconds(text), Ok(want), "{text}");
         }
     }
 
@@ -299,7 +311,7 @@ mod tests {
         }
         assert!(bytes("40 Gib").is_err());
         assert!(share("2").is_err());
-        assert_eq!(share("2%"), Ok(0.02));
+        assert_eq!((share("2%"), share("7 %")), (Ok(0.02), Ok(0.07)));
     }
 
     #[test]

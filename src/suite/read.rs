@@ -3,6 +3,8 @@
 //! Every unknown key is reported with the nearest known one; the lists of known keys are those of the serde types.
 //! Must not know what the values mean.
 
+use std::borrow::Cow;
+
 use serde::de::{Deserialize, IntoDeserializer};
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue, Deserializer, ValueDeserializer};
@@ -26,7 +28,10 @@ pub(super) fn read(text: &str, problems: &mut Problems) -> Option<SuiteFile> {
         }
     };
     let table = root.get_mut();
-    if let Some((key, _)) = table.iter().find(|(key, value)| is(key, "benchmark") && is_table(value)) {
+    if let Some((key, _)) = table
+        .iter()
+        .find(|(key, value)| is(key, "benchmark") && is_table(value))
+    {
         let help = "write `[[benchmark]]`, in double brackets: a suite has a list of them".to_owned();
         problems.add(&key.span(), "`benchmark` must be a list of tables", help);
         return None;
@@ -42,7 +47,7 @@ pub(super) fn read(text: &str, problems: &mut Problems) -> Option<SuiteFile> {
     Some(suite)
 }
 
-fn is(key: &Spanned<std::borrow::Cow<'_, str>>, name: &str) -> bool {
+fn is(key: &Spanned<Cow<'_, str>>, name: &str) -> bool {
     key.get_ref() == name
 }
 

@@ -16,11 +16,17 @@ pub(super) fn json_schema() -> Value {
     let mut schema = schemars::schema_for!(SuiteFile).to_value();
     drop_null(&mut schema);
     let params = parameters();
-    if let Some(defaults) = schema.pointer_mut("/properties/defaults").and_then(Value::as_object_mut) {
+    if let Some(defaults) = schema
+        .pointer_mut("/properties/defaults")
+        .and_then(Value::as_object_mut)
+    {
         defaults.insert("properties".to_owned(), Value::Object(params.clone()));
         defaults.insert("additionalProperties".to_owned(), Value::Bool(false));
     }
-    if let Some(benchmark) = schema.pointer_mut("/$defs/BenchmarkTable").and_then(Value::as_object_mut) {
+    if let Some(benchmark) = schema
+        .pointer_mut("/$defs/BenchmarkTable")
+        .and_then(Value::as_object_mut)
+    {
         benchmark.insert(
             "oneOf".to_owned(),
             json!([
@@ -32,7 +38,10 @@ pub(super) fn json_schema() -> Value {
         if let Some(properties) = benchmark.get_mut("properties").and_then(Value::as_object_mut) {
             for (key, kind) in [("model", WorkloadKind::Model), ("operator", WorkloadKind::Operator)] {
                 if let Some(property) = properties.get_mut(key).and_then(Value::as_object_mut) {
-                    let names = CATALOGUE.iter().filter(|entry| entry.kind == kind).map(|entry| entry.name);
+                    let names = CATALOGUE
+                        .iter()
+                        .filter(|entry| entry.kind == kind)
+                        .map(|entry| entry.name);
                     property.insert("type".to_owned(), json!("string"));
                     property.insert("enum".to_owned(), names.collect());
                 }
@@ -78,11 +87,14 @@ fn parameters() -> Map<String, Value> {
             users.entry(param.name).or_default().push((entry, param));
         }
     }
-    users.into_iter().map(|(name, users)| (name.to_owned(), property(&users))).collect()
+    users
+        .into_iter()
+        .map(|(name, users)| (name.to_owned(), property(&users)))
+        .collect()
 }
 
 fn property(users: &[(&Entry, &Param)]) -> Value {
-    let mut uses: Vec<(String, Vec<&str>)> = Vec::new();
+    let mut notes: Vec<(String, Vec<&str>)> = Vec::new();
     let mut choices: Vec<&str> = Vec::new();
     let mut kind = "string";
     for (entry, param) in users {
@@ -90,7 +102,11 @@ fn property(users: &[(&Entry, &Param)]) -> Value {
             ParamKind::Size { .. } => kind = "integer",
             ParamKind::Flag { .. } => kind = "boolean",
             ParamKind::Choice(more) => {
-                let new: Vec<&str> = more.iter().copied().filter(|choice| !choices.contains(choice)).collect();
+                let new: Vec<&str> = more
+                    .iter()
+                    .copied()
+                    .filter(|choice| !choices.contains(choice))
+                    .collect();
                 choices.extend(new);
             }
             ParamKind::OptionalText => {}
@@ -101,17 +117,24 @@ fn property(users: &[(&Entry, &Param)]) -> Value {
             None => String::new(),
         };
         let text = format!("{}{default}", param.help);
-        match uses.iter_mut().find(|(known, _)| *known == text) {
+        match notes.iter_mut().find(|(known, _)| *known == text) {
             Some((_, names)) => names.push(entry.name),
-            None => uses.push((text, vec![entry.name])),
+            None => notes.push((text, vec![entry.name])),
         }
     }
-    let everywhere = users.len() == CATALOGUE.iter().filter(|entry| entry.kind != WorkloadKind::Reference).count();
-    let lines: Vec<String> = uses
+    let everywhere = users.len()
+        == CATALOGUE
+            .iter()
+            .filter(|entry| entry.kind != WorkloadKind::Reference)
+            .count();
+    let lines: Vec<String> = notes
         .iter()
         .map(|(text, names)| {
-            let who =
-                if everywhere && uses.len() == 1 { "Every model and operator".to_owned() } else { names.join(", ") };
+            let who = if everywhere && notes.len() == 1 {
+                "Every model and operator".to_owned()
+            } else {
+                names.join(", ")
+            };
             format!("{who}: {text}.")
         })
         .collect();

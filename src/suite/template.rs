@@ -25,7 +25,7 @@ impl Template {
             literal.push_str(&rest[..open]);
             rest = &rest[open..];
             if let Some((name, after)) = rest.strip_prefix("{{").and_then(|inner| named(inner, "}}")) {
-                literal.push_str(&format!("{{{name}}}"));
+                literal.extend(["{", name, "}"]);
                 rest = after;
             } else if let Some((name, after)) = rest.strip_prefix('{').and_then(|inner| named(inner, "}")) {
                 parts.push(Part::Literal(std::mem::take(&mut literal)));
@@ -51,7 +51,12 @@ impl Template {
 
     /// The text with values in place of names; names without a value stand for nothing.
     pub(super) fn fill(&self, values: &[(&str, &ParamValue)]) -> String {
-        let value_of = |name: &str| values.iter().find(|(axis, _)| *axis == name).map(|(_, value)| value.to_string());
+        let value_of = |name: &str| {
+            values
+                .iter()
+                .find(|(axis, _)| *axis == name)
+                .map(|(_, value)| value.to_string())
+        };
         self.0
             .iter()
             .map(|part| match part {
@@ -65,7 +70,10 @@ impl Template {
 /// A name that runs up to `end`, and what follows.
 fn named<'a>(text: &'a str, end: &str) -> Option<(&'a str, &'a str)> {
     let (name, after) = text.split_once(end)?;
-    let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+    let is_name = !name.is_empty()
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
     is_name.then_some((name, after))
 }
 
@@ -75,7 +83,10 @@ mod tests {
 
     #[test]
     fn names_in_braces_are_filled_and_other_braces_stay() {
-        let values = [("batch", &ParamValue::Int(8)), ("mode", &ParamValue::Text("x".to_owned()))];
+        let values = [
+            ("batch", &ParamValue::Int(8)),
+            ("mode", &ParamValue::Text("x".to_owned())),
+        ];
         for (text, want) in [
             ("--batch={batch}", "--batch=8"),
             ("{mode}{batch}", "x8"),

@@ -8,8 +8,9 @@ use crate::domain::workload::{CATALOGUE, Entry, Param, ParamKind, find};
 use crate::domain::{ParamValue, Workload, WorkloadKind};
 use crate::suite::at::At;
 use crate::suite::error::Problems;
-use crate::suite::format::{BenchmarkTable, SuiteFile};
+use crate::suite::format::{BenchmarkTable, Scalar, SuiteFile};
 use crate::suite::known::keys_of;
+use crate::suite::settings::check_name;
 use crate::suite::suggest;
 use crate::suite::template::Template;
 
@@ -52,7 +53,12 @@ impl Work {
                     params: values.collect(),
                     command: command.iter().map(|part| part.fill(axes)).collect(),
                 };
-                (workload, env.iter().map(|(name, value)| (name.clone(), value.fill(axes))).collect())
+                (
+                    workload,
+                    env.iter()
+                        .map(|(name, value)| (name.clone(), value.fill(axes)))
+                        .collect(),
+                )
             }
         }
     }
@@ -106,10 +112,16 @@ pub(super) fn work(file: &SuiteFile, benchmark: &BenchmarkTable, problems: &mut 
         (benchmark.working_dir.as_ref(), "working_dir"),
     ] {
         if let Some(key) = keys {
-            problems.add(&key.span, format!("only a command takes `{what}`"), "remove it".to_owned());
+            problems.add(
+                &key.span,
+                format!("only a command takes `{what}`"),
+                "remove it".to_owned(),
+            );
         }
     }
-    let (kind, word, name) = kinds.into_iter().find_map(|(kind, word, name)| Some((kind, word, name?)))?;
+    let (kind, word, name) = kinds
+        .into_iter()
+        .find_map(|(kind, word, name)| Some((kind, word, name?)))?;
     let Some(entry) = find(kind, name) else {
         unknown_workload(kind, word, name, problems);
         return None;
@@ -123,9 +135,15 @@ fn unknown_workload(kind: WorkloadKind, word: &str, name: &At<String>, problems:
         _ => (WorkloadKind::Model, "model"),
     };
     let help = if find(other.0, name).is_some() {
-        format!("`{}` is of the other kind: write `{} = \"{}\"`", name.value, other.1, name.value)
+        format!(
+            "`{}` is of the other kind: write `{} = \"{}\"`",
+            name.value, other.1, name.value
+        )
     } else {
-        let known = CATALOGUE.iter().filter(|entry| entry.kind == kind).map(|entry| entry.name);
+        let known = CATALOGUE
+            .iter()
+            .filter(|entry| entry.kind == kind)
+            .map(|entry| entry.name);
         suggest::did_you_mean(name, known, &format!("{word}s"))
     };
     problems.add(&name.span, format!("unknown {word} `{}`", name.value), help);
@@ -135,7 +153,11 @@ fn unknown_workload(kind: WorkloadKind, word: &str, name: &At<String>, problems:
 fn unknown_params(benchmark: &BenchmarkTable, entry: Option<&Entry>, problems: &mut Problems) {
     for param in &benchmark.params {
         let word = param.key.as_str();
-        let params: Vec<&str> = entry.iter().flat_map(|entry| entry.all_params()).map(|param| param.name).collect();
+        let params: Vec<&str> = entry
+            .iter()
+            .flat_map(|entry| entry.all_params())
+            .map(|param| param.name)
+            .collect();
         if params.contains(&word) {
             continue;
         }
@@ -170,18 +192,18 @@ fn params(
         if axis {
             continue;
         }
-        let given = match plain {
-            Some(plain) => match &plain.value {
-                Some(value) => Some(value),
-                None => {
-                    let message = format!("`{}` takes one value here", param.name);
-                    let help = format!("several values go under `axes`: {} = [...]", param.name);
-                    problems.add(&plain.key.span, message, help);
-                    continue;
-                }
-            },
-            None => file.defaults.iter().find(|(key, _)| key.value == param.name).map(|(_, value)| value),
+        let default = || {
+            file.defaults
+                .iter()
+                .find(|(key, _)| key.value == param.name)
+                .map(|(_, value)| value)
         };
+        let given = plain.map_or_else(default, |plain| plain.value.as_ref());
+        if let Some(plain) = plain.filter(|plain| plain.value.is_none()) {
+            let message = format!("`{}` takes one value here", param.name);
+            let help = format!("several values go under `axes`: {} = [...]", param.name);
+            problems.add(&plain.key.span, message, help);
+        }
         match given {
             Some(value) => {
                 if check_value(entry, param, value, problems) {
@@ -205,12 +227,7 @@ pub(super) fn default_of(param: &Param) -> Option<ParamValue> {
 }
 
 /// Whether a value suits a parameter; what does not is noted.
-pub(super) fn check_value(
-    entry: &Entry,
-    param: &Param,
-    value: &At<crate::suite::format::Scalar>,
-    problems: &mut Problems,
-) -> bool {
+pub(super) fn check_value(entry: &Entry, param: &Param, value: &At<Scalar>, problems: &mut Problems) -> bool {
     let wanted = match (param.kind, &value.0) {
         (ParamKind::Size { .. }, ParamValue::Int(1..))
         | (ParamKind::Flag { .. }, ParamValue::Bool(_))
@@ -226,8 +243,15 @@ pub(super) fn check_value(
         _ => None,
     };
     let near = near.map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
-    let message = format!("`{}` of `{}` must be {wanted}, got `{}`", param.name, entry.name, value.0);
-    problems.add(&value.span, message, format!("{near}`{}` is: {}", param.name, param.help));
+    let message = format!(
+        "`{}` of `{}` must be {wanted}, got `{}`",
+        param.name, entry.name, value.0
+    );
+    problems.add(
+        &value.span,
+        message,
+        format!("{near}`{}` is: {}", param.name, param.help),
+    );
     false
 }
 
@@ -236,6 +260,9 @@ fn command(benchmark: &BenchmarkTable, parts: &At<Vec<At<String>>>, problems: &m
         let help = "write the program and its arguments, as in [\"python3\", \"bench.py\", \"{batch}\"]".to_owned();
         problems.add(&parts.span, "the command names no program", help);
         return None;
+    }
+    for (name, _) in benchmark.env.iter() {
+        check_name(name, "an environment variable's name", problems);
     }
     let axes: Vec<&str> = benchmark.axes.iter().map(|(key, _)| key.as_str()).collect();
     let mut template = |text: &At<String>| {
@@ -250,6 +277,10 @@ fn command(benchmark: &BenchmarkTable, parts: &At<Vec<At<String>>>, problems: &m
     Some(Work::Command {
         name: benchmark.name.value.clone(),
         command: parts.iter().map(&mut template).collect(),
-        env: benchmark.env.iter().map(|(name, value)| (name.value.clone(), template(value))).collect(),
+        env: benchmark
+            .env
+            .iter()
+            .map(|(name, value)| (name.value.clone(), template(value)))
+            .collect(),
     })
 }
