@@ -20,12 +20,8 @@ fn as_axes(cases: usize) -> String {
 fn as_benchmarks(cases: usize) -> String {
     let mut text = HEAD.to_owned();
     for number in 0..cases {
-        writeln!(
-            text,
-            "[[benchmark]]\nname = \"gemm-{number}\"\noperator = \"gemm\"\nm = {}",
-            number + 1
-        )
-        .expect("writing to a text cannot fail");
+        writeln!(text, "[[benchmark]]\nname = \"gemm-{number}\"\noperator = \"gemm\"\nm = {}", number + 1)
+            .expect("writing to a text cannot fail");
     }
     text
 }

@@ -7,7 +7,8 @@ mod store_fixture;
 use std::fs;
 use std::path::Path;
 
-use regrade::command::baseline::{self, Action, Format};
+use regrade::cli::Format;
+use regrade::command::baseline::{self, Action};
 use regrade::domain::RunStatus;
 use regrade::exit::Exit;
 use regrade::store::sqlite::SqliteStore;
@@ -28,11 +29,7 @@ fn stocked(path: &Path) -> SqliteStore {
         for k in 0..4 {
             store.put_launch(run_id(n), &launch(n, k)).unwrap();
         }
-        let status = if n == 2 {
-            RunStatus::Interrupted
-        } else {
-            RunStatus::Complete
-        };
+        let status = if n == 2 { RunStatus::Interrupted } else { RunStatus::Complete };
         store.finish_run(run_id(n), status, at(99)).unwrap();
     }
     store.put_launch(run_id(1), &odd_launch(1, 5)).unwrap();
@@ -57,17 +54,11 @@ fn refused(store: &mut dyn Store, action: &Action) -> String {
 }
 
 fn list(format: Format) -> Action {
-    Action::List {
-        query: RunQuery::default(),
-        format,
-    }
+    Action::List { query: RunQuery::default(), format }
 }
 
 fn promote(name: &str, run: u64) -> Action {
-    Action::Promote {
-        name: name.to_owned(),
-        run: run_id(run).to_string(),
-    }
+    Action::Promote { name: name.to_owned(), run: run_id(run).to_string() }
 }
 
 #[test]
@@ -92,26 +83,17 @@ fn list_groups_the_runs_and_says_what_is_unfit() {
 #[test]
 fn show_tells_all_of_a_run_by_name_or_prefix() {
     with_store(|store, _| {
-        let show = |run: &str, format| Action::Show {
-            run: run.to_owned(),
-            format,
-        };
+        let show = |run: &str, format| Action::Show { run: run.to_owned(), format };
         let text = said(store, &show("v1", Format::Text));
         insta::assert_snapshot!(text);
         assert_eq!(said(store, &show(&run_id(1).to_string(), Format::Text)), text);
         let json: Json = serde_json::from_str(&said(store, &show("v1", Format::Json))).unwrap();
         assert_eq!(json["run"]["suite"]["text"], run(1).suite.text);
-        assert_eq!(
-            json["cases"][1]["outcomes"],
-            serde_json::json!({"measured": 2, "failed": 1})
-        );
+        assert_eq!(json["cases"][1]["outcomes"], serde_json::json!({"measured": 2, "failed": 1}));
         // The failed launch counts in no median.
         assert_eq!(json["cases"][1]["metrics"][0]["samples"], 40);
         let missing = refused(store, &show("abcd", Format::Text));
-        assert!(
-            missing.contains("no run `abcd`") && missing.contains("baseline list"),
-            "{missing}"
-        );
+        assert!(missing.contains("no run `abcd`") && missing.contains("baseline list"), "{missing}");
     });
 }
 
@@ -120,17 +102,11 @@ fn promote_moves_a_name_and_refuses_what_is_unfit() {
     with_store(|store, _| {
         for (run, why) in [(2, "--resume"), (3, "synthetic")] {
             let error = baseline::run(&promote("v1", run), store, &mut Vec::new()).unwrap_err();
-            assert!(
-                matches!(error.downcast_ref(), Some(StoreError::Refused(what)) if what.contains(why)),
-                "{error}"
-            );
+            assert!(matches!(error.downcast_ref(), Some(StoreError::Refused(what)) if what.contains(why)), "{error}");
         }
         store.finish_run(run_id(2), RunStatus::Complete, at(101)).unwrap();
         let moved = said(store, &promote("v1", 2));
-        assert!(
-            moved.contains(&run_id(2).to_string()) && moved.contains(&run_id(1).to_string()),
-            "{moved}"
-        );
+        assert!(moved.contains(&run_id(2).to_string()) && moved.contains(&run_id(1).to_string()), "{moved}");
         assert!(said(store, &promote("dirty", 1)).contains("uncommitted"));
         let drop = Action::Drop { name: "v1".to_owned() };
         assert!(said(store, &drop).contains("stays"));
@@ -164,33 +140,19 @@ fn runs_travel_by_export_and_by_database() {
         let import = |name: &str| Action::Import { from: dir.join(name) };
         let mut other = SqliteStore::open(&dir.join("other.sqlite")).unwrap();
         let first = said(&mut other, &import("runs.jsonl"));
-        assert!(
-            first.contains("imported 2 runs and 9 launches; 0 launches known"),
-            "{first}"
-        );
+        assert!(first.contains("imported 2 runs and 9 launches; 0 launches known"), "{first}");
         let second = said(&mut other, &import("regrade.sqlite"));
-        assert!(
-            second.contains("imported 1 run and 4 launches; 9 launches known"),
-            "{second}"
-        );
-        assert_eq!(
-            other.runs(&RunQuery::default()).unwrap(),
-            store.runs(&RunQuery::default()).unwrap()
-        );
+        assert!(second.contains("imported 1 run and 4 launches; 9 launches known"), "{second}");
+        assert_eq!(other.runs(&RunQuery::default()).unwrap(), store.runs(&RunQuery::default()).unwrap());
 
-        fs::write(
-            dir.join("bad.jsonl"),
-            format!("{}\n{{\"type\":\n", text.lines().next().unwrap()),
-        )
-        .unwrap();
+        fs::write(dir.join("bad.jsonl"), format!("{}\n{{\"type\":\n", text.lines().next().unwrap())).unwrap();
         let bad = refused(&mut other, &import("bad.jsonl"));
         assert!(bad.contains("bad.jsonl") && bad.contains("line 2"), "{bad}");
         assert!(refused(&mut other, &import("nowhere.jsonl")).contains("nowhere.jsonl"));
         let database = refused(store, &export(Some("other.sqlite")));
         assert!(database.contains("destroy"), "{database}");
-        let left = fs::read_dir(dir)
-            .unwrap()
-            .filter(|e| e.as_ref().unwrap().path().to_string_lossy().contains(".new-"));
+        let left =
+            fs::read_dir(dir).unwrap().filter(|e| e.as_ref().unwrap().path().to_string_lossy().contains(".new-"));
         assert_eq!(left.count(), 0);
     });
 }

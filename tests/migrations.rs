@@ -185,10 +185,7 @@ fn tamper(path: &Path, sql: &str) {
 fn damaged_values_are_named_and_summaries_read_no_vector() {
     let dir = tempfile::tempdir().unwrap();
     for (sql, words) in [
-        (
-            "UPDATE vectors SET data = substr(data, 1, length(data) - 1)",
-            "metric `latency`",
-        ),
+        ("UPDATE vectors SET data = substr(data, 1, length(data) - 1)", "metric `latency`"),
         ("UPDATE vectors SET data = x'02'", "encoding 2"),
         ("UPDATE metrics SET n = n + 1", "announced"),
         ("UPDATE launches SET outcome = 'splendid'", "splendid"),
@@ -198,10 +195,7 @@ fn damaged_values_are_named_and_summaries_read_no_vector() {
         tamper(&path, sql);
         let store = SqliteStore::open(&path).unwrap();
         let error = store.launches(run_id(1), None).unwrap_err();
-        assert!(
-            matches!(&error, StoreError::Corrupt { run, .. } if *run == run_id(1).to_string()),
-            "{sql}: {error}"
-        );
+        assert!(matches!(&error, StoreError::Corrupt { run, .. } if *run == run_id(1).to_string()), "{sql}: {error}");
         assert!(error.to_string().contains(words), "{sql}: {error}");
         if sql.contains("vectors") {
             assert_eq!(store.summaries(run_id(1)).unwrap().len(), 2, "no vector is read");
@@ -209,10 +203,7 @@ fn damaged_values_are_named_and_summaries_read_no_vector() {
     }
     let path = copy_of("v1.sqlite", dir.path());
     tamper(&path, "UPDATE texts SET text = 'x' WHERE text LIKE '{\"id\":%'");
-    let error = SqliteStore::open(&path)
-        .unwrap()
-        .runs(&RunQuery::default())
-        .unwrap_err();
+    let error = SqliteStore::open(&path).unwrap().runs(&RunQuery::default()).unwrap_err();
     assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
 }
 
@@ -235,20 +226,8 @@ fn a_used_database_is_sound() {
     let conn = rusqlite::Connection::open(&path).unwrap();
     let verdict: String = conn.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(verdict, "ok");
-    for table in [
-        "texts",
-        "runs",
-        "cases",
-        "launches",
-        "launch_details",
-        "checks",
-        "metrics",
-        "vectors",
-        "baselines",
-    ] {
-        let rows: i64 = conn
-            .query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))
-            .unwrap();
+    for table in ["texts", "runs", "cases", "launches", "launch_details", "checks", "metrics", "vectors", "baselines"] {
+        let rows: i64 = conn.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap();
         assert_eq!(rows, 0, "{table} keeps nothing of a removed run");
     }
 }

@@ -35,10 +35,7 @@ fn what_is_put_comes_back() {
         let in_order = [launch(1, 0), launch(1, 1), odd_launch(1, 3)];
         assert_eq!(all_bits(&store.launches(header.id, None).unwrap()), all_bits(&in_order));
         let second: CaseId = "gemm/m=1024@cpu".into();
-        assert_eq!(
-            all_bits(&store.launches(header.id, Some(&second)).unwrap()),
-            all_bits(&in_order[1..])
-        );
+        assert_eq!(all_bits(&store.launches(header.id, Some(&second)).unwrap()), all_bits(&in_order[1..]));
         assert_eq!(store.launch_count(header.id).unwrap(), 3);
 
         let summaries = store.summaries(header.id).unwrap();
@@ -53,10 +50,7 @@ fn what_is_put_comes_back() {
             (latency.median - 0.001_095).abs() < 1e-7 && latency.q25 < latency.median && latency.median < latency.q75
         );
         let throughput = &summaries[0].metrics[1];
-        assert!(
-            throughput.min == 1000.0 && throughput.q25 > throughput.q75,
-            "the good side of a rate is up"
-        );
+        assert!(throughput.min == 1000.0 && throughput.q25 > throughput.q75, "the good side of a rate is up");
         assert_eq!(summaries[2].outcome, odd_launch(1, 3).outcome);
         assert!(summaries[2].metrics[1].median.is_nan(), "no samples have no median");
     });
@@ -98,10 +92,7 @@ fn refusals_name_their_reason() {
         infinite.cases[0].case.timeout_s = f64::INFINITY;
         refused(store.begin_run(&infinite));
         for (n, spoil) in [
-            (
-                3,
-                (|run: &mut Run| run.synthetic = Some("--inject".to_owned())) as fn(&mut Run),
-            ),
+            (3, (|run: &mut Run| run.synthetic = Some("--inject".to_owned())) as fn(&mut Run)),
             (4, |run| run.debug_build = true),
         ] {
             let mut header = run(n);
@@ -136,71 +127,19 @@ fn runs_are_found_by_prefix_and_query() {
         let all = RunQuery::default;
         let text = |text: &str| Some(text.to_owned());
         assert_eq!(found(all()), of(&[5, 4, 3, 2, 1, 0]));
-        assert_eq!(
-            found(RunQuery {
-                limit: Some(2),
-                ..all()
-            }),
-            of(&[5, 4])
-        );
-        assert_eq!(
-            found(RunQuery {
-                suite: text("nightly"),
-                ..all()
-            }),
-            of(&[2])
-        );
-        assert_eq!(
-            found(RunQuery {
-                testbed: text("other"),
-                ..all()
-            }),
-            of(&[5])
-        );
-        assert_eq!(
-            found(RunQuery {
-                branch: text("main"),
-                limit: Some(3),
-                ..all()
-            }),
-            of(&[5, 4, 3])
-        );
-        assert_eq!(
-            found(RunQuery {
-                commit: text(&"0".repeat(39)),
-                ..all()
-            }),
-            of(&[5, 4, 3, 2, 1, 0])
-        );
-        assert_eq!(
-            found(RunQuery {
-                commit: text(&format!("{:040x}", 4)),
-                ..all()
-            }),
-            of(&[4])
-        );
-        assert_eq!(
-            found(RunQuery {
-                fit_as_base: true,
-                ..all()
-            }),
-            of(&[4, 2, 1, 0])
-        );
-        assert_eq!(
-            found(RunQuery {
-                before: Some(run(2).started),
-                ..all()
-            }),
-            of(&[1, 0])
-        );
+        assert_eq!(found(RunQuery { limit: Some(2), ..all() }), of(&[5, 4]));
+        assert_eq!(found(RunQuery { suite: text("nightly"), ..all() }), of(&[2]));
+        assert_eq!(found(RunQuery { testbed: text("other"), ..all() }), of(&[5]));
+        assert_eq!(found(RunQuery { branch: text("main"), limit: Some(3), ..all() }), of(&[5, 4, 3]));
+        assert_eq!(found(RunQuery { commit: text(&"0".repeat(39)), ..all() }), of(&[5, 4, 3, 2, 1, 0]));
+        assert_eq!(found(RunQuery { commit: text(&format!("{:040x}", 4)), ..all() }), of(&[4]));
+        assert_eq!(found(RunQuery { fit_as_base: true, ..all() }), of(&[4, 2, 1, 0]));
+        assert_eq!(found(RunQuery { before: Some(run(2).started), ..all() }), of(&[1, 0]));
         assert_eq!(store.runs(&all()).unwrap()[4].branch, None);
 
         assert_eq!(store.run(&run_id(3).to_string().to_uppercase()).unwrap().id, run_id(3));
         let several = store.run("0193").unwrap_err().to_string();
-        assert!(
-            several.contains("more than one") && several.contains(&run_id(0).to_string()),
-            "{several}"
-        );
+        assert!(several.contains("more than one") && several.contains(&run_id(0).to_string()), "{several}");
         for none in ["", "0199", "%", "gemm", "0193' OR 1"] {
             assert!(matches!(store.run(none), Err(StoreError::NotFound(_))), "{none}");
         }
@@ -218,17 +157,10 @@ fn a_killed_run_is_found_again_and_resumed() {
         let mine = run(2);
         store.begin_run(&mine).unwrap();
         assert_eq!(store.run(&run_id(1).to_string()).unwrap().status, RunStatus::Running);
-        assert_eq!(
-            store.mark_interrupted().unwrap(),
-            [run_id(1)],
-            "the run of this living process is none of them"
-        );
+        assert_eq!(store.mark_interrupted().unwrap(), [run_id(1)], "the run of this living process is none of them");
         assert_eq!(store.mark_interrupted().unwrap(), []);
         let found = store.run(&run_id(1).to_string()).unwrap();
-        assert_eq!(
-            (found.status, found.finished),
-            (RunStatus::Interrupted, Some(launch(1, 1).finished))
-        );
+        assert_eq!((found.status, found.finished), (RunStatus::Interrupted, Some(launch(1, 1).finished)));
         assert_eq!(store.launch_count(run_id(1)).unwrap(), 2);
 
         store.reopen_run(run_id(1)).unwrap();
@@ -294,19 +226,8 @@ fn names_move_and_go() {
         store.promote("v1", run_id(1), at(1)).unwrap();
         store.promote("release", run_id(1), at(2)).unwrap();
         store.promote("release", run_id(2), at(3)).unwrap();
-        let names: Vec<_> = store
-            .baselines()
-            .unwrap()
-            .into_iter()
-            .map(|b| (b.name, b.run, b.since))
-            .collect();
-        assert_eq!(
-            names,
-            [
-                ("release".to_owned(), run_id(2), at(3)),
-                ("v1".to_owned(), run_id(1), at(1))
-            ]
-        );
+        let names: Vec<_> = store.baselines().unwrap().into_iter().map(|b| (b.name, b.run, b.since)).collect();
+        assert_eq!(names, [("release".to_owned(), run_id(2), at(3)), ("v1".to_owned(), run_id(1), at(1))]);
         assert_eq!(store.drop_baseline("release").unwrap().run, run_id(2));
         assert_eq!(store.baselines().unwrap().len(), 1);
         assert!(store.run(&run_id(2).to_string()).is_ok());
@@ -345,11 +266,7 @@ fn pruning_keeps_the_newest_fit_runs_and_the_named() {
         let would = store.prune(2, true).unwrap();
         assert_eq!(would.runs, [run_id(7), run_id(1), run_id(2)]);
         assert_eq!(would.launches, 4);
-        assert_eq!(
-            store.runs(&RunQuery::default()).unwrap().len(),
-            10,
-            "a dry run removes nothing"
-        );
+        assert_eq!(store.runs(&RunQuery::default()).unwrap().len(), 10, "a dry run removes nothing");
         assert_eq!(store.prune(2, false).unwrap(), would);
         let stay = [8, 5, 4, 3, 0, 6, 9].map(run_id);
         assert_eq!(ids(&store.runs(&RunQuery::default()).unwrap()), stay);
@@ -378,11 +295,7 @@ fn an_id_that_stands_for_something_else_is_refused_whole() {
         assert!(matches!(refused, Err(StoreError::Refused(_))));
         let elsewhere = store.merge(&run(2), &[launch(1, 0)]);
         assert!(matches!(elsewhere, Err(StoreError::Refused(_))));
-        assert_eq!(
-            store.launch_count(run_id(1)).unwrap(),
-            1,
-            "nothing of a refused merge stays"
-        );
+        assert_eq!(store.launch_count(run_id(1)).unwrap(), 1, "nothing of a refused merge stays");
         assert_eq!(store.runs(&RunQuery::default()).unwrap().len(), 1);
     });
 }
@@ -401,9 +314,7 @@ fn spawn(engine: &Engine, path: &Path, verb: &str, n: u64) -> Child {
 #[test]
 fn child() {
     let Ok(order) = std::env::var(CHILD) else { return };
-    let [name, path, verb, n] = order.split('|').collect::<Vec<_>>()[..] else {
-        panic!("{order}")
-    };
+    let [name, path, verb, n] = order.split('|').collect::<Vec<_>>()[..] else { panic!("{order}") };
     let engine = ENGINES.iter().find(|engine| engine.name == name).unwrap();
     let n: u64 = n.parse().unwrap();
     let mut store = open(engine, Path::new(path));

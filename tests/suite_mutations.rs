@@ -23,17 +23,10 @@ fn suites_in(folder: &str) -> Vec<PathBuf> {
 
 #[test]
 fn every_committed_suite_is_valid() {
-    for path in suites_in("suites")
-        .into_iter()
-        .chain(suites_in("tests/fixtures/suites/valid"))
-    {
+    for path in suites_in("suites").into_iter().chain(suites_in("tests/fixtures/suites/valid")) {
         let suite = Suite::load(&path, BACKENDS).unwrap_or_else(|error| panic!("{error}"));
         assert!(!suite.cases.is_empty());
-        assert_eq!(
-            suite.info.name,
-            path.file_stem().unwrap().to_str().unwrap(),
-            "named as its file"
-        );
+        assert_eq!(suite.info.name, path.file_stem().unwrap().to_str().unwrap(), "named as its file");
     }
 }
 
@@ -41,12 +34,7 @@ fn every_committed_suite_is_valid() {
 fn every_suite_users_copy_from_names_the_schema() {
     for path in suites_in("suites") {
         let text = fs::read_to_string(&path).unwrap();
-        assert_eq!(
-            text.lines().next(),
-            Some("#:schema ./suite.schema.json"),
-            "{}",
-            path.display()
-        );
+        assert_eq!(text.lines().next(), Some("#:schema ./suite.schema.json"), "{}", path.display());
     }
 }
 
@@ -68,23 +56,15 @@ fn a_file_that_is_not_there_or_no_text_is_refused_by_name() {
     let binary = folder.path().join("binary.toml");
     fs::write(&binary, b"schema_version = 1\nname = \"\xff\xfe\"\n").unwrap();
     let error = Suite::load(&binary, BACKENDS).unwrap_err().to_string();
-    assert!(
-        error.contains("not UTF-8") && error.contains("binary.toml:2:"),
-        "{error}"
-    );
+    assert!(error.contains("not UTF-8") && error.contains("binary.toml:2:"), "{error}");
 }
 
 fn assert_names_a_line(error: &SuiteError, file: &str) {
-    let SuiteError::Invalid(diagnostics) = error else {
-        panic!("not about the text: {error}")
-    };
+    let SuiteError::Invalid(diagnostics) = error else { panic!("not about the text: {error}") };
     let text = error.to_string();
     let first = diagnostics.first().expect("a rejection has a reason");
     assert!(first.line >= 1 && first.column >= 1);
-    assert!(
-        text.contains(&format!("{file}:{}:", first.line)),
-        "no place in:\n{text}"
-    );
+    assert!(text.contains(&format!("{file}:{}:", first.line)), "no place in:\n{text}");
     assert!(diagnostics.iter().all(|diagnostic| !diagnostic.message.is_empty()));
 }
 
@@ -196,14 +176,8 @@ fn mutate(text: &str, mutation: &Mutation) -> String {
         Mutation::ReplaceToken(place, token) => {
             let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'"' | b'%');
             let start = at(*place);
-            let start = bytes[..start]
-                .iter()
-                .rposition(|byte| !is_part(byte))
-                .map_or(0, |before| before + 1);
-            let end = bytes[start..]
-                .iter()
-                .position(|byte| !is_part(byte))
-                .map_or(bytes.len(), |len| start + len);
+            let start = bytes[..start].iter().rposition(|byte| !is_part(byte)).map_or(0, |before| before + 1);
+            let end = bytes[start..].iter().position(|byte| !is_part(byte)).map_or(bytes.len(), |len| start + len);
             bytes.splice(start..end, token.bytes());
         }
         Mutation::Insert(place, token) => {
@@ -215,12 +189,8 @@ fn mutate(text: &str, mutation: &Mutation) -> String {
 }
 
 fn valid_texts() -> Vec<String> {
-    let paths = suites_in("suites")
-        .into_iter()
-        .chain(suites_in("tests/fixtures/suites/valid"));
-    paths
-        .map(|path| fs::read_to_string(path).expect("a suite is readable"))
-        .collect()
+    let paths = suites_in("suites").into_iter().chain(suites_in("tests/fixtures/suites/valid"));
+    paths.map(|path| fs::read_to_string(path).expect("a suite is readable")).collect()
 }
 
 proptest! {

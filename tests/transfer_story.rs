@@ -51,35 +51,19 @@ fn an_export_is_lossless_and_importing_it_twice_changes_nothing() {
         assert_eq!(first.names, ["v1"]);
         assert_eq!(exported(&*into), text);
         for n in 1..=3 {
-            assert_eq!(
-                into.run(&run_id(n).to_string()).unwrap(),
-                from.run(&run_id(n).to_string()).unwrap()
-            );
-            let (here, there) = (
-                into.launches(run_id(n), None).unwrap(),
-                from.launches(run_id(n), None).unwrap(),
-            );
+            assert_eq!(into.run(&run_id(n).to_string()).unwrap(), from.run(&run_id(n).to_string()).unwrap());
+            let (here, there) = (into.launches(run_id(n), None).unwrap(), from.launches(run_id(n), None).unwrap());
             assert_eq!(all_bits(&here), all_bits(&there));
         }
         let second = import(&text, &mut *into).unwrap();
-        assert_eq!(
-            (second.runs, second.launches, second.known, second.names.len()),
-            (0, 0, 5, 0)
-        );
+        assert_eq!((second.runs, second.launches, second.known, second.names.len()), (0, 0, 5, 0));
         assert_eq!(exported(&*into), text);
 
         let mut one = Vec::new();
         let written = transfer::export(&*from, &[run_id(2)], &mut one).unwrap();
         assert_eq!((written.runs, written.launches), (1, 1));
-        assert!(
-            !String::from_utf8(one).unwrap().contains("v1"),
-            "the name is another run's"
-        );
-        assert_eq!(
-            into.mark_interrupted().unwrap(),
-            [run_id(3)],
-            "nobody here measures an imported run"
-        );
+        assert!(!String::from_utf8(one).unwrap().contains("v1"), "the name is another run's");
+        assert_eq!(into.mark_interrupted().unwrap(), [run_id(3)], "nobody here measures an imported run");
     });
 }
 
@@ -97,10 +81,7 @@ fn a_broken_import_names_its_line_and_leaves_no_half_run() {
             number += 1;
             let mut into = open(engine, &path.with_file_name(format!("{number}.db")));
             let error = import(text, &mut *into).unwrap_err();
-            assert!(
-                matches!(error, TransferError::Line { line: at, .. } if at == line),
-                "{error}"
-            );
+            assert!(matches!(error, TransferError::Line { line: at, .. } if at == line), "{error}");
             assert!(error.to_string().contains(words), "{error}");
             ids(&into.runs(&RunQuery::default()).unwrap())
         };
@@ -111,25 +92,11 @@ fn a_broken_import_names_its_line_and_leaves_no_half_run() {
         // Run 1 is line 2, its launches lines 3 to 6; run 2 is line 7.
         assert_eq!(fails(&lines[..5].join("\n"), 5, "cut short"), []);
         assert_eq!(fails(&[lines[0], lines[2]].join("\n"), 2, "before its run"), []);
-        assert_eq!(
-            fails(&[&lines[..4], &lines[6..]].concat().join("\n"), 5, "expected launch 3"),
-            []
-        );
+        assert_eq!(fails(&[&lines[..4], &lines[6..]].concat().join("\n"), 5, "expected launch 3"), []);
         assert_eq!(fails(&text.replacen("\"inf\"", "\"large\"", 1), 6, "large"), []);
-        assert_eq!(
-            fails(
-                &text.replace("gemm/m=1024@cpu\",\"index", "gone@cpu\",\"index"),
-                4,
-                "no case"
-            ),
-            []
-        );
+        assert_eq!(fails(&text.replace("gemm/m=1024@cpu\",\"index", "gone@cpu\",\"index"), 4, "no case"), []);
         let torn = format!("{}\n{}", lines[..7].join("\n"), &lines[7][..40]);
-        assert_eq!(
-            fails(&torn, 8, "EOF"),
-            [run_id(1)],
-            "whole runs before the damage are in"
-        );
+        assert_eq!(fails(&torn, 8, "EOF"), [run_id(1)], "whole runs before the damage are in");
     });
 }
 
@@ -154,11 +121,7 @@ fn merging_is_a_union_in_either_order() {
         transfer::merge_all(&*a, &mut *ba).unwrap();
 
         let without_names = |store: &dyn Store| {
-            exported(store)
-                .lines()
-                .filter(|l| !l.contains("baseline\""))
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
+            exported(store).lines().filter(|l| !l.contains("baseline\"")).map(str::to_owned).collect::<Vec<_>>()
         };
         assert_eq!(without_names(&*ab), without_names(&*ba));
         let resumed = ab.run(&run_id(2).to_string()).unwrap();

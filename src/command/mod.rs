@@ -1,6 +1,6 @@
 //! One file a verb, wiring only: ports are opened here, nothing is decided here.
 
-mod baseline;
+pub mod baseline;
 mod compare;
 mod context;
 mod doctor;

@@ -82,6 +82,11 @@ pub fn suites_in(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// Whether this build's timings mean nothing. Tests of the whole program, which run a debug build, say that they do.
+fn debug_build() -> bool {
+    cfg!(debug_assertions) && std::env::var_os("REGRADE_TRUST_DEBUG_BUILD").is_none()
+}
+
 /// What each backend offers here, asked once.
 pub fn machine() -> Vec<(&'static str, Availability)> {
     BACKENDS.iter().map(|backend| (backend.name(), backend.availability())).collect()
@@ -213,7 +218,7 @@ fn fresh(
         finished: None,
         status: RunStatus::Running,
         synthetic,
-        debug_build: cfg!(debug_assertions),
+        debug_build: debug_build(),
         cases: plan
             .cases
             .iter()
@@ -257,7 +262,7 @@ fn resumed(
         changed.push("the machine");
     }
     let injected = (!arguments.inject.is_empty()).then(|| format!("--inject {}", arguments.inject.join(" --inject ")));
-    if run.synthetic != injected || run.debug_build != cfg!(debug_assertions) {
+    if run.synthetic != injected || run.debug_build != debug_build() {
         changed.push("the way of measuring");
     }
     if run.cases.len() != plan.cases.len() {

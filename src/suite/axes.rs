@@ -27,10 +27,7 @@ pub(super) struct Axes {
 impl Axes {
     /// How many combinations there are; no more than fit.
     pub(super) fn combinations(&self) -> usize {
-        self.groups
-            .iter()
-            .map(|group| self.len(group))
-            .fold(1, usize::saturating_mul)
+        self.groups.iter().map(|group| self.len(group)).fold(1, usize::saturating_mul)
     }
 
     /// The axis values of a combination, in the order of the file. The last group advances fastest.
@@ -43,11 +40,7 @@ impl Axes {
             }
             index /= len;
         }
-        self.axes
-            .iter()
-            .zip(at)
-            .map(|((name, values), at)| (name.as_str(), &values[at]))
-            .collect()
+        self.axes.iter().zip(at).map(|((name, values), at)| (name.as_str(), &values[at])).collect()
     }
 
     fn len(&self, group: &[usize]) -> usize {
@@ -85,11 +78,7 @@ fn values(
                 .map(|number| At { value: Scalar(ParamValue::Int(number)), span: axis.span.clone() })
                 .collect(),
             Err(message) => {
-                problems.add(
-                    &axis.span,
-                    message,
-                    "as in { from = 64, to = 512, step = 64 }".to_owned(),
-                );
+                problems.add(&axis.span, message, "as in { from = 64, to = 512, step = 64 }".to_owned());
                 return None;
             }
         },
@@ -104,17 +93,10 @@ fn values(
             let Some(param) = entry.all_params().find(|param| param.name == key.value) else {
                 let known = entry.all_params().map(|param| param.name);
                 let help = suggest::did_you_mean(key, known, &format!("parameters of `{}`", entry.name));
-                problems.add(
-                    &key.span,
-                    format!("`{}` has no parameter `{}`", entry.name, key.value),
-                    help,
-                );
+                problems.add(&key.span, format!("`{}` has no parameter `{}`", entry.name, key.value), help);
                 return None;
             };
-            let bad = list
-                .iter()
-                .filter(|value| !check_value(entry, param, value, problems))
-                .count();
+            let bad = list.iter().filter(|value| !check_value(entry, param, value, problems)).count();
             bad == 0
         }
         None => true,
@@ -124,11 +106,7 @@ fn values(
             && (text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control() || "/@=*?".contains(c)))
         {
             let help = "the value becomes part of case ids: use no spaces and none of / @ = * ?".to_owned();
-            problems.add(
-                &value.span,
-                format!("`{text}` cannot be a value of axis `{}`", key.value),
-                help,
-            );
+            problems.add(&value.span, format!("`{text}` cannot be a value of axis `{}`", key.value), help);
             good = false;
         }
     }
@@ -175,10 +153,9 @@ fn groups(benchmark: &BenchmarkTable, problems: &mut Problems) -> Option<Vec<Vec
                     format!("no axis is named `{}`", name.value),
                     suggest::did_you_mean(name, names.iter().copied(), "axes"),
                 ),
-                Some(axis) if group_of[axis].is_some() => (
-                    format!("axis `{}` is zipped twice", name.value),
-                    "name it once".to_owned(),
-                ),
+                Some(axis) if group_of[axis].is_some() => {
+                    (format!("axis `{}` is zipped twice", name.value), "name it once".to_owned())
+                }
                 Some(axis) => {
                     group_of[axis] = Some(number);
                     continue;
@@ -190,10 +167,7 @@ fn groups(benchmark: &BenchmarkTable, problems: &mut Problems) -> Option<Vec<Vec
     }
     let mut groups: Vec<(Option<usize>, Vec<usize>)> = Vec::new();
     for (axis, group) in group_of.into_iter().enumerate() {
-        match groups
-            .iter_mut()
-            .find(|(number, _)| number.is_some() && *number == group)
-        {
+        match groups.iter_mut().find(|(number, _)| number.is_some() && *number == group) {
             Some((_, members)) => members.push(axis),
             None => groups.push((group, vec![axis])),
         }
@@ -204,10 +178,8 @@ fn groups(benchmark: &BenchmarkTable, problems: &mut Problems) -> Option<Vec<Vec
 fn same_lengths(benchmark: &BenchmarkTable, axes: &Axes, problems: &mut Problems) -> bool {
     let mut good = true;
     for group in &axes.groups {
-        let lengths: Vec<String> = group
-            .iter()
-            .map(|&axis| format!("`{}` has {}", axes.axes[axis].0, axes.axes[axis].1.len()))
-            .collect();
+        let lengths: Vec<String> =
+            group.iter().map(|&axis| format!("`{}` has {}", axes.axes[axis].0, axes.axes[axis].1.len())).collect();
         let len = axes.len(group);
         if group.iter().any(|&axis| axes.axes[axis].1.len() != len) {
             let help = "axes that advance together need equally many values".to_owned();
@@ -225,10 +197,8 @@ fn distinct(benchmark: &BenchmarkTable, axes: &Axes, problems: &mut Problems) ->
     for group in &axes.groups {
         let mut seen = HashSet::new();
         for index in 0..axes.len(group) {
-            let shown: Vec<String> = group
-                .iter()
-                .map(|&axis| format!("{}={}", axes.axes[axis].0, axes.axes[axis].1[index]))
-                .collect();
+            let shown: Vec<String> =
+                group.iter().map(|&axis| format!("{}={}", axes.axes[axis].0, axes.axes[axis].1[index])).collect();
             let shown = shown.join("/");
             if !seen.insert(shown.clone()) {
                 let help = "every case needs its own id: list each value once".to_owned();
@@ -246,10 +216,7 @@ fn place(benchmark: &BenchmarkTable, group: &[usize]) -> Range<usize> {
         [axis] => benchmark.axes[*axis].1.span.clone(),
         [axis, ..] => {
             let name = &benchmark.axes[*axis].0.value;
-            let zip = benchmark
-                .zip
-                .iter()
-                .find(|zip| zip.iter().any(|member| member.value == *name));
+            let zip = benchmark.zip.iter().find(|zip| zip.iter().any(|member| member.value == *name));
             zip.map_or(0..0, |zip| zip.span.clone())
         }
         [] => 0..0,

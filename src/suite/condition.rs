@@ -95,9 +95,7 @@ impl Condition {
         let operator_start = name_end + (text[name_end..].len() - text[name_end..].trim_start().len());
         let rest = &text[operator_start..];
         let Some((symbol, operator)) = OPERATORS.iter().find(|(symbol, _)| rest.starts_with(symbol)).copied() else {
-            let end = rest
-                .find(char::is_whitespace)
-                .map_or(text.len(), |offset| operator_start + offset);
+            let end = rest.find(char::is_whitespace).map_or(text.len(), |offset| operator_start + offset);
             return Err(bad(
                 operator_start..end,
                 format!("expected a comparison after `{name}`"),
@@ -138,24 +136,14 @@ impl Condition {
         let wanted = format!("{} {} {}", self.name, self.symbol, self.show(&self.value));
         let Some(seen) = seen else {
             return Some(Skip {
-                reason: format!(
-                    "needs {wanted}, and backend `{backend}` does not report its {}",
-                    self.name
-                ),
-                remedy: format!(
-                    "run it on a backend that reports `{}`, or drop the condition",
-                    self.name
-                ),
+                reason: format!("needs {wanted}, and backend `{backend}` does not report its {}", self.name),
+                remedy: format!("run it on a backend that reports `{}`, or drop the condition", self.name),
             });
         };
         if self.holds(&seen) {
             return None;
         }
-        let here = if self.fact == Fact::Backend {
-            "this case runs on"
-        } else {
-            "this machine has"
-        };
+        let here = if self.fact == Fact::Backend { "this case runs on" } else { "this machine has" };
         Some(Skip {
             reason: format!("needs {wanted}, {here} {}", self.show(&seen)),
             remedy: format!("run it where {wanted}, or relax the benchmark's `when`"),
@@ -280,10 +268,7 @@ mod tests {
     fn a_fact_that_is_not_reported_never_holds() {
         let condition = Condition::parse("compute_capability < 9.0").unwrap();
         let skip = condition.unmet("cpu", &HardwareFacts::default()).unwrap();
-        assert!(
-            skip.reason
-                .contains("backend `cpu` does not report its compute_capability")
-        );
+        assert!(skip.reason.contains("backend `cpu` does not report its compute_capability"));
     }
 
     #[test]

@@ -104,33 +104,22 @@ impl Problems {
     /// The error for a text with these problems; nothing where there are none.
     pub(super) fn into_error(mut self, file: &str, text: &str) -> Option<SuiteError> {
         // Defaults are checked once a benchmark, so one problem may have been noted many times.
-        self.0
-            .sort_by(|a, b| (a.span.start, a.span.end, &a.message).cmp(&(b.span.start, b.span.end, &b.message)));
+        self.0.sort_by(|a, b| (a.span.start, a.span.end, &a.message).cmp(&(b.span.start, b.span.end, &b.message)));
         self.0.dedup();
         let lines = line_starts(text);
-        let diagnostics: Vec<Diagnostic> = self
-            .0
-            .into_iter()
-            .map(|problem| locate(file, text, &lines, problem))
-            .collect();
+        let diagnostics: Vec<Diagnostic> =
+            self.0.into_iter().map(|problem| locate(file, text, &lines, problem)).collect();
         (!diagnostics.is_empty()).then_some(SuiteError::Invalid(diagnostics))
     }
 }
 
 /// Where each line begins, so that locating many problems in a long text stays cheap.
 fn line_starts(text: &str) -> Vec<usize> {
-    std::iter::once(0)
-        .chain(text.match_indices('\n').map(|(newline, _)| newline + 1))
-        .collect()
+    std::iter::once(0).chain(text.match_indices('\n').map(|(newline, _)| newline + 1)).collect()
 }
 
 fn locate(file: &str, text: &str, lines: &[usize], problem: Problem) -> Diagnostic {
-    let floor = |at: usize| {
-        (0..=at.min(text.len()))
-            .rev()
-            .find(|&at| text.is_char_boundary(at))
-            .unwrap_or(0)
-    };
+    let floor = |at: usize| (0..=at.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
     // A problem at the very end ("expected `=`") belongs to the last line that says anything.
     let start = floor(problem.span.start).min(text.trim_end().len());
     let end = floor(problem.span.end).max(start);

@@ -39,20 +39,13 @@ pub(super) fn expand(
         let entry = work::entry(benchmark);
         let known = entry.is_some() || benchmark.command.is_some();
         let work = work::work(file, benchmark, problems);
-        let axes = if known {
-            axes::axes(benchmark, entry, problems)
-        } else {
-            None
-        };
+        let axes = if known { axes::axes(benchmark, entry, problems) } else { None };
         let (Some(work), Some(axes)) = (work, axes) else {
             continue;
         };
         let more = axes.combinations().saturating_mul(settings.backends.len());
         if cases.len().saturating_add(more) > MOST_CASES {
-            let message = format!(
-                "the suite has more than {MOST_CASES} cases: `{}` adds {more}",
-                benchmark.name.value
-            );
+            let message = format!("the suite has more than {MOST_CASES} cases: `{}` adds {more}", benchmark.name.value);
             let help = "shorten its axes, or let them advance together with `zip`".to_owned();
             problems.add(&benchmark.name.span, message, help);
             continue;
@@ -61,11 +54,7 @@ pub(super) fn expand(
     }
     if cases.is_empty() && problems.is_empty() {
         let help = "add a `[[benchmark]]` with a `name` and a `model`, an `operator` or a `command`".to_owned();
-        problems.add(
-            &file.name.span,
-            format!("suite `{}` has no cases", file.name.value),
-            help,
-        );
+        problems.add(&file.name.span, format!("suite `{}` has no cases", file.name.value), help);
     }
     (info, cases)
 }
@@ -74,27 +63,16 @@ fn info(file: &SuiteFile, text: &str, problems: &mut Problems) -> SuiteInfo {
     if file.schema_version.value != 1 {
         let help =
             "write `schema_version = 1`, or use the version of regrade that this suite was written for".to_owned();
-        let message = format!(
-            "this version of regrade reads schema version 1, not {}",
-            file.schema_version.value
-        );
+        let message = format!("this version of regrade reads schema version 1, not {}", file.schema_version.value);
         problems.add(&file.schema_version.span, message, help);
     }
     let launches = match &file.launches {
         None => LAUNCHES,
-        Some(given) => u32::try_from(given.value)
-            .ok()
-            .filter(|&launches| launches >= 1)
-            .unwrap_or_else(|| {
-                let help =
-                    "3 is a good number where pairs confirm a suspicion, 5 where history alone decides".to_owned();
-                problems.add(
-                    &given.span,
-                    format!("`launches` must be at least 1, got {}", given.value),
-                    help,
-                );
-                LAUNCHES
-            }),
+        Some(given) => u32::try_from(given.value).ok().filter(|&launches| launches >= 1).unwrap_or_else(|| {
+            let help = "3 is a good number where pairs confirm a suspicion, 5 where history alone decides".to_owned();
+            problems.add(&given.span, format!("`launches` must be at least 1, got {}", given.value), help);
+            LAUNCHES
+        }),
     };
     let digest = Sha256::digest(text.as_bytes());
     SuiteInfo {
@@ -103,10 +81,9 @@ fn info(file: &SuiteFile, text: &str, problems: &mut Problems) -> SuiteInfo {
         gate: file.gate.map_or(Severity::Moderate, Severity::from),
         budget_s: file.budget.as_ref().map(|budget| budget.0),
         launches,
+        reference_workloads: file.reference_workloads.unwrap_or(true),
         text: text.to_owned(),
-        hash: digest
-            .iter()
-            .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}")),
+        hash: digest.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}")),
     }
 }
 
@@ -115,9 +92,8 @@ fn check_conditions(conditions: &[At<String>], text: &str, backends: &[&str], pr
     for condition in conditions {
         match Condition::parse(condition) {
             Ok(parsed) => {
-                if let Some(name) = parsed
-                    .backend()
-                    .filter(|name| !name.contains(['*', '?']) && !backends.contains(name))
+                if let Some(name) =
+                    parsed.backend().filter(|name| !name.contains(['*', '?']) && !backends.contains(name))
                 {
                     let help = suggest::did_you_mean(name, backends.iter().copied(), "backends");
                     problems.add(&condition.span, format!("unknown backend `{name}`"), help);
@@ -141,9 +117,7 @@ fn push_cases(benchmark: &BenchmarkTable, settings: &Settings, work: &Work, axes
     for index in 0..axes.combinations() {
         let values = axes.combination(index);
         let (workload, env) = work.at(&values);
-        let suffix = values.iter().fold(String::new(), |suffix, (name, value)| {
-            suffix + &format!("/{name}={value}")
-        });
+        let suffix = values.iter().fold(String::new(), |suffix, (name, value)| suffix + &format!("/{name}={value}"));
         for backend in &settings.backends {
             let id_of = |name: &str| CaseId(format!("{name}{suffix}@{backend}"));
             cases.push(Case {

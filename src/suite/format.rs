@@ -39,6 +39,9 @@ pub(super) struct SuiteFile {
     /// Fresh processes in which each case is measured in a session. Default 3.
     #[schemars(range(min = 1))]
     pub(super) launches: Option<At<i64>>,
+    /// Whether the pinned reference workloads run in every session and watch the machine. Default `true`; switch them
+    /// off where what is measured does not follow this host.
+    pub(super) reference_workloads: Option<bool>,
     /// A launch is killed after this long. Default `"5m"`.
     pub(super) timeout: Option<At<Seconds>>,
     /// A launch is killed above this resident size. No limit by default.
@@ -267,10 +270,7 @@ impl<'de> Visitor<'de> for AxisVisitor {
 
 /// Whole numbers from `from` to at most `to`: give `step` (added) or `factor` (multiplied).
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(
-    deny_unknown_fields,
-    expecting = "a range such as { from = 64, to = 512, step = 64 }"
-)]
+#[serde(deny_unknown_fields, expecting = "a range such as { from = 64, to = 512, step = 64 }")]
 pub(super) struct RangeTable {
     /// First value.
     pub(super) from: i64,

@@ -43,9 +43,7 @@ pub struct BackendView<'a> {
 impl fmt::Debug for BackendView<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut view = f.debug_struct("BackendView");
-        view.field("name", &self.name)
-            .field("ready", &self.ready)
-            .finish_non_exhaustive()
+        view.field("name", &self.name).field("ready", &self.ready).finish_non_exhaustive()
     }
 }
 

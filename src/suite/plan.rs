@@ -21,8 +21,9 @@ const REFERENCE_BACKEND: &str = "cpu";
 /// Reference workloads are sampled modestly, at most about 0.4 s a launch: they run in every session.
 const REFERENCE_SAMPLING: Sampling = Sampling {
     min_samples: 10,
-    max_samples: 50,
+    max_samples: 1000,
     precision: 0.01,
+    min_time_s: 0.2,
     max_time_s: 0.25,
     min_sample_time_s: 0.001,
     max_warmup_s: 0.15,
@@ -49,10 +50,9 @@ pub(super) fn plan(
     for case in &mut cases {
         case.skip = skip_of(case, machine);
     }
-    if cases.iter().any(|case| case.skip.is_none())
-        && let Some(view) = machine
-            .iter()
-            .find(|view| view.name == REFERENCE_BACKEND && view.ready.is_ok())
+    if suite.info.reference_workloads
+        && cases.iter().any(|case| case.skip.is_none())
+        && let Some(view) = machine.iter().find(|view| view.name == REFERENCE_BACKEND && view.ready.is_ok())
     {
         cases.extend(references(view));
     }
@@ -62,12 +62,7 @@ pub(super) fn plan(
         .filter(|item| cases[item.case].skip.is_none())
         .collect();
     shuffle(&mut order, seed);
-    Ok(Plan {
-        suite: suite.info.clone(),
-        cases,
-        order,
-        seed,
-    })
+    Ok(Plan { suite: suite.info.clone(), cases, order, seed })
 }
 
 fn select(suite: &Suite, selection: &Selection) -> Result<Vec<Case>, SuiteError> {
@@ -81,39 +76,24 @@ fn select(suite: &Suite, selection: &Selection) -> Result<Vec<Case>, SuiteError>
         .filter(|case| any(&selection.backends, &|backend| case.backend == *backend))
         .cloned()
         .collect();
-    if selected.is_empty() {
-        Err(nothing_selected(suite, selection))
-    } else {
-        Ok(selected)
-    }
+    if selected.is_empty() { Err(nothing_selected(suite, selection)) } else { Ok(selected) }
 }
 
 fn nothing_selected(suite: &Suite, selection: &Selection) -> SuiteError {
-    let quoted = |list: &[String]| {
-        list.iter()
-            .map(|text| format!("`{text}`"))
-            .collect::<Vec<_>>()
-            .join(" or ")
-    };
-    let asked: Vec<String> = [
-        ("filter", &selection.filters),
-        ("tag", &selection.tags),
-        ("backend", &selection.backends),
-    ]
-    .into_iter()
-    .filter(|(_, list)| !list.is_empty())
-    .map(|(what, list)| format!("{what} {}", quoted(list)))
-    .collect();
+    let quoted = |list: &[String]| list.iter().map(|text| format!("`{text}`")).collect::<Vec<_>>().join(" or ");
+    let asked: Vec<String> =
+        [("filter", &selection.filters), ("tag", &selection.tags), ("backend", &selection.backends)]
+            .into_iter()
+            .filter(|(_, list)| !list.is_empty())
+            .map(|(what, list)| format!("{what} {}", quoted(list)))
+            .collect();
     let message = format!("no case of suite `{}` matches {}", suite.info.name, asked.join(" and "));
 
     let mut help = Vec::new();
     if let Some(filter) = selection.filters.first() {
         let word: String = filter.chars().filter(|c| !matches!(c, '*' | '?')).collect();
-        let mut near: Vec<(f64, &str)> = suite
-            .cases
-            .iter()
-            .map(|case| (strsim::jaro_winkler(&word, case.id.as_str()), case.id.as_str()))
-            .collect();
+        let mut near: Vec<(f64, &str)> =
+            suite.cases.iter().map(|case| (strsim::jaro_winkler(&word, case.id.as_str()), case.id.as_str())).collect();
         near.sort_by(|a, b| b.0.total_cmp(&a.0));
         let ids: Vec<String> = near.iter().take(SUGGESTED).map(|(_, id)| format!("`{id}`")).collect();
         help.push(format!("the closest ids are {}", ids.join(", ")));
@@ -122,29 +102,18 @@ fn nothing_selected(suite: &Suite, selection: &Selection) -> SuiteError {
         }
     }
     for (asked, what, of) in [
-        (
-            &selection.tags,
-            "tags",
-            (|case| case.tags.clone()) as fn(&Case) -> Vec<String>,
-        ),
+        (&selection.tags, "tags", (|case| case.tags.clone()) as fn(&Case) -> Vec<String>),
         (&selection.backends, "backends", |case| vec![case.backend.clone()]),
     ] {
         if !asked.is_empty() {
             let mut known: Vec<String> = suite.cases.iter().flat_map(of).collect();
             known.sort_unstable();
             known.dedup();
-            let known = if known.is_empty() {
-                "none".to_owned()
-            } else {
-                known.join(", ")
-            };
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
             help.push(format!("its {what} are: {known}"));
         }
     }
-    SuiteError::NothingSelected {
-        message,
-        help: help.join("; "),
-    }
+    SuiteError::NothingSelected { message, help: help.join("; ") }
 }
 
 /// Why a case cannot run here, if it cannot.
@@ -161,10 +130,9 @@ fn skip_of(case: &Case, machine: &[BackendView<'_>]) -> Option<Skip> {
     };
     let unmet = case.needs.iter().find_map(|need| match Condition::parse(need) {
         Ok(condition) => condition.unmet(&case.backend, facts),
-        Err(bad) => Some(Skip {
-            reason: format!("its condition `{need}` cannot be read: {}", bad.message),
-            remedy: bad.help,
-        }),
+        Err(bad) => {
+            Some(Skip { reason: format!("its condition `{need}` cannot be read: {}", bad.message), remedy: bad.help })
+        }
     });
     // A command brings its own engine: the backend only says which device it needs.
     unmet.or_else(|| match case.workload.kind {
@@ -186,19 +154,11 @@ fn references(view: &BackendView<'_>) -> Vec<Case> {
 }
 
 fn reference(entry: &Entry) -> Case {
-    let params = entry
-        .all_params()
-        .filter_map(|param| Some((param.name.to_owned(), default_of(param)?)))
-        .collect();
+    let params = entry.all_params().filter_map(|param| Some((param.name.to_owned(), default_of(param)?))).collect();
     Case {
         id: CaseId(format!("{}@{REFERENCE_BACKEND}", entry.name)),
         benchmark: entry.name.to_owned(),
-        workload: Workload {
-            kind: entry.kind,
-            name: entry.name.to_owned(),
-            params,
-            command: Vec::new(),
-        },
+        workload: Workload { kind: entry.kind, name: entry.name.to_owned(), params, command: Vec::new() },
         backend: REFERENCE_BACKEND.to_owned(),
         tags: Vec::new(),
         owner: None,

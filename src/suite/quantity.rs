@@ -55,12 +55,8 @@ pub(super) fn seconds(text: &str) -> Result<f64, String> {
 /// # Errors
 /// In words, when there is no number, no unit, or an unknown unit.
 pub(super) fn bytes(text: &str) -> Result<u64, String> {
-    scaled(
-        text,
-        SIZE,
-        "a size such as \"40 GiB\", \"512 MB\" or a whole number of bytes",
-    )
-    .map(|bytes| bytes.round() as u64)
+    scaled(text, SIZE, "a size such as \"40 GiB\", \"512 MB\" or a whole number of bytes")
+        .map(|bytes| bytes.round() as u64)
 }
 
 /// Reads a percentage, `2%`, `0.5 %`; the result is a fraction.
@@ -75,9 +71,7 @@ const SHARE_WANTED: &str = "a percentage such as \"2%\", or a fraction below one
 
 fn scaled(text: &str, units: &[Unit], wanted: &str) -> Result<f64, String> {
     let text = text.trim();
-    let split = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = (&text[..split], text[split..].trim_start());
     let value: f64 = number.parse().map_err(|_| format!("`{text}` is not {wanted}"))?;
     let known = || units.iter().map(|(name, _, _)| *name).collect::<Vec<_>>().join(", ");

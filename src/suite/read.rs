@@ -28,10 +28,7 @@ pub(super) fn read(text: &str, problems: &mut Problems) -> Option<SuiteFile> {
         }
     };
     let table = root.get_mut();
-    if let Some((key, _)) = table
-        .iter()
-        .find(|(key, value)| is(key, "benchmark") && is_table(value))
-    {
+    if let Some((key, _)) = table.iter().find(|(key, value)| is(key, "benchmark") && is_table(value)) {
         let help = "write `[[benchmark]]`, in double brackets: a suite has a list of them".to_owned();
         problems.add(&key.span(), "`benchmark` must be a list of tables", help);
         return None;

@@ -16,17 +16,11 @@ pub(super) fn json_schema() -> Value {
     let mut schema = schemars::schema_for!(SuiteFile).to_value();
     drop_null(&mut schema);
     let params = parameters();
-    if let Some(defaults) = schema
-        .pointer_mut("/properties/defaults")
-        .and_then(Value::as_object_mut)
-    {
+    if let Some(defaults) = schema.pointer_mut("/properties/defaults").and_then(Value::as_object_mut) {
         defaults.insert("properties".to_owned(), Value::Object(params.clone()));
         defaults.insert("additionalProperties".to_owned(), Value::Bool(false));
     }
-    if let Some(benchmark) = schema
-        .pointer_mut("/$defs/BenchmarkTable")
-        .and_then(Value::as_object_mut)
-    {
+    if let Some(benchmark) = schema.pointer_mut("/$defs/BenchmarkTable").and_then(Value::as_object_mut) {
         benchmark.insert(
             "oneOf".to_owned(),
             json!([
@@ -38,10 +32,7 @@ pub(super) fn json_schema() -> Value {
         if let Some(properties) = benchmark.get_mut("properties").and_then(Value::as_object_mut) {
             for (key, kind) in [("model", WorkloadKind::Model), ("operator", WorkloadKind::Operator)] {
                 if let Some(property) = properties.get_mut(key).and_then(Value::as_object_mut) {
-                    let names = CATALOGUE
-                        .iter()
-                        .filter(|entry| entry.kind == kind)
-                        .map(|entry| entry.name);
+                    let names = CATALOGUE.iter().filter(|entry| entry.kind == kind).map(|entry| entry.name);
                     property.insert("type".to_owned(), json!("string"));
                     property.insert("enum".to_owned(), names.collect());
                 }
@@ -87,10 +78,7 @@ fn parameters() -> Map<String, Value> {
             users.entry(param.name).or_default().push((entry, param));
         }
     }
-    users
-        .into_iter()
-        .map(|(name, users)| (name.to_owned(), property(&users)))
-        .collect()
+    users.into_iter().map(|(name, users)| (name.to_owned(), property(&users))).collect()
 }
 
 fn property(users: &[(&Entry, &Param)]) -> Value {
@@ -102,11 +90,7 @@ fn property(users: &[(&Entry, &Param)]) -> Value {
             ParamKind::Size { .. } => kind = "integer",
             ParamKind::Flag { .. } => kind = "boolean",
             ParamKind::Choice(more) => {
-                let new: Vec<&str> = more
-                    .iter()
-                    .copied()
-                    .filter(|choice| !choices.contains(choice))
-                    .collect();
+                let new: Vec<&str> = more.iter().copied().filter(|choice| !choices.contains(choice)).collect();
                 choices.extend(new);
             }
             ParamKind::OptionalText => {}
@@ -122,19 +106,12 @@ fn property(users: &[(&Entry, &Param)]) -> Value {
             None => notes.push((text, vec![entry.name])),
         }
     }
-    let everywhere = users.len()
-        == CATALOGUE
-            .iter()
-            .filter(|entry| entry.kind != WorkloadKind::Reference)
-            .count();
+    let everywhere = users.len() == CATALOGUE.iter().filter(|entry| entry.kind != WorkloadKind::Reference).count();
     let lines: Vec<String> = notes
         .iter()
         .map(|(text, names)| {
-            let who = if everywhere && notes.len() == 1 {
-                "Every model and operator".to_owned()
-            } else {
-                names.join(", ")
-            };
+            let who =
+                if everywhere && notes.len() == 1 { "Every model and operator".to_owned() } else { names.join(", ") };
             format!("{who}: {text}.")
         })
         .collect();

@@ -41,11 +41,8 @@ impl From<Gate> for Severity {
 
 /// Checks what the suite says for all benchmarks, so that it is checked even where no benchmark uses it.
 pub(super) fn check_suite(file: &SuiteFile, backends: &[&str], problems: &mut Problems) {
-    let declared: BTreeMap<String, Metric> = file
-        .benchmark
-        .iter()
-        .flat_map(|benchmark| metrics(benchmark, &mut Problems::default()))
-        .collect();
+    let declared: BTreeMap<String, Metric> =
+        file.benchmark.iter().flat_map(|benchmark| metrics(benchmark, &mut Problems::default())).collect();
     check_metric_names(file.gate_metrics.iter().flatten(), &declared, problems);
     check_gate(file.gate_metrics.iter().flatten(), problems);
     check_threshold_names(&file.thresholds, &declared, problems);
@@ -82,21 +79,11 @@ pub(super) fn settings(
         tags,
         owner: benchmark.owner.clone().or_else(|| file.owner.clone()),
         thresholds: thresholds(&[&file.thresholds, &benchmark.thresholds], &metrics, problems),
-        gate_metrics: gate_metrics.map_or_else(
-            || vec![Metric::LATENCY.to_owned(), Metric::PEAK_MEMORY.to_owned()],
-            texts,
-        ),
+        gate_metrics: gate_metrics
+            .map_or_else(|| vec![Metric::LATENCY.to_owned(), Metric::PEAK_MEMORY.to_owned()], texts),
         sampling: sampling(&[&file.sampling, &benchmark.sampling], problems),
-        timeout_s: benchmark
-            .timeout
-            .as_ref()
-            .or(file.timeout.as_ref())
-            .map_or(TIMEOUT_S, |time| time.0),
-        memory_limit: benchmark
-            .memory_limit
-            .as_ref()
-            .or(file.memory_limit.as_ref())
-            .map(|size| size.0),
+        timeout_s: benchmark.timeout.as_ref().or(file.timeout.as_ref()).map_or(TIMEOUT_S, |time| time.0),
+        memory_limit: benchmark.memory_limit.as_ref().or(file.memory_limit.as_ref()).map(|size| size.0),
         metrics,
     }
 }
@@ -116,15 +103,8 @@ pub(super) fn check_names(file: &SuiteFile, problems: &mut Problems) {
     for alias in file.benchmark.iter().flat_map(|benchmark| &benchmark.aliases) {
         check_name(alias, "an alias", problems);
         if names.insert(alias, &alias.span).is_some() {
-            let message = format!(
-                "the alias `{}` is already a name or an alias in this suite",
-                alias.value
-            );
-            problems.add(
-                &alias.span,
-                message,
-                "an alias is a name that no benchmark has any more".to_owned(),
-            );
+            let message = format!("the alias `{}` is already a name or an alias in this suite", alias.value);
+            problems.add(&alias.span, message, "an alias is a name that no benchmark has any more".to_owned());
         }
     }
 }
@@ -233,11 +213,7 @@ fn sampling(layers: &[&SamplingTable], problems: &mut Problems) -> Sampling {
                 Ok(count) if count >= 10 => *rule = count,
                 _ => {
                     let help = "fewer than 10 samples say nothing about a launch's median".to_owned();
-                    problems.add(
-                        &given.span,
-                        format!("`{name}` must be at least 10, got {}", given.value),
-                        help,
-                    );
+                    problems.add(&given.span, format!("`{name}` must be at least 10, got {}", given.value), help);
                 }
             }
         }
@@ -259,10 +235,8 @@ fn sampling(layers: &[&SamplingTable], problems: &mut Problems) -> Sampling {
         }
         let last = [&layer.max_samples, &layer.min_samples].into_iter().flatten().next();
         if let Some(last) = last.filter(|_| rules.min_samples > rules.max_samples) {
-            let message = format!(
-                "`min_samples` ({}) is above `max_samples` ({})",
-                rules.min_samples, rules.max_samples
-            );
+            let message =
+                format!("`min_samples` ({}) is above `max_samples` ({})", rules.min_samples, rules.max_samples);
             problems.add(&last.span, message, "raise `max_samples`".to_owned());
         }
     }
@@ -285,28 +259,16 @@ fn thresholds(
     }
     for layer in layers {
         if let Some(floor) = &layer.general.absolute_floor
-            && ["s", "B"]
-                .iter()
-                .all(|unit| general_floor(&floor.value, unit).is_none())
+            && ["s", "B"].iter().all(|unit| general_floor(&floor.value, unit).is_none())
         {
             let help = "give it a unit, as in \"10us\" or \"4 MiB\", or put it into a metric's own table".to_owned();
-            problems.add(
-                &floor.span,
-                "a floor for every metric must be a duration or a size",
-                help,
-            );
+            problems.add(&floor.span, "a floor for every metric must be a duration or a size", help);
         }
     }
     for (name, unit) in units {
-        let own = layers
-            .iter()
-            .any(|layer| layer.metrics.iter().any(|(key, _)| key.value == name));
+        let own = layers.iter().any(|layer| layer.metrics.iter().any(|(key, _)| key.value == name));
         let floors = layers.iter().filter_map(|layer| layer.general.absolute_floor.as_ref());
-        if !own
-            && !floors
-                .into_iter()
-                .any(|floor| general_floor(&floor.value, unit).is_some())
-        {
+        if !own && !floors.into_iter().any(|floor| general_floor(&floor.value, unit).is_some()) {
             continue;
         }
         let stack = layers.iter().flat_map(|layer| {

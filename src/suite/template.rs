@@ -51,12 +51,7 @@ impl Template {
 
     /// The text with values in place of names; names without a value stand for nothing.
     pub(super) fn fill(&self, values: &[(&str, &ParamValue)]) -> String {
-        let value_of = |name: &str| {
-            values
-                .iter()
-                .find(|(axis, _)| *axis == name)
-                .map(|(_, value)| value.to_string())
-        };
+        let value_of = |name: &str| values.iter().find(|(axis, _)| *axis == name).map(|(_, value)| value.to_string());
         self.0
             .iter()
             .map(|part| match part {
@@ -70,10 +65,7 @@ impl Template {
 /// A name that runs up to `end`, and what follows.
 fn named<'a>(text: &'a str, end: &str) -> Option<(&'a str, &'a str)> {
     let (name, after) = text.split_once(end)?;
-    let is_name = !name.is_empty()
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+    let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
     is_name.then_some((name, after))
 }
 
@@ -83,10 +75,7 @@ mod tests {
 
     #[test]
     fn names_in_braces_are_filled_and_other_braces_stay() {
-        let values = [
-            ("batch", &ParamValue::Int(8)),
-            ("mode", &ParamValue::Text("x".to_owned())),
-        ];
+        let values = [("batch", &ParamValue::Int(8)), ("mode", &ParamValue::Text("x".to_owned()))];
         for (text, want) in [
             ("--batch={batch}", "--batch=8"),
             ("{mode}{batch}", "x8"),

@@ -107,39 +107,24 @@ fn parameters_come_from_the_benchmark_then_the_suite_then_the_catalogue() {
         "#,
     );
     let a = &suite.cases[0].workload;
-    assert_eq!(
-        (a.size("batch"), a.size("threads"), a.size("seq")),
-        (Ok(8), Ok(2), Ok(128))
-    );
+    assert_eq!((a.size("batch"), a.size("threads"), a.size("seq")), (Ok(8), Ok(2), Ok(128)));
     assert_eq!((a.text("mode"), a.text("precision")), (Ok("inference"), Ok("f32")));
     assert!(!a.params.contains_key("checkpoint"), "absent by default");
     let b = &suite.cases[1].workload;
     assert!(!b.params.contains_key("batch"), "gemm does not understand it");
-    assert_eq!(
-        (b.kind, b.size("m"), b.size("threads")),
-        (WorkloadKind::Operator, Ok(512), Ok(2))
-    );
+    assert_eq!((b.kind, b.size("m"), b.size("threads")), (WorkloadKind::Operator, Ok(512), Ok(2)));
 }
 
 #[test]
 fn a_minimal_suite_gets_the_documented_defaults() {
     let suite = parse("[[benchmark]]\nname = \"a\"\nmodel = \"gpt2\"\n");
-    assert_eq!(
-        (suite.info.gate, suite.info.launches, suite.info.budget_s),
-        (Severity::Moderate, 3, None)
-    );
+    assert_eq!((suite.info.gate, suite.info.launches, suite.info.budget_s), (Severity::Moderate, 3, None));
     assert_eq!(suite.info.hash.len(), 64);
     let case = &suite.cases[0];
     assert_eq!(case.id.as_str(), "a@cpu");
     assert_eq!(case.gate_metrics, ["latency", "peak_memory"]);
-    assert_eq!(
-        case.thresholds,
-        BTreeMap::from([("*".to_owned(), Thresholds::default())])
-    );
-    assert_eq!(
-        (case.timeout_s, case.memory_limit, case.owner.as_deref()),
-        (300.0, None, None)
-    );
+    assert_eq!(case.thresholds, BTreeMap::from([("*".to_owned(), Thresholds::default())]));
+    assert_eq!((case.timeout_s, case.memory_limit, case.owner.as_deref()), (300.0, None, None));
 }
 
 #[test]
@@ -168,22 +153,13 @@ fn settings_of_a_benchmark_lie_over_those_of_the_suite() {
         "#,
     );
     let [a, b] = &suite.cases[..] else { panic!("two cases") };
-    assert_eq!(
-        (a.timeout_s, a.memory_limit, a.owner.as_deref()),
-        (90.0, Some(1 << 30), Some("x"))
-    );
+    assert_eq!((a.timeout_s, a.memory_limit, a.owner.as_deref()), (90.0, Some(1 << 30), Some("x")));
     assert_eq!((a.sampling.max_time_s, a.sampling.max_samples), (1.0, 50));
     assert_eq!(a.aliases, ["old@cpu".into()]);
-    assert_eq!(
-        (b.timeout_s, b.memory_limit, b.owner.as_deref()),
-        (120.0, Some(4096), Some("y"))
-    );
+    assert_eq!((b.timeout_s, b.memory_limit, b.owner.as_deref()), (120.0, Some(4096), Some("y")));
     assert_eq!((b.sampling.max_time_s, b.sampling.max_samples), (2.0, 50));
     assert_eq!(b.tags, ["all", "slow"]);
-    assert_eq!(
-        (&b.gate_metrics[..], &b.needs[..]),
-        (&["cpu_time".to_owned()][..], &["cores >= 2".to_owned()][..])
-    );
+    assert_eq!((&b.gate_metrics[..], &b.needs[..]), (&["cpu_time".to_owned()][..], &["cores >= 2".to_owned()][..]));
 }
 
 #[test]
@@ -208,22 +184,13 @@ fn thresholds_lie_over_each_other_and_floors_keep_to_their_dimension() {
         "#,
     );
     let [a, b] = &suite.cases[..] else { panic!("two cases") };
-    let limits = |minor, severe, absolute_floor| Thresholds {
-        minor,
-        severe,
-        absolute_floor,
-        ..Thresholds::default()
-    };
+    let limits = |minor, severe, absolute_floor| Thresholds { minor, severe, absolute_floor, ..Thresholds::default() };
     assert_eq!(a.thresholds_for("latency"), limits(0.01, 0.15, Some(1e-5)));
     assert_eq!(a.thresholds_for("cpu_time"), limits(0.01, 0.15, Some(1e-5)));
     assert_eq!(a.thresholds_for("peak_memory"), limits(0.04, 0.15, Some(1_048_576.0)));
     assert_eq!(a.thresholds_for("something_else"), limits(0.01, 0.15, None));
     assert_eq!(b.thresholds_for("latency"), limits(0.03, 0.5, Some(1e-3)));
-    assert_eq!(
-        b.thresholds_for("peak_memory"),
-        limits(0.03, 0.15, Some(1_048_576.0)),
-        "the benchmark's tables win"
-    );
+    assert_eq!(b.thresholds_for("peak_memory"), limits(0.03, 0.15, Some(1_048_576.0)), "the benchmark's tables win");
 }
 
 #[test]
@@ -245,25 +212,13 @@ fn a_command_gets_its_axes_filled_in_and_keeps_its_own_metrics() {
     );
     assert_eq!(ids(&suite), ["script/n=1@cpu", "script/n=2.5@cpu", "script/n=auto@cpu"]);
     let case = &suite.cases[1];
-    assert_eq!(
-        case.workload.command,
-        ["python3", "b.py", "--n=2.5", "{n}", "{\"a\": 1}"]
-    );
-    assert_eq!(
-        case.workload.params,
-        BTreeMap::from([("n".to_owned(), ParamValue::Float(2.5))])
-    );
-    assert_eq!(
-        (case.workload.kind, case.workload.name.as_str()),
-        (WorkloadKind::Command, "script")
-    );
+    assert_eq!(case.workload.command, ["python3", "b.py", "--n=2.5", "{n}", "{\"a\": 1}"]);
+    assert_eq!(case.workload.params, BTreeMap::from([("n".to_owned(), ParamValue::Float(2.5))]));
+    assert_eq!((case.workload.kind, case.workload.name.as_str()), (WorkloadKind::Command, "script"));
     assert_eq!(case.env["N"], "2.5");
     assert_eq!(case.working_dir.as_deref(), Some("tools"));
     let metric = &case.metrics["tok_rate"];
-    assert_eq!(
-        (metric.direction, metric.kind),
-        (Direction::HigherIsBetter, MetricKind::Rate)
-    );
+    assert_eq!((metric.direction, metric.kind), (Direction::HigherIsBetter, MetricKind::Rate));
 }
 
 #[test]
@@ -291,9 +246,6 @@ fn the_schema_documents_every_key_and_every_parameter() {
         assert!(benchmark.contains_key(key), "{key} is missing");
     }
     assert_eq!(benchmark["threads"]["type"], "integer");
-    assert_eq!(
-        benchmark["mode"]["enum"],
-        serde_json::json!(["inference", "training-step", "decode"])
-    );
+    assert_eq!(benchmark["mode"]["enum"], serde_json::json!(["inference", "training-step", "decode"]));
     assert!(!schema.to_string().contains("\"null\""), "TOML has no null");
 }

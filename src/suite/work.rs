@@ -53,12 +53,7 @@ impl Work {
                     params: values.collect(),
                     command: command.iter().map(|part| part.fill(axes)).collect(),
                 };
-                (
-                    workload,
-                    env.iter()
-                        .map(|(name, value)| (name.clone(), value.fill(axes)))
-                        .collect(),
-                )
+                (workload, env.iter().map(|(name, value)| (name.clone(), value.fill(axes))).collect())
             }
         }
     }
@@ -112,16 +107,10 @@ pub(super) fn work(file: &SuiteFile, benchmark: &BenchmarkTable, problems: &mut 
         (benchmark.working_dir.as_ref(), "working_dir"),
     ] {
         if let Some(key) = keys {
-            problems.add(
-                &key.span,
-                format!("only a command takes `{what}`"),
-                "remove it".to_owned(),
-            );
+            problems.add(&key.span, format!("only a command takes `{what}`"), "remove it".to_owned());
         }
     }
-    let (kind, word, name) = kinds
-        .into_iter()
-        .find_map(|(kind, word, name)| Some((kind, word, name?)))?;
+    let (kind, word, name) = kinds.into_iter().find_map(|(kind, word, name)| Some((kind, word, name?)))?;
     let Some(entry) = find(kind, name) else {
         unknown_workload(kind, word, name, problems);
         return None;
@@ -135,15 +124,9 @@ fn unknown_workload(kind: WorkloadKind, word: &str, name: &At<String>, problems:
         _ => (WorkloadKind::Model, "model"),
     };
     let help = if find(other.0, name).is_some() {
-        format!(
-            "`{}` is of the other kind: write `{} = \"{}\"`",
-            name.value, other.1, name.value
-        )
+        format!("`{}` is of the other kind: write `{} = \"{}\"`", name.value, other.1, name.value)
     } else {
-        let known = CATALOGUE
-            .iter()
-            .filter(|entry| entry.kind == kind)
-            .map(|entry| entry.name);
+        let known = CATALOGUE.iter().filter(|entry| entry.kind == kind).map(|entry| entry.name);
         suggest::did_you_mean(name, known, &format!("{word}s"))
     };
     problems.add(&name.span, format!("unknown {word} `{}`", name.value), help);
@@ -153,11 +136,7 @@ fn unknown_workload(kind: WorkloadKind, word: &str, name: &At<String>, problems:
 fn unknown_params(benchmark: &BenchmarkTable, entry: Option<&Entry>, problems: &mut Problems) {
     for param in &benchmark.params {
         let word = param.key.as_str();
-        let params: Vec<&str> = entry
-            .iter()
-            .flat_map(|entry| entry.all_params())
-            .map(|param| param.name)
-            .collect();
+        let params: Vec<&str> = entry.iter().flat_map(|entry| entry.all_params()).map(|param| param.name).collect();
         if params.contains(&word) {
             continue;
         }
@@ -192,12 +171,7 @@ fn params(
         if axis {
             continue;
         }
-        let default = || {
-            file.defaults
-                .iter()
-                .find(|(key, _)| key.value == param.name)
-                .map(|(_, value)| value)
-        };
+        let default = || file.defaults.iter().find(|(key, _)| key.value == param.name).map(|(_, value)| value);
         let given = plain.map_or_else(default, |plain| plain.value.as_ref());
         if let Some(plain) = plain.filter(|plain| plain.value.is_none()) {
             let message = format!("`{}` takes one value here", param.name);
@@ -243,15 +217,8 @@ pub(super) fn check_value(entry: &Entry, param: &Param, value: &At<Scalar>, prob
         _ => None,
     };
     let near = near.map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
-    let message = format!(
-        "`{}` of `{}` must be {wanted}, got `{}`",
-        param.name, entry.name, value.0
-    );
-    problems.add(
-        &value.span,
-        message,
-        format!("{near}`{}` is: {}", param.name, param.help),
-    );
+    let message = format!("`{}` of `{}` must be {wanted}, got `{}`", param.name, entry.name, value.0);
+    problems.add(&value.span, message, format!("{near}`{}` is: {}", param.name, param.help));
     false
 }
 
@@ -277,10 +244,6 @@ fn command(benchmark: &BenchmarkTable, parts: &At<Vec<At<String>>>, problems: &m
     Some(Work::Command {
         name: benchmark.name.value.clone(),
         command: parts.iter().map(&mut template).collect(),
-        env: benchmark
-            .env
-            .iter()
-            .map(|(name, value)| (name.value.clone(), template(value)))
-            .collect(),
+        env: benchmark.env.iter().map(|(name, value)| (name.value.clone(), template(value))).collect(),
     })
 }

@@ -24,18 +24,12 @@ pub fn at(seconds: i64) -> Timestamp {
 
 /// A run id that is the same on every call.
 pub fn run_id(n: u64) -> RunId {
-    RunId(Uuid::from_u64_pair(
-        0x0193_0000_0000_7000 + (n << 24),
-        0x8000_0000_0000_0000 | n,
-    ))
+    RunId(Uuid::from_u64_pair(0x0193_0000_0000_7000 + (n << 24), 0x8000_0000_0000_0000 | n))
 }
 
 /// A launch id that is the same on every call.
 pub fn launch_id(run: u64, n: u64) -> LaunchId {
-    LaunchId(Uuid::from_u64_pair(
-        0x0194_0000_0000_7000 + (run << 24),
-        0x8000_0000_0000_0000 | n,
-    ))
+    LaunchId(Uuid::from_u64_pair(0x0194_0000_0000_7000 + (run << 24), 0x8000_0000_0000_0000 | n))
 }
 
 /// A case of one operator.
@@ -60,6 +54,9 @@ pub fn case(id: &str) -> Case {
         sampling: Sampling::default(),
         timeout_s: 60.0,
         memory_limit: Some(4 << 30),
+        env: BTreeMap::new(),
+        metrics: BTreeMap::new(),
+        working_dir: None,
         aliases: vec![CaseId::from("mm")],
         needs: Vec::new(),
         skip: None,
@@ -73,10 +70,7 @@ pub fn run(n: u64) -> Run {
         case: case("gemm/precision=fp8@cpu"),
         skipped: Some(Outcome::because(OutcomeKind::Skipped, "no fp8 here")),
     };
-    let plain = |id: &str| CaseRecord {
-        case: case(id),
-        skipped: None,
-    };
+    let plain = |id: &str| CaseRecord { case: case(id), skipped: None };
     Run {
         id: run_id(n),
         suite: SuiteInfo {
@@ -85,6 +79,7 @@ pub fn run(n: u64) -> Run {
             gate: Severity::Moderate,
             budget_s: Some(180.0),
             launches: 5,
+            reference_workloads: true,
             text: "name = \"quickstart\"\n# µ\n".to_owned(),
             hash: "9f".repeat(32),
         },
@@ -118,11 +113,7 @@ pub fn launch(run: u64, k: u64) -> Launch {
     let latency: Vec<f64> = (0..20).map(|i| 0.001 + f64::from(i) * 1e-5 + k as f64 * 1e-6).collect();
     Launch {
         id: launch_id(run, k),
-        case: if k.is_multiple_of(2) {
-            "gemm/m=512@cpu".into()
-        } else {
-            "gemm/m=1024@cpu".into()
-        },
+        case: if k.is_multiple_of(2) { "gemm/m=512@cpu".into() } else { "gemm/m=1024@cpu".into() },
         index: (k / 2) as u32,
         position: k as u32,
         started,
@@ -142,28 +133,18 @@ pub fn launch(run: u64, k: u64) -> Launch {
                 values: latency.iter().map(|s| 1.0 / s).collect(),
             },
         ],
-        values: vec![Value {
-            metric: metric("peak_memory"),
-            value: 123_456_789.0,
-        }],
+        values: vec![Value { metric: metric("peak_memory"), value: 123_456_789.0 }],
         checks: vec![Check::new("output", "f64 product", 1e-7, 1e-5)],
         device: Some(DeviceInfo {
             backend: "cpu".to_owned(),
             name: "Test CPU".to_owned(),
             facts: BTreeMap::from([("threads".to_owned(), json!(1))]),
         }),
-        warmup: Some(Warmup {
-            iterations: 12,
-            seconds: 0.25,
-            settled: true,
-        }),
+        warmup: Some(Warmup { iterations: 12, seconds: 0.25, settled: true }),
         stop: Some(StopReason::Precise),
         evidence: vec![Evidence {
             source: "linux".to_owned(),
-            facts: BTreeMap::from([
-                ("cpu_mhz_mean".to_owned(), json!(2999.5)),
-                ("load".to_owned(), json!([1, 2.5])),
-            ]),
+            facts: BTreeMap::from([("cpu_mhz_mean".to_owned(), json!(2999.5)), ("load".to_owned(), json!([1, 2.5]))]),
         }],
         unknown: vec![json!({"type": "novel", "x": [null, "µ"]})],
         log: "hello\nworld\n".to_owned(),
@@ -194,13 +175,7 @@ pub fn odd_launch(run: u64, k: u64) -> Launch {
 
 /// A launch as text in which every bit of every sample shows, so that NaN compares too.
 pub fn bits(launch: &Launch) -> String {
-    let hex = |values: &[f64]| {
-        values
-            .iter()
-            .map(|v| format!("{:016x} ", v.to_bits()))
-            .collect::<Vec<_>>()
-            .concat()
-    };
+    let hex = |values: &[f64]| values.iter().map(|v| format!("{:016x} ", v.to_bits())).collect::<Vec<_>>().concat();
     let samples: Vec<String> = launch.samples.iter().map(|s| hex(&s.values)).collect();
     let values: Vec<f64> = launch.values.iter().map(|v| v.value).collect();
     format!("{launch:?}\n{samples:?}\n{}", hex(&values))

@@ -365,25 +365,13 @@ mod tests {
             (f64::NAN, "s"),
         ]
         .map(|(value, unit)| quantity(value, unit));
-        let wanted = [
-            "1.235 ms",
-            "1234 s",
-            "2.500 ns",
-            "0.000 ns",
-            "123.5 MB",
-            "12.00 B",
-            "25.00 TFLOP/s",
-            "0.500",
-            "NaN s",
-        ];
+        let wanted =
+            ["1.235 ms", "1234 s", "2.500 ns", "0.000 ns", "123.5 MB", "12.00 B", "25.00 TFLOP/s", "0.500", "NaN s"];
         assert_eq!(shown, wanted);
     }
 
     #[test]
     fn nouns_are_counted() {
-        assert_eq!(
-            [count(1, "launch"), count(2, "launch"), count(0, "run")],
-            ["1 launch", "2 launches", "0 runs"]
-        );
+        assert_eq!([count(1, "launch"), count(2, "launch"), count(0, "run")], ["1 launch", "2 launches", "0 runs"]);
     }
 }

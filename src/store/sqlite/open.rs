@@ -115,12 +115,9 @@ fn draft_database(draft: &Path, shown: &str) -> Result<(), StoreError> {
         .and_then(|()| conn.pragma_update(None, "application_id", APPLICATION_ID))
         .map_err(fault(shown, doing))?;
     migrate::run(&mut conn, draft, migrate::MIGRATIONS)?;
-    conn.pragma_update(None, "journal_mode", "WAL")
-        .map_err(fault(shown, doing))?;
+    conn.pragma_update(None, "journal_mode", "WAL").map_err(fault(shown, doing))?;
     conn.close().map_err(|(_, e)| fault(shown, doing)(e))?;
-    File::open(draft)
-        .and_then(|file| file.sync_all())
-        .map_err(io_fault(shown, doing))
+    File::open(draft).and_then(|file| file.sync_all()).map_err(io_fault(shown, doing))
 }
 
 /// Connects to a file that is there, with the settings that hold for every connection.

@@ -1,0 +1,411 @@
+//! The whole program through its binary: the main job, the exit codes, what is refused.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::process::Stdio;
+use std::time::Duration;
+
+use regrade::exit::Exit;
+use support::Place;
+
+/// A place with three runs of two scripted benchmarks.
+fn with_history() -> Place {
+    let place = Place::new();
+    place.script(&["alpha", "beta"]);
+    for _ in 0..3 {
+        place.run(&["run", "suite.toml"]).expect(0);
+    }
+    place
+}
+
+/// `metric of case` → call and severity, for the gated metric.
+fn verdicts(report: &serde_json::Value) -> BTreeMap<String, (String, String, bool)> {
+    let text = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
+    report["rows"]
+        .as_array()
+        .expect("rows")
+        .iter()
+        .filter(|row| row["metric"]["name"] == "latency")
+        .map(|row| {
+            let verdict = &row["verdict"];
+            let call = if verdict["call"] == "not_comparable" { &verdict["reason"] } else { &verdict["call"] };
+            (text(&row["case"]), (text(call), text(&verdict["severity"]), row["fails"].as_bool().expect("a flag")))
+        })
+        .collect()
+}
+
+fn expected(rows: &[(&str, &str, &str, bool)]) -> BTreeMap<String, (String, String, bool)> {
+    rows.iter().map(|(case, call, severity, fails)| ((*case).to_owned(), ((*call).to_owned(), (*severity).to_owned(), *fails))).collect()
+}
+
+#[test]
+fn an_unchanged_program_passes_and_reports_are_written() {
+    let place = with_history();
+    let ran = place.run(&["compare", "suite.toml"]).expect(0);
+    assert!(ran.stdout.contains("no regression"), "{}", ran.stdout);
+    let same = [("alpha@cpu", "unchanged", "none", false), ("beta@cpu", "unchanged", "none", false)];
+    assert_eq!(verdicts(&place.report()), expected(&same));
+    for name in ["report.json", "report.md", "report.txt", "plots/forest.svg", "plots/forest.png"] {
+        assert!(place.file("reports/latest").join(name).is_file(), "{name} is missing");
+    }
+}
+
+#[test]
+fn a_severe_regression_fails_and_only_where_it_is() {
+    let place = with_history();
+    place.set_factor("beta", "1.3");
+    let ran = place.run(&["compare", "suite.toml"]).expect(1);
+    assert!(ran.stdout.contains("severe"), "{}", ran.stdout);
+    let rows = [("alpha@cpu", "unchanged", "none", false), ("beta@cpu", "regressed", "severe", true)];
+    assert_eq!(verdicts(&place.report()), expected(&rows));
+    // The gate is the caller's to move.
+    place.run(&["compare", "suite.toml", "--gate", "none"]).expect(0);
+}
+
+#[test]
+fn a_moderate_regression_from_history_alone_is_said_and_does_not_fail() {
+    let place = with_history();
+    place.set_factor("beta", "1.09");
+    place.run(&["compare", "suite.toml"]).expect(0);
+    let rows = [("alpha@cpu", "unchanged", "none", false), ("beta@cpu", "regressed", "moderate", false)];
+    assert_eq!(verdicts(&place.report()), expected(&rows));
+}
+
+#[test]
+fn an_improvement_passes() {
+    let place = with_history();
+    place.set_factor("alpha", "0.7");
+    place.run(&["compare", "suite.toml"]).expect(0);
+    assert_eq!(verdicts(&place.report())["alpha@cpu"], ("improved".to_owned(), "severe".to_owned(), false));
+}
+
+#[test]
+fn without_a_base_the_run_becomes_the_first_and_the_code_is_five() {
+    let place = Place::new();
+    place.script(&["alpha"]);
+    let ran = place.run(&["compare", "suite.toml"]).expect(5);
+    assert!(ran.stdout.contains("stored as the first") && ran.stdout.contains("regrade compare"), "{}", ran.stdout);
+    place.run(&["compare", "suite.toml"]).expect(0);
+    assert_eq!(place.report()["base"].as_array().expect("base").len(), 1);
+}
+
+#[test]
+fn require_decision_turns_inconclusive_into_three() {
+    let place = Place::new();
+    place.script(&["alpha"]);
+    place.run(&["run", "suite.toml"]).expect(0);
+    place.set_factor("alpha", "1.04");
+    place.run(&["compare", "suite.toml"]).expect(0);
+    place.run(&["compare", "suite.toml", "--require-decision"]).expect(3);
+}
+
+#[test]
+fn new_missing_renamed_and_failed_cases_are_told_apart() {
+    let place = with_history();
+    place.script(&["beta", "gamma", "delta"]);
+    let text = std::fs::read_to_string(place.file("suite.toml")).expect("the suite");
+    let renamed = text.replace("name = \"delta\"", "name = \"delta\"\naliases = [\"alpha\"]");
+    place.write("suite.toml", &renamed);
+    place.set_factor("beta", "crash");
+    let ran = place.run(&["compare", "suite.toml"]).expect(4);
+    assert!(ran.stdout.contains("segmentation fault"), "{}", ran.stdout);
+    let rows = [
+        ("beta@cpu", "head-failed", "none", false),
+        ("delta@cpu", "unchanged", "none", false),
+        ("gamma@cpu", "new", "none", false),
+    ];
+    assert_eq!(verdicts(&place.report()), expected(&rows));
+    place.script(&["beta"]);
+    place.set_factor("beta", "1");
+    place.run(&["compare", "suite.toml"]).expect(0);
+    assert_eq!(verdicts(&place.report())["gamma@cpu"].0, "missing");
+}
+
+#[test]
+fn stored_runs_compare_without_measuring() {
+    let place = with_history();
+    place.set_factor("alpha", "2");
+    place.run(&["run", "suite.toml"]).expect(0);
+    let count = |place: &Place| {
+        let listed = place.run(&["baseline", "list", "--format", "json"]).expect(0).stdout;
+        listed.matches("\"launches\"").count()
+    };
+    let before = count(&place);
+    place.run(&["compare", "--head", "latest"]).expect(1);
+    assert_eq!(count(&place), before, "nothing was measured");
+    place.run(&["compare", "--head", "latest", "--base", "main"]).expect(1);
+    let ran = place.run(&["compare", "--head", "latest", "--base", "no-such-thing"]).expect(2);
+    assert!(ran.stderr.contains("no-such-thing"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_baseline_can_be_named_and_compared_with() {
+    let place = with_history();
+    place.run(&["baseline", "promote", "latest", "v1"]).expect(0);
+    place.set_factor("alpha", "2");
+    place.run(&["compare", "suite.toml", "--base", "v1"]).expect(1);
+    assert_eq!(place.report()["base"].as_array().expect("base").len(), 1);
+    place.run(&["baseline", "drop", "v1"]).expect(0);
+    place.run(&["compare", "suite.toml", "--base", "v1"]).expect(2);
+}
+
+#[test]
+fn runs_of_another_testbed_are_never_compared() {
+    let place = with_history();
+    let export = place.run(&["baseline", "export"]).expect(0).stdout;
+    // The same runs, as a machine with another CPU would have made them.
+    let other = Place::new();
+    other.script(&["alpha", "beta"]);
+    let key = regrade::hardware::testbed(BTreeMap::default());
+    let model = key.facts.get("cpu.model").expect("a CPU has a name");
+    other.write("elsewhere.jsonl", &export.replace(model.as_str(), "Some Other CPU").replace("\"key\":\"", "\"key\":\"f"));
+    other.run(&["baseline", "import", "elsewhere.jsonl"]).expect(0);
+    other.run(&["compare", "suite.toml"]).expect(5);
+    let id = export.lines().find_map(|line| line.split("\"id\":\"").nth(1)).expect("a run").split('"').next().expect("an id");
+    let ran = other.run(&["compare", "--head", "latest", "--base", id]).expect(5);
+    assert!(ran.stderr.contains("different testbeds"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_suite_with_a_mistake_is_refused_before_anything_is_measured() {
+    let place = Place::new();
+    place.script(&["alpha"]);
+    let text = std::fs::read_to_string(place.file("suite.toml")).expect("the suite");
+    place.write("suite.toml", &text.replace("launches = 3", "lunches = 3"));
+    let ran = place.run(&["run", "suite.toml"]).expect(2);
+    assert!(ran.stderr.contains("suite.toml:5") && ran.stderr.contains("did you mean `launches`"), "{}", ran.stderr);
+    assert!(!place.file("baselines").exists(), "nothing was stored");
+}
+
+#[test]
+fn usage_mistakes_are_two_and_the_environment_is_six() {
+    let place = Place::new();
+    place.run(&["run", "absent.toml"]).expect(6);
+    place.run(&["report"]).expect(2);
+    place.run(&["frobnicate"]).expect(2);
+    place.script(&["alpha"]);
+    place.run(&["run", "suite.toml", "--filter", "nothing*"]).expect(2);
+    place.run(&["run", "suite.toml", "--inject", "alpha*=30%"]).expect(2);
+    place.write("not.sqlite", "this is no database, it is a text that is long enough to be looked at twice ........");
+    let ran = place.run(&["run", "suite.toml", "--db", "not.sqlite"]).expect(6);
+    assert!(ran.stderr.contains("not.sqlite"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_suite_that_can_run_nothing_here_ends_with_five() {
+    let place = Place::new();
+    place.script(&["alpha"]);
+    let text = std::fs::read_to_string(place.file("suite.toml")).expect("the suite");
+    place.write("suite.toml", &format!("{text}when = ['memory >= \"900 TiB\"']\n"));
+    let ran = place.run(&["run", "suite.toml"]).expect(5);
+    assert!(ran.stdout.contains("skipped"), "{}", ran.stdout);
+    let listed = place.run(&["list", "suite.toml"]).expect(0).stdout;
+    assert!(listed.contains("900 TiB") && listed.contains("skipped:"), "{listed}");
+}
+
+/// Every fault ends as its own outcome while the others go on.
+#[test]
+fn each_fault_becomes_its_own_outcome() {
+    let place = Place::new();
+    let suite = include_str!("../suites/selftest.toml")
+        .replace("timeout = \"5s\"", "timeout = \"3s\"")
+        .replace("1 GiB", "300 MiB")
+        .replace("launches = 1", "launches = 1\nreference_workloads = false");
+    place.write("suite.toml", &suite);
+    let ran = place.run(&["run", "suite.toml", "--format", "json"]).expect(4);
+    let view: serde_json::Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    let outcomes: BTreeMap<&str, (&str, &str)> = view["cases"]
+        .as_array()
+        .expect("cases")
+        .iter()
+        .map(|case| {
+            let outcome = &case["outcome"];
+            let reason = outcome["reason"].as_str().unwrap_or_default();
+            (case["case"].as_str().expect("an id"), (outcome["kind"].as_str().expect("a kind"), reason))
+        })
+        .collect();
+    for (kind, outcome, word) in [
+        ("none", "measured", ""),
+        ("error", "failed", ""),
+        ("panic", "failed", "status 101"),
+        ("abort", "failed", "abort"),
+        ("exit", "failed", "status 3"),
+        ("hang", "timed_out", "time-out"),
+        ("out-of-memory", "out_of_memory", "memory_limit"),
+        ("wrong-numbers", "failed", "wrong numbers"),
+    ] {
+        let (got, reason) = outcomes[format!("fault/kind={kind}@cpu").as_str()];
+        assert_eq!(got, outcome, "{kind}: {reason}");
+        assert!(reason.contains(word), "{kind}: {reason}");
+    }
+}
+
+#[test]
+fn injected_work_is_found_exactly_where_it_was_put_and_stamped() {
+    let place = Place::new();
+    place.write("suite.toml", GEMM);
+    for _ in 0..2 {
+        place.run(&["run", "suite.toml"]).expect(0);
+    }
+    // Ten times the work, so that no noise of a busy machine can hide it.
+    let ran = place.run(&["compare", "suite.toml", "--inject", "gemm/m=48*=900%"]).expect(1);
+    assert!(ran.stdout.contains("synthetic"), "{}", ran.stdout);
+    let report = place.report();
+    let rows = verdicts(&report);
+    assert_eq!(rows["gemm/m=48@cpu"], ("regressed".to_owned(), "severe".to_owned(), true));
+    assert!(!rows["gemm/m=32@cpu"].2, "{rows:?}");
+    let refused = place.run(&["baseline", "promote", "latest", "bad"]).expect(2);
+    assert!(refused.stderr.contains("synthetic"), "{}", refused.stderr);
+    // Nor does it play base later.
+    place.run(&["compare", "suite.toml"]);
+    assert_eq!(place.report()["base"].as_array().expect("base").len(), 2);
+}
+
+const GEMM: &str = r#"
+schema_version = 1
+name = "small"
+description = "two small products"
+launches = 3
+reference_workloads = false
+gate_metrics = ["latency"]
+[sampling]
+min_time = "20ms"
+max_time = "60ms"
+max_warmup = "20ms"
+[[benchmark]]
+name = "gemm"
+operator = "gemm"
+n = 64
+k = 64
+axes = { m = [32, 48] }
+"#;
+
+#[test]
+fn a_debug_build_is_refused_as_baseline() {
+    let place = Place::new();
+    place.script(&["alpha"]);
+    let run = |arguments: &[&str]| -> support::Ran {
+        place.command(arguments).env_remove("REGRADE_TRUST_DEBUG_BUILD").output().expect("starts").into()
+    };
+    let ran = run(&["run", "suite.toml"]).expect(0);
+    if cfg!(debug_assertions) {
+        assert!(ran.stderr.contains("debug build"), "{}", ran.stderr);
+        let refused = run(&["baseline", "promote", "latest", "v1"]).expect(2);
+        assert!(refused.stderr.contains("--release"), "{}", refused.stderr);
+    } else {
+        run(&["baseline", "promote", "latest", "v1"]).expect(0);
+    }
+}
+
+#[test]
+fn interrupting_keeps_what_was_measured_and_resume_goes_on() {
+    let place = Place::new();
+    place.script(&["alpha", "beta", "gamma"]);
+    place.write("bench.sh", &format!("sleep 0.1\n{}", std::fs::read_to_string(place.file("bench.sh")).expect("the script")));
+    let mut child = place
+        .command(&["run", "suite.toml", "--launches", "20"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let mut progress = child.stderr.take().expect("piped");
+    wait_for(&mut progress, "[3/60]");
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).expect("a pid")).expect("not zero");
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("the child is there");
+    let mut rest = String::new();
+    progress.read_to_string(&mut rest).expect("UTF-8");
+    assert_eq!(child.wait().expect("ends").code(), Some(i32::from(Exit::Environment.code())), "{rest}");
+    assert!(rest.contains("--resume"), "{rest}");
+    let ran = place.run(&["run", "suite.toml", "--launches", "20", "--resume"]).expect(0);
+    assert!(ran.stdout.contains("60 launches"), "{}", ran.stdout);
+    let again = place.run(&["run", "suite.toml", "--launches", "20", "--resume"]).expect(2);
+    assert!(again.stderr.contains("no interrupted run"), "{}", again.stderr);
+}
+
+/// Reads until `mark` has been seen.
+fn wait_for(stream: &mut impl Read, mark: &str) {
+    let (mut seen, mut byte) = (String::new(), [0_u8]);
+    while !seen.contains(mark) {
+        assert_eq!(stream.read(&mut byte).expect("readable"), 1, "ended early:\n{seen}");
+        seen.push(char::from(byte[0]));
+    }
+}
+
+#[test]
+fn colour_and_pipes() {
+    let place = with_history();
+    let plain = place.run(&["report"]).expect(0).stdout;
+    assert!(!plain.contains('\x1b'), "no colour into a pipe");
+    let coloured = place.run(&["report", "--color", "always"]).expect(0).stdout;
+    assert!(coloured.contains('\x1b'));
+    let never: support::Ran =
+        place.command(&["report"]).env("NO_COLOR", "1").env("CLICOLOR_FORCE", "1").output().expect("starts").into();
+    assert!(!never.stdout.contains('\x1b') || never.code == 0);
+    // A reader who has seen enough is no error.
+    let mut child =
+        place.command(&["schema"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+    drop(child.stdout.take());
+    std::thread::sleep(Duration::from_millis(10));
+    let output = child.wait_with_output().expect("ends");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn secrets_reach_neither_database_nor_reports() {
+    let place = Place::new();
+    place.script(&["alpha"]);
+    place.write("bench.sh", &format!("echo the token is $MY_API_TOKEN\n{}", std::fs::read_to_string(place.file("bench.sh")).expect("the script")));
+    for command in ["run", "compare"] {
+        let status = place.command(&[command, "suite.toml"]).env("MY_API_TOKEN", "tok-8c1f2e77").status().expect("starts");
+        assert!(status.success());
+    }
+    let export = place.run(&["baseline", "export"]).expect(0).stdout;
+    assert!(export.contains("the token is [redacted]"), "the log is kept");
+    assert!(!export.contains("tok-8c1f2e77"));
+    assert!(!place.report().to_string().contains("tok-8c1f2e77"));
+}
+
+#[test]
+fn a_command_that_speaks_nothing_is_measured_from_outside() {
+    let place = Place::new();
+    place.write(
+        "suite.toml",
+        "schema_version = 1\nname = \"outside\"\ndescription = \"x\"\nreference_workloads = false\n\
+         [[benchmark]]\nname = \"sleep\"\ncommand = [\"sleep\", \"0.05\"]\n\
+         [[benchmark]]\nname = \"fails\"\ncommand = [\"sh\", \"-c\", \"echo to the log; exit 7\"]\n",
+    );
+    let ran = place.run(&["run", "suite.toml", "--format", "json"]).expect(4);
+    let view: serde_json::Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    let case = |name: &str| view["cases"].as_array().expect("cases").iter().find(|case| case["case"] == name).expect("there");
+    let metrics: Vec<&str> =
+        case("sleep@cpu")["metrics"].as_array().expect("metrics").iter().map(|m| m["metric"]["name"].as_str().expect("a name")).collect();
+    assert!(metrics.contains(&"latency") && metrics.contains(&"user_time") && metrics.contains(&"system_time"), "{metrics:?}");
+    let latency = case("sleep@cpu")["metrics"][0]["median"].as_f64().expect("a number");
+    assert!(latency >= 0.05, "a sleep of 50 ms took {latency} s");
+    assert_eq!(case("fails@cpu")["outcome"]["kind"], "failed");
+    assert!(case("fails@cpu")["outcome"]["reason"].as_str().expect("a reason").contains("status 7"));
+}
+
+#[test]
+fn completions_and_schemas_are_printed() {
+    let place = Place::new();
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(place.run(&["completions", shell]).expect(0).stdout.contains("regrade"));
+    }
+    for what in ["suite", "report"] {
+        let schema: serde_json::Value = serde_json::from_str(&place.run(&["schema", what]).expect(0).stdout).expect("JSON");
+        assert!(schema["$schema"].as_str().expect("a dialect").contains("2020-12"));
+    }
+}
+
+#[test]
+fn help_states_the_exit_codes() {
+    let place = Place::new();
+    let help = place.run(&["--help"]).expect(0).stdout;
+    for exit in Exit::ALL {
+        assert!(help.contains(&format!("  {}  {}", exit.code(), exit.meaning())), "{help}");
+    }
+    insta::assert_snapshot!("help", help);
+}

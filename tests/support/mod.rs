@@ -1,0 +1,134 @@
+//! The real binary in a folder of its own, and a scripted benchmark whose numbers a test chooses.
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+/// A folder with a git repository of one commit on `main`.
+pub struct Place {
+    dir: TempDir,
+}
+
+/// What the binary did.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    /// Asserts the exit code, showing everything where it differs.
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).expect("UTF-8"),
+            stderr: String::from_utf8(output.stderr).expect("UTF-8"),
+        }
+    }
+}
+
+impl Place {
+    pub fn new() -> Self {
+        let place = Self { dir: TempDir::new().expect("a temporary folder") };
+        place.git(&["init", "-q", "-b", "main"]);
+        place.git(&["commit", "-q", "--allow-empty", "-m", "first"]);
+        place
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, text: &str) {
+        let path = self.file(name);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+        std::fs::write(path, text).expect("a file");
+    }
+
+    pub fn git(&self, arguments: &[&str]) {
+        let identity = ["-c", "user.name=t", "-c", "user.email=t@t.invalid", "-c", "commit.gpgsign=false"];
+        let status = Command::new("git")
+            .args(identity)
+            .args(arguments)
+            .current_dir(self.path())
+            .status()
+            .expect("git is installed");
+        assert!(status.success(), "git {arguments:?}");
+    }
+
+    /// The binary, in this folder, with nothing of the caller's CI environment.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_regrade"));
+        command.args(arguments).current_dir(self.path()).env("REGRADE_TRUST_DEBUG_BUILD", "1");
+        for (name, _) in std::env::vars() {
+            if name.starts_with("GITHUB_") || name.starts_with("CARGO") || name.starts_with("CLICOLOR") {
+                command.env_remove(name);
+            }
+        }
+        command.env_remove("REGRADE_DB").env_remove("NO_COLOR").env_remove("COLUMNS");
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        self.command(arguments).output().expect("the binary starts").into()
+    }
+
+    /// Writes `suite.toml` with scripted benchmarks `names` and the script they run.
+    pub fn script(&self, names: &[&str]) {
+        self.write("bench.sh", SCRIPT);
+        let mut text = HEAD.to_owned();
+        for name in names {
+            text += &format!("\n[[benchmark]]\nname = \"{name}\"\ncommand = [\"sh\", \"bench.sh\", \"{name}\"]\n");
+        }
+        self.write("suite.toml", &text);
+    }
+
+    /// Makes a scripted benchmark report this many times its usual latency.
+    pub fn set_factor(&self, name: &str, factor: &str) {
+        self.write(&format!("factor-{name}"), factor);
+    }
+
+    /// The JSON report of the last comparison.
+    pub fn report(&self) -> serde_json::Value {
+        let text = std::fs::read_to_string(self.file("reports/latest/report.json")).expect("a report was written");
+        serde_json::from_str(&text).expect("JSON")
+    }
+}
+
+const HEAD: &str = r#"
+schema_version = 1
+name = "scripted"
+description = "numbers chosen by a test"
+launches = 3
+gate_metrics = ["latency"]
+# What is reported here does not follow this host.
+reference_workloads = false
+"#;
+
+/// Ten samples around 10 ms times the content of `factor-<name>`, launches 0.1 % apart by process id.
+const SCRIPT: &str = r#"
+factor=$(cat "factor-$1" 2>/dev/null || echo 1)
+if [ "$factor" = crash ]; then kill -SEGV $$; fi
+awk -v f="$factor" -v p=$$ 'BEGIN {
+    printf "{\"type\":\"samples\",\"metric\":{\"name\":\"latency\",\"unit\":\"s\"},\"iterations\":1,\"values\":["
+    for (i = 0; i < 10; i++) printf "%s%.9f", (i ? "," : ""), f * 0.01 * (1 + (p % 10) / 10000) * (1 + i / 10000)
+    print "]}"
+}' >> "$REGRADE_OUTPUT"
+echo '{"type":"outcome","kind":"measured"}' >> "$REGRADE_OUTPUT"
+"#;
