@@ -164,8 +164,9 @@ fn paint<B: DrawingBackend>(shape: &Shape, backend: &mut B, target: Target) -> R
                 Anchor::Right => HPos::Right,
             };
             let size = set.em * target.scale * target.em_to_size;
+            let colour = RGBAColor(set.ink.0, set.ink.1, set.ink.2, set.ink.3);
             let style = TextStyle::from(font::desc(size, set.bold))
-                .color(&RGBAColor(set.ink.0, set.ink.1, set.ink.2, set.ink.3))
+                .color(&colour)
                 .pos(Pos::new(across, VPos::Top));
             backend.draw_text(line, &style, (whole(*x), whole(y - set.em * target.ascent)))
         }
