@@ -1,5 +1,7 @@
 //! The sections that the text formats share, in the order they are shown. Sorts by the verdict and never makes one.
 
+use std::collections::HashMap;
+
 use crate::domain::{Call, Reason, Severity};
 use crate::report::{Report, Row};
 
@@ -75,7 +77,10 @@ impl Group {
     /// Whether its rows are told by a sentence because the numbers alone do not say what happened.
     #[must_use]
     pub const fn wants_reason(self) -> bool {
-        matches!(self, Self::Failed | Self::Missing | Self::Inconclusive | Self::NotComparable | Self::Skipped)
+        matches!(
+            self,
+            Self::Failed | Self::Missing | Self::Inconclusive | Self::NotComparable | Self::Skipped
+        )
     }
 
     /// Its rows, worst first as the report has them.
@@ -83,6 +88,18 @@ impl Group {
     pub fn rows(self, report: &Report) -> Vec<&Row> {
         report.rows.iter().filter(|row| Self::of(row) == self).collect()
     }
+}
+
+/// Brings the rows of a case together, at the place of its worst row; the order is kept otherwise.
+#[must_use]
+pub fn by_case(mut rows: Vec<&Row>) -> Vec<&Row> {
+    let mut place: HashMap<&str, usize> = HashMap::new();
+    for row in &rows {
+        let next = place.len();
+        place.entry(row.case.as_str()).or_insert(next);
+    }
+    rows.sort_by_key(|row| place[row.case.as_str()]);
+    rows
 }
 
 /// Why a row is what it is, in one sentence: head's own words where it failed, else the verdict's.

@@ -4,6 +4,9 @@ pub mod format;
 pub mod json;
 
 mod group;
+mod plot;
+mod png;
+mod svg;
 mod table;
 mod terminal;
 mod text;
@@ -66,7 +69,7 @@ pub trait Renderer: Sync {
 }
 
 /// Every format.
-pub static RENDERERS: &[&dyn Renderer] = &[&terminal::Terminal, &json::Json];
+pub static RENDERERS: &[&dyn Renderer] = &[&terminal::Terminal, &json::Json, &svg::Svg, &png::Png];
 
 /// The format of this name.
 #[must_use]
