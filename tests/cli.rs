@@ -37,7 +37,9 @@ fn verdicts(report: &serde_json::Value) -> BTreeMap<String, (String, String, boo
 }
 
 fn expected(rows: &[(&str, &str, &str, bool)]) -> BTreeMap<String, (String, String, bool)> {
-    rows.iter().map(|(case, call, severity, fails)| ((*case).to_owned(), ((*call).to_owned(), (*severity).to_owned(), *fails))).collect()
+    rows.iter()
+        .map(|(case, call, severity, fails)| ((*case).to_owned(), ((*call).to_owned(), (*severity).to_owned(), *fails)))
+        .collect()
 }
 
 #[test]
@@ -160,10 +162,19 @@ fn runs_of_another_testbed_are_never_compared() {
     other.script(&["alpha", "beta"]);
     let key = regrade::hardware::testbed(BTreeMap::default());
     let model = key.facts.get("cpu.model").expect("a CPU has a name");
-    other.write("elsewhere.jsonl", &export.replace(model.as_str(), "Some Other CPU").replace("\"key\":\"", "\"key\":\"f"));
+    other.write(
+        "elsewhere.jsonl",
+        &export.replace(model.as_str(), "Some Other CPU").replace("\"key\":\"", "\"key\":\"f"),
+    );
     other.run(&["baseline", "import", "elsewhere.jsonl"]).expect(0);
     other.run(&["compare", "suite.toml"]).expect(5);
-    let id = export.lines().find_map(|line| line.split("\"id\":\"").nth(1)).expect("a run").split('"').next().expect("an id");
+    let id = export
+        .lines()
+        .find_map(|line| line.split("\"id\":\"").nth(1))
+        .expect("a run")
+        .split('"')
+        .next()
+        .expect("an id");
     let ran = other.run(&["compare", "--head", "latest", "--base", id]).expect(5);
     assert!(ran.stderr.contains("different testbeds"), "{}", ran.stderr);
 }
@@ -303,7 +314,10 @@ fn a_debug_build_is_refused_as_baseline() {
 fn interrupting_keeps_what_was_measured_and_resume_goes_on() {
     let place = Place::new();
     place.script(&["alpha", "beta", "gamma"]);
-    place.write("bench.sh", &format!("sleep 0.1\n{}", std::fs::read_to_string(place.file("bench.sh")).expect("the script")));
+    place.write(
+        "bench.sh",
+        &format!("sleep 0.1\n{}", std::fs::read_to_string(place.file("bench.sh")).expect("the script")),
+    );
     let mut child = place
         .command(&["run", "suite.toml", "--launches", "20"])
         .stdout(Stdio::null())
@@ -344,8 +358,7 @@ fn colour_and_pipes() {
         place.command(&["report"]).env("NO_COLOR", "1").env("CLICOLOR_FORCE", "1").output().expect("starts").into();
     assert!(!never.stdout.contains('\x1b') || never.code == 0);
     // A reader who has seen enough is no error.
-    let mut child =
-        place.command(&["schema"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+    let mut child = place.command(&["schema"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
     drop(child.stdout.take());
     std::thread::sleep(Duration::from_millis(10));
     let output = child.wait_with_output().expect("ends");
@@ -356,9 +369,16 @@ fn colour_and_pipes() {
 fn secrets_reach_neither_database_nor_reports() {
     let place = Place::new();
     place.script(&["alpha"]);
-    place.write("bench.sh", &format!("echo the token is $MY_API_TOKEN\n{}", std::fs::read_to_string(place.file("bench.sh")).expect("the script")));
+    place.write(
+        "bench.sh",
+        &format!(
+            "echo the token is $MY_API_TOKEN\n{}",
+            std::fs::read_to_string(place.file("bench.sh")).expect("the script")
+        ),
+    );
     for command in ["run", "compare"] {
-        let status = place.command(&[command, "suite.toml"]).env("MY_API_TOKEN", "tok-8c1f2e77").status().expect("starts");
+        let status =
+            place.command(&[command, "suite.toml"]).env("MY_API_TOKEN", "tok-8c1f2e77").status().expect("starts");
         assert!(status.success());
     }
     let export = place.run(&["baseline", "export"]).expect(0).stdout;
@@ -378,10 +398,18 @@ fn a_command_that_speaks_nothing_is_measured_from_outside() {
     );
     let ran = place.run(&["run", "suite.toml", "--format", "json"]).expect(4);
     let view: serde_json::Value = serde_json::from_str(&ran.stdout).expect("JSON");
-    let case = |name: &str| view["cases"].as_array().expect("cases").iter().find(|case| case["case"] == name).expect("there");
-    let metrics: Vec<&str> =
-        case("sleep@cpu")["metrics"].as_array().expect("metrics").iter().map(|m| m["metric"]["name"].as_str().expect("a name")).collect();
-    assert!(metrics.contains(&"latency") && metrics.contains(&"user_time") && metrics.contains(&"system_time"), "{metrics:?}");
+    let case =
+        |name: &str| view["cases"].as_array().expect("cases").iter().find(|case| case["case"] == name).expect("there");
+    let metrics: Vec<&str> = case("sleep@cpu")["metrics"]
+        .as_array()
+        .expect("metrics")
+        .iter()
+        .map(|m| m["metric"]["name"].as_str().expect("a name"))
+        .collect();
+    assert!(
+        metrics.contains(&"latency") && metrics.contains(&"user_time") && metrics.contains(&"system_time"),
+        "{metrics:?}"
+    );
     let latency = case("sleep@cpu")["metrics"][0]["median"].as_f64().expect("a number");
     assert!(latency >= 0.05, "a sleep of 50 ms took {latency} s");
     assert_eq!(case("fails@cpu")["outcome"]["kind"], "failed");
@@ -395,7 +423,8 @@ fn completions_and_schemas_are_printed() {
         assert!(place.run(&["completions", shell]).expect(0).stdout.contains("regrade"));
     }
     for what in ["suite", "report"] {
-        let schema: serde_json::Value = serde_json::from_str(&place.run(&["schema", what]).expect(0).stdout).expect("JSON");
+        let schema: serde_json::Value =
+            serde_json::from_str(&place.run(&["schema", what]).expect(0).stdout).expect("JSON");
         assert!(schema["$schema"].as_str().expect("a dialect").contains("2020-12"));
     }
 }

@@ -40,8 +40,7 @@ fn killing_at_any_moment_loses_no_finished_launch() {
             continue;
         }
         let connection = rusqlite::Connection::open(place.file("baselines/regrade.sqlite")).expect("opens");
-        let verdict: String =
-            connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("a database");
+        let verdict: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("a database");
         assert_eq!(verdict, "ok", "moment {moment}");
         drop(connection);
         let mut store = SqliteStore::open(&place.file("baselines/regrade.sqlite")).expect("opens");

@@ -6,16 +6,10 @@ mod reports;
 use regrade::render::{self, Artifact, Style};
 use regrade::report::Report;
 
-const PLAIN: Style = Style {
-    colour: false,
-    width: 80,
-};
+const PLAIN: Style = Style { colour: false, width: 80 };
 
 fn draw(format: &str, report: &Report, style: Style) -> Vec<Artifact> {
-    render::find(format)
-        .expect("the format is in the table")
-        .report(report, style)
-        .expect("it draws")
+    render::find(format).expect("the format is in the table").report(report, style).expect("it draws")
 }
 
 fn text(format: &str, report: &Report, style: Style) -> String {

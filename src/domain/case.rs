@@ -128,17 +128,10 @@ pub struct SuiteInfo {
     pub budget_s: Option<f64>,
     /// Launches of each case in a session.
     pub launches: u32,
-    /// Whether the reference workloads run in every session.
-    #[serde(default = "yes")]
-    pub reference_workloads: bool,
     /// The suite's text as read, for the record.
     pub text: String,
     /// SHA-256 of the text, hex.
     pub hash: String,
-}
-
-const fn yes() -> bool {
-    true
 }
 
 /// One launch to make.

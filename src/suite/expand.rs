@@ -8,6 +8,7 @@ use crate::domain::{Case, CaseId, Severity, SuiteInfo};
 use crate::suite::at::At;
 use crate::suite::axes::{self, Axes};
 use crate::suite::condition::Condition;
+use crate::suite::Suite;
 use crate::suite::error::Problems;
 use crate::suite::format::{BenchmarkTable, SuiteFile};
 use crate::suite::settings::{self, Settings};
@@ -26,7 +27,7 @@ pub(super) fn expand(
     text: &str,
     backends: &[&str],
     problems: &mut Problems,
-) -> (SuiteInfo, Vec<Case>) {
+) -> Suite {
     let info = info(file, text, problems);
     settings::check_names(file, problems);
     settings::check_suite(file, backends, problems);
@@ -56,7 +57,7 @@ pub(super) fn expand(
         let help = "add a `[[benchmark]]` with a `name` and a `model`, an `operator` or a `command`".to_owned();
         problems.add(&file.name.span, format!("suite `{}` has no cases", file.name.value), help);
     }
-    (info, cases)
+    Suite { info, cases, reference_workloads: file.reference_workloads.unwrap_or(true) }
 }
 
 fn info(file: &SuiteFile, text: &str, problems: &mut Problems) -> SuiteInfo {
@@ -81,7 +82,6 @@ fn info(file: &SuiteFile, text: &str, problems: &mut Problems) -> SuiteInfo {
         gate: file.gate.map_or(Severity::Moderate, Severity::from),
         budget_s: file.budget.as_ref().map(|budget| budget.0),
         launches,
-        reference_workloads: file.reference_workloads.unwrap_or(true),
         text: text.to_owned(),
         hash: digest.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}")),
     }

@@ -78,6 +78,8 @@ pub struct Suite {
     pub info: SuiteInfo,
     /// Every case it expands to, in suite order, before any look at the machine.
     pub cases: Vec<Case>,
+    /// Whether the reference workloads run in every session.
+    pub reference_workloads: bool,
 }
 
 impl Suite {
@@ -109,7 +111,7 @@ impl Suite {
         let expanded = read::read(text, &mut problems).map(|file| expand::expand(&file, text, backends, &mut problems));
         match (expanded, problems.into_error(origin, text)) {
             (_, Some(error)) => Err(error),
-            (Some((info, cases)), None) => Ok(Self { info, cases }),
+            (Some(suite), None) => Ok(suite),
             (None, None) => unreachable!("a text that cannot be read leaves a problem"),
         }
     }

@@ -50,7 +50,7 @@ pub(super) fn plan(
     for case in &mut cases {
         case.skip = skip_of(case, machine);
     }
-    if suite.info.reference_workloads
+    if suite.reference_workloads
         && cases.iter().any(|case| case.skip.is_none())
         && let Some(view) = machine.iter().find(|view| view.name == REFERENCE_BACKEND && view.ready.is_ok())
     {

@@ -79,7 +79,6 @@ pub fn run(n: u64) -> Run {
             gate: Severity::Moderate,
             budget_s: Some(180.0),
             launches: 5,
-            reference_workloads: true,
             text: "name = \"quickstart\"\n# µ\n".to_owned(),
             hash: "9f".repeat(32),
         },

@@ -27,12 +27,7 @@ const LINEAR: f64 = 0.4;
 const BEND: f64 = 0.05;
 
 fn set(em: f64, anchor: Anchor) -> Type {
-    Type {
-        em,
-        bold: false,
-        ink: BLACK,
-        anchor,
-    }
+    Type { em, bold: false, ink: BLACK, anchor }
 }
 
 /// Lays the plot out.
@@ -59,28 +54,19 @@ pub fn scene(report: &Report) -> Scene {
     }
     legend(&mut scene, bottom + 62.0);
     for (index, note) in notes.iter().enumerate() {
-        let font = Type {
-            ink: GREY,
-            ..set(12.0, Anchor::Left)
-        };
+        let font = Type { ink: GREY, ..set(12.0, Anchor::Left) };
         scene.text(MARGIN, bottom + 88.0 + 18.0 * index as f64, note.as_str(), font);
     }
     scene
 }
 
 fn heading(scene: &mut Scene, report: &Report) {
-    let title = Type {
-        bold: true,
-        ..set(16.0, Anchor::Left)
-    };
+    let title = Type { bold: true, ..set(16.0, Anchor::Left) };
     let room = WIDTH - 2.0 * MARGIN;
     let line = format!("{}: change of head against base", report.suite);
     scene.text(MARGIN, 28.0, font::fit(&line, 16.0, true, room), title);
-    let commit = |hash: &Option<String>| {
-        hash.as_deref()
-            .map_or("no commit", |hash| hash.get(..10).unwrap_or(hash))
-            .to_owned()
-    };
+    let commit =
+        |hash: &Option<String>| hash.as_deref().map_or("no commit", |hash| hash.get(..10).unwrap_or(hash)).to_owned();
     let base = match report.base.as_slice() {
         [] => "no base".to_owned(),
         [newest, ..] => {
@@ -88,27 +74,12 @@ fn heading(scene: &mut Scene, report: &Report) {
             format!("base {} ({runs})", commit(&newest.commit))
         }
     };
-    let dirty = if report.head.dirty {
-        " with uncommitted changes"
-    } else {
-        ""
-    };
-    let line = format!(
-        "head {}{dirty} · {base} · {}",
-        commit(&report.head.commit),
-        report.testbed.label()
-    );
-    let grey = Type {
-        ink: GREY,
-        ..set(12.5, Anchor::Left)
-    };
+    let dirty = if report.head.dirty { " with uncommitted changes" } else { "" };
+    let line = format!("head {}{dirty} · {base} · {}", commit(&report.head.commit), report.testbed.label());
+    let grey = Type { ink: GREY, ..set(12.5, Anchor::Left) };
     scene.text(MARGIN, 48.0, font::fit(&line, 12.5, false, room), grey);
     if let Some(what) = &report.head.synthetic {
-        let loud = Type {
-            bold: true,
-            ink: VERMILLION,
-            ..grey
-        };
+        let loud = Type { bold: true, ink: VERMILLION, ..grey };
         let line = format!("SYNTHETIC, not the workloads as written: {what}");
         scene.text(MARGIN, 68.0, font::fit(&line, 12.5, true, room), loud);
     }
@@ -118,12 +89,8 @@ fn heading(scene: &mut Scene, report: &Report) {
 fn axis(rows: &[&Row]) -> Axis {
     let estimates: Vec<_> = rows.iter().filter_map(|row| row.verdict.estimate).collect();
     let end = |sign: f64, bound: &dyn Fn(&crate::domain::Estimate) -> Option<f64>| {
-        let mut ends: Vec<f64> = estimates
-            .iter()
-            .filter_map(bound)
-            .filter(|end| end.is_finite())
-            .map(|end| end * sign)
-            .collect();
+        let mut ends: Vec<f64> =
+            estimates.iter().filter_map(bound).filter(|end| end.is_finite()).map(|end| end * sign).collect();
         ends.sort_by(f64::total_cmp);
         let usual = ends.get(ends.len().saturating_sub(1) * 9 / 10).copied().unwrap_or(0.0);
         let point = estimates
@@ -136,11 +103,7 @@ fn axis(rows: &[&Row]) -> Axis {
     };
     let high = end(1.0, &|estimate| estimate.upper);
     let low = end(-1.0, &|estimate| estimate.lower).min(0.995);
-    Axis {
-        range: (-low, high),
-        pixels: PLOT,
-        linear_up_to: (low.max(high) > LINEAR).then_some(BEND),
-    }
+    Axis { range: (-low, high), pixels: PLOT, linear_up_to: (low.max(high) > LINEAR).then_some(BEND) }
 }
 
 /// The change at which a severity begins, up and down: limits are equal on the log scale (STATISTICS.md section 2).
@@ -175,10 +138,7 @@ fn bands(scene: &mut Scene, rows: &[&Row], axis: &Axis, top: f64) {
 }
 
 fn grid(scene: &mut Scene, axis: &Axis, top: f64, bottom: f64, rows: &[&Row]) {
-    let label = Type {
-        ink: GREY,
-        ..set(12.0, Anchor::Middle)
-    };
+    let label = Type { ink: GREY, ..set(12.0, Anchor::Middle) };
     for tick in axis.ticks(0.01) {
         let x = axis.at(tick);
         let (ink, width) = if tick == 0.0 { (BLACK, 1.2) } else { (LIGHT, 0.75) };
@@ -196,24 +156,8 @@ fn grid(scene: &mut Scene, axis: &Axis, top: f64, bottom: f64, rows: &[&Row]) {
     } else {
         return;
     };
-    scene.text(
-        PLOT.0,
-        bottom + 36.0,
-        format!("← {left}"),
-        Type {
-            anchor: Anchor::Left,
-            ..label
-        },
-    );
-    scene.text(
-        PLOT.1,
-        bottom + 36.0,
-        format!("{right} →"),
-        Type {
-            anchor: Anchor::Right,
-            ..label
-        },
-    );
+    scene.text(PLOT.0, bottom + 36.0, format!("← {left}"), Type { anchor: Anchor::Left, ..label });
+    scene.text(PLOT.1, bottom + 36.0, format!("{right} →"), Type { anchor: Anchor::Right, ..label });
 }
 
 fn draw_row(scene: &mut Scene, row: &Row, axis: &Axis, y: f64) {
@@ -221,31 +165,16 @@ fn draw_row(scene: &mut Scene, row: &Row, axis: &Axis, y: f64) {
     let metric = text::clean(&row.metric.name);
     let metric = text::shorten(&metric, 14);
     let room = PLOT.0 - MARGIN - 14.0 - font::width(&metric, 12.0, false) - 10.0;
-    let right = Type {
-        ink: GREY,
-        ..set(12.0, Anchor::Right)
-    };
-    scene.text(
-        MARGIN,
-        base,
-        font::fit(row.case.as_str(), EM, false, room),
-        set(EM, Anchor::Left),
-    );
+    let right = Type { ink: GREY, ..set(12.0, Anchor::Right) };
+    scene.text(MARGIN, base, font::fit(row.case.as_str(), EM, false, room), set(EM, Anchor::Left));
     scene.text(PLOT.0 - 14.0, base, metric, right);
     let numbers = PLOT.1 + 14.0;
-    let heavy = Type {
-        bold: true,
-        ink: palette::text_of(row),
-        ..set(EM, Anchor::Left)
-    };
+    let heavy = Type { bold: true, ink: palette::text_of(row), ..set(EM, Anchor::Left) };
     let Some(estimate) = row.verdict.estimate else {
         scene.text(numbers, base, verdict_words(row), heavy);
         return;
     };
-    let (lower, upper) = (
-        estimate.lower.unwrap_or(f64::NEG_INFINITY),
-        estimate.upper.unwrap_or(f64::INFINITY),
-    );
+    let (lower, upper) = (estimate.lower.unwrap_or(f64::NEG_INFINITY), estimate.upper.unwrap_or(f64::INFINITY));
     let ink = match row.verdict.call {
         Call::Unchanged => GREY,
         _ => BLACK,
@@ -260,13 +189,7 @@ fn draw_row(scene: &mut Scene, row: &Row, axis: &Axis, y: f64) {
         }
     }
     let verdict = &row.verdict;
-    palette::marker(
-        scene,
-        (axis.at(estimate.change), y),
-        verdict.call,
-        verdict.severity,
-        verdict.provisional,
-    );
+    palette::marker(scene, (axis.at(estimate.change), y), verdict.call, verdict.severity, verdict.provisional);
     scene.text(numbers, base, typographic(&format::change(estimate.change)), heavy);
     let interval = typographic(&format::interval(&estimate)).replace("\u{a0}%", "");
     scene.text(WIDTH - MARGIN, base, interval, right);
@@ -277,20 +200,13 @@ fn notes(report: &Report, all: &[&Row], rows: &[&Row], axis: &Axis) -> Vec<Strin
     let mut notes = Vec::new();
     if let Some(estimate) = rows.iter().find_map(|row| row.verdict.estimate) {
         let bars = format!("Bars: {} intervals.", format::share(estimate.confidence));
-        let scale = if axis.linear_up_to.is_some() {
-            " The axis is linear near zero and logarithmic further out."
-        } else {
-            ""
-        };
+        let scale =
+            if axis.linear_up_to.is_some() { " The axis is linear near zero and logarithmic further out." } else { "" };
         let cut = rows.iter().filter_map(|row| row.verdict.estimate).any(|estimate| {
             !estimate.lower.is_some_and(|bound| axis.holds(bound))
                 || !estimate.upper.is_some_and(|bound| axis.holds(bound))
         });
-        let cut = if cut {
-            " An arrow head: the interval goes on."
-        } else {
-            ""
-        };
+        let cut = if cut { " An arrow head: the interval goes on." } else { "" };
         notes.push(bars + scale + cut);
     }
     if all.len() > rows.len() {
@@ -321,11 +237,7 @@ fn legend(scene: &mut Scene, y: f64) {
         scene.text(x + 13.0, y + 4.5, word, set(12.0, Anchor::Left));
         x += 13.0 + font::width(word, 12.0, false) + 20.0;
     }
-    for (severity, worse) in [
-        (Severity::Minor, true),
-        (Severity::Moderate, true),
-        (Severity::Severe, true),
-    ] {
+    for (severity, worse) in [(Severity::Minor, true), (Severity::Moderate, true), (Severity::Severe, true)] {
         scene.rect(x - 7.0, y - 7.0, x + 7.0, y + 7.0, palette::band(severity, worse));
         x += 14.0;
     }
@@ -336,12 +248,7 @@ fn legend(scene: &mut Scene, y: f64) {
 fn empty(report: &Report) -> Scene {
     let mut scene = Scene::new(WIDTH, 96.0, WHITE);
     heading(&mut scene, report);
-    let line = font::fit(
-        "Nothing to compare: no case has numbers on both sides.",
-        13.0,
-        false,
-        WIDTH - 2.0 * MARGIN,
-    );
+    let line = font::fit("Nothing to compare: no case has numbers on both sides.", 13.0, false, WIDTH - 2.0 * MARGIN);
     scene.text(MARGIN, 86.0, line, set(13.0, Anchor::Left));
     scene
 }
