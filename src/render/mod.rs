@@ -1,5 +1,17 @@
 //! PORT: turns the view model into bytes, and the table of formats. Decides nothing.
 
+pub mod format;
+pub mod json;
+
+mod group;
+mod markdown;
+mod plot;
+mod png;
+mod svg;
+mod table;
+mod terminal;
+mod text;
+
 use thiserror::Error;
 
 use crate::report::{Report, RunView};
@@ -16,7 +28,8 @@ pub struct Style {
 /// A file to write beside the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Artifact {
-    /// File name, without folder.
+    /// File name, with `/` between it and its folder if it has one: `report.md`, `plots/forest.svg`. Made of
+    /// letters, digits, `.`, `-` and `_`, so that it is safe to join to an output folder.
     pub name: String,
     /// Contents.
     pub bytes: Vec<u8>,
@@ -57,7 +70,13 @@ pub trait Renderer: Sync {
 }
 
 /// Every format.
-pub static RENDERERS: &[&dyn Renderer] = &[];
+pub static RENDERERS: &[&dyn Renderer] = &[
+    &terminal::Terminal,
+    &markdown::Markdown,
+    &json::Json,
+    &svg::Svg,
+    &png::Png,
+];
 
 /// The format of this name.
 #[must_use]

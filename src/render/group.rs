@@ -1,0 +1,126 @@
+//! The sections that the text formats share, in the order they are shown. Sorts by the verdict and never makes one.
+
+use std::collections::HashMap;
+
+use crate::domain::{Call, Reason, Severity};
+use crate::report::{Report, Row};
+
+/// A section of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Group {
+    /// Worse.
+    Regressed,
+    /// Head could not measure it.
+    Failed,
+    /// In the base, gone from head.
+    Missing,
+    /// The data cannot say.
+    Inconclusive,
+    /// May not be compared, for another reason than the groups around this one.
+    NotComparable,
+    /// Better.
+    Improved,
+    /// The same.
+    Unchanged,
+    /// Without an earlier result.
+    New,
+    /// Not attempted here.
+    Skipped,
+}
+
+impl Group {
+    /// All, in the order they are shown.
+    pub const ALL: [Self; 9] = [
+        Self::Regressed,
+        Self::Failed,
+        Self::Missing,
+        Self::Inconclusive,
+        Self::NotComparable,
+        Self::Improved,
+        Self::Unchanged,
+        Self::New,
+        Self::Skipped,
+    ];
+
+    /// Where a row belongs.
+    #[must_use]
+    pub fn of(row: &Row) -> Self {
+        match (row.verdict.call, row.verdict.reason) {
+            (Call::Regressed, _) => Self::Regressed,
+            (Call::Improved, _) => Self::Improved,
+            (Call::Unchanged, _) => Self::Unchanged,
+            (Call::Inconclusive, _) => Self::Inconclusive,
+            (Call::NotComparable, Reason::HeadFailed) => Self::Failed,
+            (Call::NotComparable, Reason::Missing) => Self::Missing,
+            (Call::NotComparable, Reason::New) => Self::New,
+            (Call::NotComparable, Reason::HeadSkipped) => Self::Skipped,
+            (Call::NotComparable, _) => Self::NotComparable,
+        }
+    }
+
+    /// Its heading.
+    #[must_use]
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Regressed => "Regressed",
+            Self::Failed => "Failed in head",
+            Self::Missing => "Missing in head",
+            Self::Inconclusive => "Inconclusive",
+            Self::NotComparable => "Not comparable",
+            Self::Improved => "Improved",
+            Self::Unchanged => "Unchanged",
+            Self::New => "New, nothing to compare with",
+            Self::Skipped => "Skipped here",
+        }
+    }
+
+    /// Whether its rows are told by a sentence because the numbers alone do not say what happened.
+    #[must_use]
+    pub const fn wants_reason(self) -> bool {
+        matches!(
+            self,
+            Self::Failed | Self::Missing | Self::Inconclusive | Self::NotComparable | Self::Skipped
+        )
+    }
+
+    /// Its rows, worst first as the report has them.
+    #[must_use]
+    pub fn rows(self, report: &Report) -> Vec<&Row> {
+        report.rows.iter().filter(|row| Self::of(row) == self).collect()
+    }
+}
+
+/// Brings the rows of a case together, at the place of its worst row; the order is kept otherwise.
+#[must_use]
+pub fn by_case(mut rows: Vec<&Row>) -> Vec<&Row> {
+    let mut place: HashMap<&str, usize> = HashMap::new();
+    for row in &rows {
+        let next = place.len();
+        place.entry(row.case.as_str()).or_insert(next);
+    }
+    rows.sort_by_key(|row| place[row.case.as_str()]);
+    rows
+}
+
+/// Why a row is what it is, in one sentence: head's own words where it failed, else the verdict's.
+#[must_use]
+pub fn reason(row: &Row) -> String {
+    let own = row.outcome.as_ref().and_then(|outcome| {
+        let why = outcome.reason.as_ref()?;
+        Some(format!("{}: {why}", outcome.kind))
+    });
+    match (Group::of(row), own) {
+        (Group::Failed | Group::Skipped, Some(own)) => own,
+        _ if row.verdict.note.is_empty() => row.verdict.reason.code().to_owned(),
+        _ => row.verdict.note.clone(),
+    }
+}
+
+/// The severity's word; empty where there is none to tell.
+#[must_use]
+pub fn severity(row: &Row) -> &'static str {
+    match row.verdict.severity {
+        Severity::None => "",
+        other => other.as_str(),
+    }
+}

@@ -1,0 +1,48 @@
+//! The JSON format: versioned and lossless. What `report` holds is what is written; nothing is rounded or left out.
+//!
+//! Must not know how anything is drawn. Numbers in a report are finite, as JSON has no others.
+
+use serde::Serialize;
+
+use crate::render::{Artifact, RenderError, Renderer, Style};
+use crate::report::{Report, RunView};
+
+/// The renderer.
+#[derive(Debug)]
+pub struct Json;
+
+impl Renderer for Json {
+    fn name(&self) -> &'static str {
+        "json"
+    }
+
+    fn describe(&self) -> &'static str {
+        "everything the report knows, for tools; described by a JSON Schema"
+    }
+
+    fn report(&self, report: &Report, _style: Style) -> Result<Vec<Artifact>, RenderError> {
+        Ok(vec![pretty("report.json", report)?])
+    }
+
+    fn run(&self, view: &RunView, _style: Style) -> Result<Option<Vec<Artifact>>, RenderError> {
+        Ok(Some(vec![pretty("run.json", view)?]))
+    }
+}
+
+/// The JSON Schema of a report, generated from the types.
+#[must_use]
+pub fn report_schema() -> serde_json::Value {
+    schemars::schema_for!(Report).to_value()
+}
+
+fn pretty(name: &str, value: &impl Serialize) -> Result<Artifact, RenderError> {
+    let mut bytes = serde_json::to_vec_pretty(value).map_err(|error| RenderError::Draw {
+        context: name.to_owned(),
+        what: error.to_string(),
+    })?;
+    bytes.push(b'\n');
+    Ok(Artifact {
+        name: name.to_owned(),
+        bytes,
+    })
+}
