@@ -17,8 +17,13 @@ type Steps<'a> = &'a [(f64, &'a str)];
 
 const DURATION_STEPS: Steps<'static> = &[(1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns")];
 
-const BYTE_STEPS: Steps<'static> =
-    &[(1_099_511_627_776.0, "TiB"), (1_073_741_824.0, "GiB"), (1_048_576.0, "MiB"), (1024.0, "KiB"), (1.0, "B")];
+const BYTE_STEPS: Steps<'static> = &[
+    (1_099_511_627_776.0, "TiB"),
+    (1_073_741_824.0, "GiB"),
+    (1_048_576.0, "MiB"),
+    (1024.0, "KiB"),
+    (1.0, "B"),
+];
 
 /// A value in the unit of its metric: `12.34 ms`, `1.5 GiB`, `84.2 GFLOP/s`.
 #[must_use]
@@ -75,12 +80,10 @@ pub fn change(fraction: f64) -> String {
         return format!("{sign}<0.01 %");
     }
     // Between 0.05 and 0.1 one digit would still say 0.1; below that it would say 0.0, which a change is not.
-    let digits = if size < 0.095 {
-        2
-    } else if size < 99.95 {
-        1
-    } else {
-        0
+    let digits = match size {
+        ..0.095 => 2,
+        ..99.95 => 1,
+        _ => 0,
     };
     if size >= 99_999.5 {
         return format!("{sign}{size:.1e} %");
@@ -102,13 +105,21 @@ pub fn interval(estimate: &Estimate) -> String {
 #[must_use]
 pub fn spread(low: f64, middle: f64, high: f64) -> String {
     let half = (high - low).abs() / 2.0 / middle.abs();
-    if half.is_finite() { format!("±{:.1} %", half * 100.0) } else { NOTHING.to_owned() }
+    if half.is_finite() {
+        format!("±{:.1} %", half * 100.0)
+    } else {
+        NOTHING.to_owned()
+    }
 }
 
 /// A share as a percentage without sign, for limits and confidence: `90 %`, `2.5 %`.
 #[must_use]
 pub fn share(fraction: f64) -> String {
-    if fraction.is_finite() { format!("{} %", (fraction * 1e4).round() / 100.0) } else { NOTHING.to_owned() }
+    if fraction.is_finite() {
+        format!("{} %", (fraction * 1e4).round() / 100.0)
+    } else {
+        NOTHING.to_owned()
+    }
 }
 
 /// A moment as `2026-08-14 09:30 UTC`.
@@ -160,8 +171,13 @@ pub fn typographic(number: &str) -> String {
     if number == NOTHING {
         return "–".to_owned();
     }
-    let number = number.strip_suffix(" us").map_or_else(|| number.to_owned(), |rest| format!("{rest} µs"));
-    number.replace('-', "\u{2212}").replace(' ', "\u{a0}").replace(",\u{a0}", ", ")
+    let number = number
+        .strip_suffix(" us")
+        .map_or_else(|| number.to_owned(), |rest| format!("{rest} µs"));
+    number
+        .replace('-', "\u{2212}")
+        .replace(' ', "\u{a0}")
+        .replace(",\u{a0}", ", ")
 }
 
 /// The largest step that leaves at least 1 before the decimal point after rounding to four digits.
@@ -173,8 +189,11 @@ fn with_steps(value: f64, steps: Steps<'_>) -> String {
     if value == 0.0 {
         return spaced("0".to_owned(), smallest.1);
     }
-    let (factor, symbol) =
-        steps.iter().copied().find(|(factor, _)| rounded(value / factor).abs() >= 1.0).unwrap_or(smallest);
+    let (factor, symbol) = steps
+        .iter()
+        .copied()
+        .find(|(factor, _)| rounded(value / factor).abs() >= 1.0)
+        .unwrap_or(smallest);
     if value.abs() >= largest.0 * 1e6 {
         return spaced(format!("{:.3e}", value / factor), symbol);
     }
@@ -221,7 +240,11 @@ fn plain(value: f64) -> String {
 /// Four significant digits, as many of them after the point as it takes.
 fn digits(value: f64) -> String {
     let size = rounded(value).abs();
-    let decimals = if size == 0.0 { 0 } else { (3 - size.log10().floor() as i32).clamp(0, 8) };
+    let decimals = if size == 0.0 {
+        0
+    } else {
+        (3 - size.log10().floor() as i32).clamp(0, 8)
+    };
     format!("{value:.*}", decimals as usize)
 }
 
@@ -231,7 +254,11 @@ fn rounded(value: f64) -> f64 {
 }
 
 fn spaced(number: String, unit: &str) -> String {
-    if unit.is_empty() { number } else { format!("{number} {unit}") }
+    if unit.is_empty() {
+        number
+    } else {
+        format!("{number} {unit}")
+    }
 }
 
 #[cfg(test)]
@@ -284,7 +311,12 @@ mod tests {
 
     #[test]
     fn intervals_say_which_end_is_open() {
-        let estimate = |lower, upper| Estimate { change: 0.3, lower, upper, confidence: 0.9 };
+        let estimate = |lower, upper| Estimate {
+            change: 0.3,
+            lower,
+            upper,
+            confidence: 0.9,
+        };
         assert_eq!(interval(&estimate(Some(0.28), Some(0.322))), "[+28.0 %, +32.2 %]");
         assert_eq!(interval(&estimate(None, Some(0.1))), "[-∞, +10.0 %]");
         assert_eq!(interval(&estimate(Some(-0.1), None)), "[-10.0 %, +∞]");

@@ -4,6 +4,7 @@ pub mod format;
 pub mod json;
 
 mod group;
+mod markdown;
 mod plot;
 mod png;
 mod svg;
@@ -69,7 +70,13 @@ pub trait Renderer: Sync {
 }
 
 /// Every format.
-pub static RENDERERS: &[&dyn Renderer] = &[&terminal::Terminal, &json::Json, &svg::Svg, &png::Png];
+pub static RENDERERS: &[&dyn Renderer] = &[
+    &terminal::Terminal,
+    &markdown::Markdown,
+    &json::Json,
+    &svg::Svg,
+    &png::Png,
+];
 
 /// The format of this name.
 #[must_use]

@@ -28,7 +28,10 @@ impl Renderer for Png {
             .iter()
             .map(|picture| {
                 let name = format!("{}.png", picture.stem);
-                let bytes = draw(&picture.scene()).map_err(|what| RenderError::Draw { context: name.clone(), what })?;
+                let bytes = draw(&picture.scene()).map_err(|what| RenderError::Draw {
+                    context: name.clone(),
+                    what,
+                })?;
                 Ok(Artifact { name, bytes })
             })
             .collect()
@@ -43,7 +46,10 @@ fn draw(scene: &Scene) -> Result<Vec<u8>, String> {
     let scaled = |length: u32| (f64::from(length) * Target::PNG.scale) as u32;
     let (width, height) = (scaled(scene.width), scaled(scene.height));
     let mut pixels = vec![255; width as usize * height as usize * PIXEL];
-    scene.paint(&mut BitMapBackend::with_buffer(&mut pixels, (width, height)), Target::PNG)?;
+    scene.paint(
+        &mut BitMapBackend::with_buffer(&mut pixels, (width, height)),
+        Target::PNG,
+    )?;
     encode(&pixels, width, height).map_err(|error| error.to_string())
 }
 
@@ -52,6 +58,9 @@ fn encode(pixels: &[u8], width: u32, height: u32) -> Result<Vec<u8>, png::Encodi
     let mut encoder = png::Encoder::new(&mut bytes, width, height);
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
+    // Large areas of one colour: filters only blur what repeats.
+    encoder.set_compression(png::Compression::High);
+    encoder.set_filter(png::Filter::NoFilter);
     let mut writer = encoder.write_header()?;
     writer.write_image_data(pixels)?;
     writer.finish()?;

@@ -26,7 +26,10 @@ impl Cell {
 
     /// In a style.
     pub fn styled(text: impl Into<String>, style: Style) -> Self {
-        Self { text: text.into(), style }
+        Self {
+            text: text.into(),
+            style,
+        }
     }
 
     /// The bytes for a terminal; no escapes without colour.
@@ -35,6 +38,13 @@ impl Cell {
             return text.to_owned();
         }
         format!("{}{text}{}", self.style.render(), self.style.render_reset())
+    }
+
+    /// Painted and filled up to a width; the fill has no colour, so that it can be trimmed at the end of a line.
+    fn fitted(&self, text: &str, columns: usize, right: bool, colour: bool) -> String {
+        let fill = " ".repeat(columns.saturating_sub(text::width(text)));
+        let painted = self.paint(text, colour);
+        if right { fill + &painted } else { painted + &fill }
     }
 }
 
@@ -118,34 +128,50 @@ impl Table {
     }
 
     /// Everything in one line where the labels fit well enough; else labels stand above their rows; else optional
-    /// columns go, the last first.
+    /// columns go, the first first.
     fn layout(&self, width: usize, colour: bool) -> Layout {
         let widths: Vec<usize> = (0..self.columns.len())
             .map(|index| {
                 let cells = self.rows().filter_map(|row| row.cells.get(index));
                 let widest = cells.map(|cell| text::width(&cell.text)).max().unwrap_or(0);
                 // A column that says nothing anywhere is not shown.
-                if widest == 0 { 0 } else { widest.max(text::width(self.columns[index].title)) }
+                if widest == 0 {
+                    0
+                } else {
+                    widest.max(text::width(self.columns[index].title))
+                }
             })
             .collect();
         let mut shown: Vec<(usize, usize)> = widths.into_iter().enumerate().filter(|(_, width)| *width > 0).collect();
         let needed = |shown: &[(usize, usize)]| shown.iter().map(|(_, width)| width + GAP).sum::<usize>();
-        let labels = self.rows().filter(|row| !row.cells.is_empty()).map(|row| text::width(&row.label));
+        let labels = self
+            .rows()
+            .filter(|row| !row.cells.is_empty())
+            .map(|row| text::width(&row.label));
         let longest = labels.max().unwrap_or(0).max(text::width(self.label));
         let beside = (GAP + needed(&shown) + longest.min(USEFUL_LABEL) <= width)
             .then(|| longest.min(width.saturating_sub(GAP + needed(&shown))));
         while beside.is_none() && GAP + needed(&shown) > width {
-            match shown.iter().rposition(|(index, _)| self.columns[*index].optional) {
+            match shown.iter().position(|(index, _)| self.columns[*index].optional) {
                 Some(position) => drop(shown.remove(position)),
                 None => break,
             }
         }
-        Layout { shown, label: beside, width, colour }
+        Layout {
+            shown,
+            label: beside,
+            width,
+            colour,
+        }
     }
 
     fn titles(&self, layout: &Layout) -> String {
         let style = Style::new().dimmed();
-        let cells: Vec<Cell> = self.columns.iter().map(|column| Cell::styled(column.title, style)).collect();
+        let cells: Vec<Cell> = self
+            .columns
+            .iter()
+            .map(|column| Cell::styled(column.title, style))
+            .collect();
         let label = Cell::styled(self.label, style);
         self.line(&label, &cells, layout)
     }
@@ -156,7 +182,10 @@ impl Table {
             let label = Cell::plain(row.label.as_str());
             let own_line = layout.label.is_none() || row.cells.is_empty();
             if own_line && last != Some(row.label.as_str()) {
-                lines.push(format!("  {}", text::shorten(&row.label, layout.width.saturating_sub(2))));
+                lines.push(format!(
+                    "  {}",
+                    text::shorten(&row.label, layout.width.saturating_sub(2))
+                ));
             }
             last = Some(row.label.as_str());
             if !row.cells.is_empty() {
@@ -164,11 +193,19 @@ impl Table {
             }
             if let Some(below) = &row.below {
                 let wrapped = text::wrap(&below.text, layout.width.saturating_sub(6));
-                lines.extend(wrapped.iter().map(|line| format!("      {}", below.paint(line, layout.colour))));
+                lines.extend(
+                    wrapped
+                        .iter()
+                        .map(|line| format!("      {}", below.paint(line, layout.colour))),
+                );
             }
         }
         if let Some(closing) = &section.closing {
-            lines.extend(text::wrap(closing, layout.width.saturating_sub(2)).iter().map(|line| format!("  {line}")));
+            lines.extend(
+                text::wrap(closing, layout.width.saturating_sub(2))
+                    .iter()
+                    .map(|line| format!("  {line}")),
+            );
         }
     }
 
@@ -177,15 +214,14 @@ impl Table {
         let mut line = " ".repeat(GAP);
         if let Some(room) = layout.label {
             let short = text::shorten(&label.text, room);
-            line.push_str(&label.paint(&text::pad(&short, room, false), layout.colour));
+            line.push_str(&label.fitted(&short, room, false, layout.colour));
         }
         for (position, &(index, width)) in layout.shown.iter().enumerate() {
             let Some(cell) = cells.get(index) else { continue };
             if position > 0 || layout.label.is_some() {
                 line.push_str(&" ".repeat(GAP));
             }
-            let padded = text::pad(&cell.text, width, self.columns[index].right);
-            line.push_str(&cell.paint(&padded, layout.colour));
+            line.push_str(&cell.fitted(&cell.text, width, self.columns[index].right, layout.colour));
         }
         line.trim_end().to_owned()
     }

@@ -2,15 +2,17 @@
 //!
 //! The text ends with the headline and the next command, because that is where the eye is when a program ends.
 
+mod run;
+
 use anstyle::{AnsiColor, Color, Style as Paint};
 
-use crate::domain::{Metric, MetricKind, OutcomeKind, Severity};
+use crate::domain::Severity;
 use crate::render::format;
 use crate::render::group::{self, Group};
 use crate::render::table::{Cell, Column, Row, Section, Table};
 use crate::render::text;
 use crate::render::{Artifact, RenderError, Renderer, Style};
-use crate::report::{self, CaseView, MetricView, Report, RunInfo, RunView};
+use crate::report::{self, Report, RunInfo, RunView};
 
 /// Narrower terminals get lines of this width: below it no table is readable.
 const NARROWEST: usize = 60;
@@ -18,6 +20,8 @@ const NARROWEST: usize = 60;
 const FEW: usize = 5;
 /// New and skipped rows are listed up to this many.
 const SOME: usize = 12;
+/// Columns for names of metrics, and for values in units of others' choosing.
+const CELL: usize = 18;
 /// Rows listed of any other group.
 const MANY: usize = 100;
 
@@ -49,10 +53,10 @@ impl Renderer for Terminal {
         page.field("run", &circumstances(&view.run));
         warnings(&mut page, &view.run, "This run");
         page.blank();
-        let table = run_table(view);
+        let table = run::table(view);
         page.lines.extend(table.lines(page.width, page.colour));
         page.blank();
-        page.say(&run_headline(view), Paint::new().bold());
+        page.say(&run::headline(view), Paint::new().bold());
         Ok(Some(vec![page.artifact("run.txt")]))
     }
 }
@@ -66,7 +70,11 @@ struct Page {
 
 impl Page {
     fn new(style: Style) -> Self {
-        Self { lines: Vec::new(), width: style.width.max(NARROWEST), colour: style.colour }
+        Self {
+            lines: Vec::new(),
+            width: style.width.max(NARROWEST),
+            colour: style.colour,
+        }
     }
 
     fn blank(&mut self) {
@@ -105,14 +113,23 @@ impl Page {
         let last = lines.len() - 1;
         for (index, line) in lines.iter().enumerate() {
             let more = if index == last { "" } else { " \\" };
-            self.lines.push(format!("  {}{more}", self.paint(line, Paint::new().bold())));
+            self.lines
+                .push(format!("  {}{more}", self.paint(line, Paint::new().bold())));
         }
     }
 
     fn artifact(mut self, name: &str) -> Artifact {
         self.lines.push(String::new());
-        Artifact { name: name.to_owned(), bytes: self.lines.join("\n").into_bytes() }
+        Artifact {
+            name: name.to_owned(),
+            bytes: self.lines.join("\n").into_bytes(),
+        }
     }
+}
+
+/// A cell that holds words of others' choosing.
+fn data(words: &str) -> String {
+    text::shorten(&text::clean(words), CELL)
 }
 
 fn colour(colour: AnsiColor) -> Paint {
@@ -125,17 +142,27 @@ fn testbed(testbed: &crate::domain::Testbed) -> String {
 
 /// `3f2a91c0 on main, with uncommitted changes · 2026-08-14 09:30 UTC · 45 launches · complete`
 fn circumstances(run: &RunInfo) -> String {
-    let commit = run.commit.as_deref().map_or("no commit", |hash| hash.get(..10).unwrap_or(hash));
-    let branch = run.branch.as_deref().map_or_else(String::new, |branch| format!(" on {branch}"));
+    let commit = run
+        .commit
+        .as_deref()
+        .map_or("no commit", |hash| hash.get(..10).unwrap_or(hash));
+    let branch = run
+        .branch
+        .as_deref()
+        .map_or_else(String::new, |branch| format!(" on {branch}"));
     let dirty = if run.dirty { ", with uncommitted changes" } else { "" };
     let launches = format::plural(run.launches as usize, "launch", "launches");
-    let took =
-        run.finished.map_or_else(String::new, |finished| format!(" in {}", format::elapsed(run.started, finished)));
+    let took = run.finished.map_or_else(String::new, |finished| {
+        format!(" in {}", format::elapsed(run.started, finished))
+    });
     let status = match run.status {
         crate::domain::RunStatus::Complete => String::new(),
         other => format!(" · {other}"),
     };
-    format!("{commit}{branch}{dirty} · {} · {launches}{took}{status}", format::moment(run.started))
+    format!(
+        "{commit}{branch}{dirty} · {} · {launches}{took}{status}",
+        format::moment(run.started)
+    )
 }
 
 fn warnings(page: &mut Page, run: &RunInfo, who: &str) {
@@ -147,7 +174,10 @@ fn warnings(page: &mut Page, run: &RunInfo, who: &str) {
         );
     }
     if run.debug_build {
-        page.say(&format!("{who} was measured by a debug build and cannot become a baseline."), paint);
+        page.say(
+            &format!("{who} was measured by a debug build and cannot become a baseline."),
+            paint,
+        );
     }
 }
 
@@ -159,16 +189,33 @@ fn report_header(page: &mut Page, report: &Report) {
         [] => page.field("base", "none"),
         [only] => page.field(
             "base",
-            &format!("{} · {}", circumstances(only), format::earlier(only.started, report.head.started)),
+            &format!(
+                "{} · {}",
+                circumstances(only),
+                format::earlier(only.started, report.head.started)
+            ),
         ),
         [newest, .., oldest] => {
-            page.field("base", &format!("{}, the newest:", format::plural(report.base.len(), "run", "runs")));
+            page.field(
+                "base",
+                &format!("{}, the newest:", format::plural(report.base.len(), "run", "runs")),
+            );
             page.field("", &circumstances(newest));
-            page.field("", &format!("the oldest from {}", format::earlier(oldest.started, report.head.started)));
+            page.field(
+                "",
+                &format!(
+                    "the oldest from {}",
+                    format::earlier(oldest.started, report.head.started)
+                ),
+            );
         }
     }
     warnings(page, &report.head, "The head run");
-    if let Some(base) = report.base.iter().find(|base| base.synthetic.is_some() || base.debug_build) {
+    if let Some(base) = report
+        .base
+        .iter()
+        .find(|base| base.synthetic.is_some() || base.debug_build)
+    {
         warnings(page, base, "A base run");
     }
     page.blank();
@@ -189,8 +236,15 @@ const fn column(title: &'static str, right: bool, optional: bool) -> Column {
 }
 
 fn report_table(page: &mut Page, report: &Report) {
-    let sections: Vec<Section> = Group::ALL.iter().filter_map(|group| report_section(report, *group)).collect();
-    let table = Table { columns: REPORT_COLUMNS.to_vec(), label: "case", sections };
+    let sections: Vec<Section> = Group::ALL
+        .iter()
+        .filter_map(|group| report_section(report, *group))
+        .collect();
+    let table = Table {
+        columns: REPORT_COLUMNS.to_vec(),
+        label: "case",
+        sections,
+    };
     page.lines.extend(table.lines(page.width, page.colour));
     page.blank();
     let marks = legend(report);
@@ -225,7 +279,10 @@ fn report_section(report: &Report, group: Group) -> Option<Section> {
     let left_out = rows.len().saturating_sub(limit);
     let rows = group::by_case(rows);
     Some(Section {
-        heading: Some(Cell::styled(format!("{}: {counts}", group.title()), group_paint(group).bold())),
+        heading: Some(Cell::styled(
+            format!("{}: {counts}", group.title()),
+            group_paint(group).bold(),
+        )),
         rows: rows.iter().take(limit).map(|row| report_row(row, group)).collect(),
         closing: (left_out > 0 && limit > 0).then(|| format!("and {left_out} more; --format json has them all")),
     })
@@ -237,24 +294,36 @@ fn report_row(row: &report::Row, group: Group) -> Row {
         severity => severity_paint(severity, group),
     };
     let side = |side: &Option<report::Side>| {
-        Cell::plain(text::clean(&format::optional(side.as_ref().map(|side| side.value), &row.metric)))
+        Cell::plain(data(&format::optional(
+            side.as_ref().map(|side| side.value),
+            &row.metric,
+        )))
     };
     let estimate = row.verdict.estimate.as_ref();
-    let below = group.wants_reason().then(|| Cell::styled(text::clean(&group::reason(row)), Paint::new().dimmed()));
+    let below = group
+        .wants_reason()
+        .then(|| Cell::styled(text::clean(&group::reason(row)), Paint::new().dimmed()));
     let cells = if row.base.is_none() && row.head.is_none() {
         Vec::new()
     } else {
         vec![
             Cell::styled(marks(row), paint.bold()),
-            Cell::plain(text::clean(&row.metric.name)),
+            Cell::plain(data(&row.metric.name)),
             side(&row.base),
             side(&row.head),
-            Cell::styled(estimate.map_or_else(String::new, |estimate| format::change(estimate.change)), paint),
+            Cell::styled(
+                estimate.map_or_else(String::new, |estimate| format::change(estimate.change)),
+                paint,
+            ),
             Cell::plain(estimate.map_or_else(String::new, format::interval)),
             Cell::styled(group::severity(row), paint),
         ]
     };
-    Row { label: text::clean(row.case.as_str()), cells, below }
+    Row {
+        label: text::clean(row.case.as_str()),
+        cells,
+        below,
+    }
 }
 
 /// `!` fails CI, `*` may fail it, `~` provisional.
@@ -310,7 +379,11 @@ fn report_ending(page: &mut Page, report: &Report) {
             .reference
             .iter()
             .map(|row| {
-                format!("{} {}", row.case, row.change.map_or_else(|| format::NOTHING.to_owned(), format::change))
+                format!(
+                    "{} {}",
+                    row.case,
+                    row.change.map_or_else(|| format::NOTHING.to_owned(), format::change)
+                )
             })
             .collect();
         page.field("reference", &moved.join(", "));
@@ -329,79 +402,4 @@ fn report_ending(page: &mut Page, report: &Report) {
         page.say("Next:", Paint::new().dimmed());
         page.command(next);
     }
-}
-
-fn run_table(view: &RunView) -> Table {
-    let (reference, proper): (Vec<&CaseView>, Vec<&CaseView>) = view.cases.iter().partition(|case| case.reference);
-    let mut sections = vec![Section { rows: proper.into_iter().map(run_row).collect(), ..Section::default() }];
-    if !reference.is_empty() {
-        sections.push(Section {
-            heading: Some(Cell::styled("Reference workloads, which watch the machine", Paint::new().dimmed())),
-            rows: reference.into_iter().map(run_row).collect(),
-            closing: None,
-        });
-    }
-    Table {
-        columns: vec![
-            column("latency", true, false),
-            column("spread", true, true),
-            column("CPU time", true, true),
-            column("rate", true, true),
-            column("peak memory", true, true),
-            column("launches", true, false),
-            column("outcome", false, false),
-        ],
-        label: "case",
-        sections,
-    }
-}
-
-fn run_row(case: &CaseView) -> Row {
-    let metric = |name: &str| case.metrics.iter().find(|view| view.metric.name == name);
-    let value = |view: Option<&MetricView>| {
-        Cell::plain(text::clean(
-            &view.map_or_else(|| format::NOTHING.to_owned(), |view| format::value(view.median, &view.metric)),
-        ))
-    };
-    let latency = metric(Metric::LATENCY);
-    // Throughput says most to a person; a kernel without items still has a rate of some kind.
-    let rate =
-        metric(Metric::THROUGHPUT).or_else(|| case.metrics.iter().find(|view| view.metric.kind == MetricKind::Rate));
-    let spread = latency
-        .filter(|_| case.launches > 1)
-        .map_or_else(|| format::NOTHING.to_owned(), |view| format::spread(view.low, view.median, view.high));
-    let paint = match case.outcome.kind {
-        OutcomeKind::Measured => Paint::new(),
-        OutcomeKind::Skipped => Paint::new().dimmed(),
-        OutcomeKind::Invalid => colour(AnsiColor::Yellow),
-        OutcomeKind::Failed | OutcomeKind::TimedOut | OutcomeKind::OutOfMemory => colour(AnsiColor::Red),
-    };
-    Row {
-        label: text::clean(case.case.as_str()),
-        cells: vec![
-            value(latency),
-            Cell::plain(spread),
-            value(metric(Metric::CPU_TIME)),
-            value(rate),
-            value(metric(Metric::PEAK_MEMORY)),
-            Cell::plain(case.launches.to_string()),
-            Cell::styled(case.outcome.kind.to_string(), paint),
-        ],
-        below: case.outcome.reason.as_deref().map(|reason| Cell::styled(text::clean(reason), paint)),
-    }
-}
-
-fn run_headline(view: &RunView) -> String {
-    let count = |wanted: fn(OutcomeKind) -> bool| view.cases.iter().filter(|case| wanted(case.outcome.kind)).count();
-    let measured = count(|kind| kind == OutcomeKind::Measured);
-    let skipped = count(|kind| kind == OutcomeKind::Skipped);
-    let mut headline = format!("{measured} of {} measured", format::plural(view.cases.len(), "case", "cases"));
-    if skipped > 0 {
-        headline += &format!(", {skipped} skipped");
-    }
-    let failed = view.cases.len() - measured - skipped;
-    if failed > 0 {
-        headline += &format!(", {failed} not measured because of a failure");
-    }
-    headline
 }

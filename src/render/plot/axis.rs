@@ -1,8 +1,5 @@
 //! Horizontal axes: from values to pixels, and where the ticks stand. Must not know what the values are.
 
-/// How far apart the middles of two tick labels are at least, pixels.
-const TICK_ROOM: f64 = 62.0;
-
 /// A horizontal axis.
 #[derive(Debug, Clone, Copy)]
 pub struct Axis {
@@ -36,10 +33,11 @@ impl Axis {
         }
     }
 
-    /// Round values for ticks, as many as have room, in rising order. `base` is 1, or the size of the shown unit.
-    pub fn ticks(&self, base: f64) -> Vec<f64> {
+    /// Round values for ticks, as many as have `room` pixels each, in rising order. `base` is 1, or the size of the
+    /// shown unit.
+    pub fn ticks(&self, base: f64, room: f64) -> Vec<f64> {
         if self.linear_up_to.is_none() {
-            return self.even_ticks(base);
+            return self.even_ticks(base, room);
         }
         let mut ticks: Vec<f64> = Vec::new();
         // The rounder a value, the earlier it gets its place.
@@ -47,7 +45,9 @@ impl Axis {
             for exponent in [-1, 0, -2, 1, 2] {
                 for sign in [1.0, -1.0] {
                     let tick = sign * mantissa * 10_f64.powi(exponent);
-                    let free = ticks.iter().all(|other| (self.at(*other) - self.at(tick)).abs() >= TICK_ROOM);
+                    let free = ticks
+                        .iter()
+                        .all(|other| (self.at(*other) - self.at(tick)).abs() >= room);
                     if self.holds(tick) && free {
                         ticks.push(tick);
                     }
@@ -58,9 +58,9 @@ impl Axis {
         ticks
     }
 
-    fn even_ticks(&self, base: f64) -> Vec<f64> {
+    fn even_ticks(&self, base: f64, room: f64) -> Vec<f64> {
         let (low, high) = (self.range.0 / base, self.range.1 / base);
-        let most = ((self.pixels.1 - self.pixels.0) / TICK_ROOM).max(2.0);
+        let most = ((self.pixels.1 - self.pixels.0) / room).max(2.0);
         let least = (high - low) / most;
         let power = 10_f64.powf(least.log10().floor());
         let step = [1.0, 2.0, 2.5, 5.0, 10.0]
@@ -68,11 +68,13 @@ impl Axis {
             .map(|step| step * power)
             .find(|step| *step >= least * (1.0 - 1e-9))
             .unwrap_or(10.0 * power);
-        let (first, last) = ((low / step).ceil(), (high / step).floor());
-        if !(first.is_finite() && last.is_finite()) || last - first > most + 1.0 {
+        let (from, to) = ((low / step).ceil(), (high / step).floor());
+        if !(from.is_finite() && to.is_finite()) || to - from > most + 1.0 {
             return Vec::new();
         }
-        (0..=(last - first) as usize).map(|index| (first + index as f64) * step * base).collect()
+        (0..=(to - from) as usize)
+            .map(|index| (from + index as f64) * step * base)
+            .collect()
     }
 }
 
@@ -80,8 +82,14 @@ impl Axis {
 mod tests {
     use super::*;
 
+    const ROOM: f64 = 60.0;
+
     fn axis(range: (f64, f64), linear_up_to: Option<f64>) -> Axis {
-        Axis { range, pixels: (100.0, 500.0), linear_up_to }
+        Axis {
+            range,
+            pixels: (100.0, 500.0),
+            linear_up_to,
+        }
     }
 
     #[test]
@@ -94,12 +102,20 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_apart() {
-        for axis in [axis((-0.07, 0.36), None), axis((-0.5, 3.5), Some(0.05)), axis((0.1201, 0.1603), None)] {
-            let ticks = axis.ticks(1.0);
+        for axis in [
+            axis((-0.07, 0.36), None),
+            axis((-0.5, 3.5), Some(0.05)),
+            axis((0.1201, 0.1603), None),
+        ] {
+            let ticks = axis.ticks(1.0, ROOM);
             assert!(ticks.len() >= 3, "{ticks:?}");
-            assert!(ticks.windows(2).all(|pair| axis.at(pair[1]) - axis.at(pair[0]) >= TICK_ROOM - 1e-6));
+            assert!(
+                ticks
+                    .windows(2)
+                    .all(|pair| axis.at(pair[1]) - axis.at(pair[0]) >= ROOM - 1e-6)
+            );
         }
-        assert!(axis((-0.5, 3.5), Some(0.05)).ticks(1.0).contains(&0.0));
-        assert!(axis((1.0, 1.0), None).ticks(1.0).len() <= 1);
+        assert!(axis((-0.5, 3.5), Some(0.05)).ticks(1.0, ROOM).contains(&0.0));
+        assert!(axis((1.0, 1.0), None).ticks(1.0, ROOM).len() <= 1);
     }
 }

@@ -6,7 +6,7 @@ use plotters::style::{FontDesc, FontFamily, FontStyle, register_font};
 
 use crate::render::text;
 
-/// The family as SVG viewers read it: those without DejaVu take Verdana, whose letters are as wide, or their own.
+/// The family as SVG viewers read it: those without `DejaVu` take Verdana, whose letters are as wide, or their own.
 pub const FAMILY: &str = "DejaVu Sans, Verdana, sans-serif";
 
 /// Ascent and descent of the font in ems: the bitmap backend takes their sum for the size.
@@ -16,8 +16,16 @@ pub const HEIGHT: f64 = (1901.0 + 483.0) / 2048.0;
 const MEASURE: f64 = 1000.0;
 
 static REGISTERED: LazyLock<bool> = LazyLock::new(|| {
-    let normal = register_font(FAMILY, FontStyle::Normal, include_bytes!("../font/DejaVuSans-subset.ttf"));
-    let bold = register_font(FAMILY, FontStyle::Bold, include_bytes!("../font/DejaVuSans-Bold-subset.ttf"));
+    let normal = register_font(
+        FAMILY,
+        FontStyle::Normal,
+        include_bytes!("../font/DejaVuSans-subset.ttf"),
+    );
+    let bold = register_font(
+        FAMILY,
+        FontStyle::Bold,
+        include_bytes!("../font/DejaVuSans-Bold-subset.ttf"),
+    );
     normal.is_ok() && bold.is_ok()
 });
 

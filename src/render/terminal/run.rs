@@ -1,0 +1,112 @@
+//! The terminal's table of a single run. Must not know of comparisons.
+
+use anstyle::{AnsiColor, Style as Paint};
+
+use crate::domain::{Metric, MetricKind, OutcomeKind};
+use crate::render::format;
+use crate::render::table::{Cell, Row, Section, Table};
+use crate::render::terminal::{colour, column, data};
+use crate::render::text;
+use crate::report::{CaseView, MetricView, RunView};
+
+/// One row a case, the reference workloads apart.
+pub fn table(view: &RunView) -> Table {
+    let (reference, proper): (Vec<&CaseView>, Vec<&CaseView>) = view.cases.iter().partition(|case| case.reference);
+    let mut sections = vec![Section {
+        rows: proper.into_iter().map(row_of).collect(),
+        ..Section::default()
+    }];
+    if !reference.is_empty() {
+        sections.push(Section {
+            heading: Some(Cell::styled(
+                "Reference workloads, which watch the machine",
+                Paint::new().dimmed(),
+            )),
+            rows: reference.into_iter().map(row_of).collect(),
+            closing: None,
+        });
+    }
+    Table {
+        columns: vec![
+            column("latency", true, false),
+            column("spread", true, true),
+            column("CPU time", true, true),
+            column("rate", true, true),
+            column("peak memory", true, true),
+            column("launches", true, false),
+            column("outcome", false, false),
+        ],
+        label: "case",
+        sections,
+    }
+}
+
+fn row_of(case: &CaseView) -> Row {
+    let metric = |name: &str| case.metrics.iter().find(|view| view.metric.name == name);
+    let value = |view: Option<&MetricView>| {
+        Cell::plain(data(&view.map_or_else(
+            || format::NOTHING.to_owned(),
+            |view| format::value(view.median, &view.metric),
+        )))
+    };
+    let latency = metric(Metric::LATENCY);
+    // Throughput says most to a person; a kernel without items still has a rate of some kind.
+    let rate =
+        metric(Metric::THROUGHPUT).or_else(|| case.metrics.iter().find(|view| view.metric.kind == MetricKind::Rate));
+    let spread = latency.filter(|_| case.launches > 1).map_or_else(
+        || format::NOTHING.to_owned(),
+        |view| format::spread(view.low, view.median, view.high),
+    );
+    let paint = match case.outcome.kind {
+        OutcomeKind::Measured => Paint::new(),
+        OutcomeKind::Skipped => Paint::new().dimmed(),
+        OutcomeKind::Invalid => colour(AnsiColor::Yellow),
+        OutcomeKind::Failed | OutcomeKind::TimedOut | OutcomeKind::OutOfMemory => colour(AnsiColor::Red),
+    };
+    let label = text::clean(case.case.as_str());
+    let reason = case
+        .outcome
+        .reason
+        .as_deref()
+        .map(|reason| format!("{}: {reason}", case.outcome.kind));
+    if case.metrics.is_empty() {
+        let words = reason.unwrap_or_else(|| case.outcome.kind.to_string());
+        return Row {
+            label,
+            cells: Vec::new(),
+            below: Some(Cell::styled(text::clean(&words), paint)),
+        };
+    }
+    Row {
+        label,
+        cells: vec![
+            value(latency),
+            Cell::plain(spread),
+            value(metric(Metric::CPU_TIME)),
+            value(rate),
+            value(metric(Metric::PEAK_MEMORY)),
+            Cell::plain(case.launches.to_string()),
+            Cell::styled(case.outcome.kind.to_string(), paint),
+        ],
+        below: reason.map(|reason| Cell::styled(text::clean(&reason), paint)),
+    }
+}
+
+/// How many cases ended how.
+pub fn headline(view: &RunView) -> String {
+    let count = |wanted: fn(OutcomeKind) -> bool| view.cases.iter().filter(|case| wanted(case.outcome.kind)).count();
+    let measured = count(|kind| kind == OutcomeKind::Measured);
+    let skipped = count(|kind| kind == OutcomeKind::Skipped);
+    let mut parts = vec![format!(
+        "{measured} of {} measured",
+        format::plural(view.cases.len(), "case", "cases")
+    )];
+    if skipped > 0 {
+        parts.push(format!("{skipped} skipped"));
+    }
+    let failed = view.cases.len() - measured - skipped;
+    if failed > 0 {
+        parts.push(format!("{failed} not measured because of a failure"));
+    }
+    parts.join(", ")
+}
