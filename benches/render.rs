@@ -11,10 +11,7 @@ use regrade::render::{self, Style};
 
 fn render_2000_cases(criterion: &mut Criterion) {
     let report = reports::large(2000);
-    let style = Style {
-        colour: true,
-        width: 120,
-    };
+    let style = Style { colour: true, width: 120 };
     let mut group = criterion.benchmark_group("render_2000_cases");
     group.sample_size(10);
     for name in ["terminal", "markdown", "json", "svg"] {

@@ -4,8 +4,9 @@
 
 use std::path::PathBuf;
 
+pub use clap::ColorChoice;
 use clap::builder::PossibleValuesParser;
-use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::backend::BACKENDS;
 use crate::exit::Exit;
@@ -30,7 +31,7 @@ pub struct Global {
     /// Database of runs
     #[arg(long, global = true, env = "REGRADE_DB", value_name = "FILE", default_value = "baselines/regrade.sqlite")]
     pub db: PathBuf,
-    /// When to colour; NO_COLOR and CLICOLOR_FORCE are honoured
+    /// When to colour; `NO_COLOR` and `CLICOLOR_FORCE` are honoured
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     pub color: ColorChoice,
     /// Say nothing about progress
@@ -280,6 +281,16 @@ impl Cli {
     #[must_use]
     pub fn of_process() -> Self {
         Self::parse()
+    }
+}
+
+impl Completions {
+    /// The shell's completion script.
+    #[must_use]
+    pub fn script(&self) -> Vec<u8> {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "regrade", &mut script);
+        script
     }
 }
 

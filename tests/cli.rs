@@ -193,7 +193,7 @@ fn a_suite_with_a_mistake_is_refused_before_anything_is_measured() {
 #[test]
 fn usage_mistakes_are_two_and_the_environment_is_six() {
     let place = Place::new();
-    place.run(&["run", "absent.toml"]).expect(6);
+    place.run(&["run", "absent.toml"]).expect(2);
     place.run(&["report"]).expect(2);
     place.run(&["frobnicate"]).expect(2);
     place.script(&["alpha"]);

@@ -10,16 +10,10 @@ mod reports;
 use regrade::render::{self, Artifact, Style};
 use regrade::report::Report;
 
-const PLAIN: Style = Style {
-    colour: false,
-    width: 80,
-};
+const PLAIN: Style = Style { colour: false, width: 80 };
 
 fn draw(format: &str, report: &Report, style: Style) -> Vec<Artifact> {
-    render::find(format)
-        .expect("the format is in the table")
-        .report(report, style)
-        .expect("it draws")
+    render::find(format).expect("the format is in the table").report(report, style).expect("it draws")
 }
 
 fn text(format: &str, report: &Report, style: Style) -> String {
@@ -70,10 +64,7 @@ fn terminal_shows_a_run() {
         let view = reports::run_view();
         let style = Style { colour: false, width };
         let renderer = render::find("terminal").expect("the format is in the table");
-        let drawn = renderer
-            .run(&view, style)
-            .expect("it draws")
-            .expect("it has a view of a run");
+        let drawn = renderer.run(&view, style).expect("it draws").expect("it has a view of a run");
         let text = String::from_utf8(drawn[0].bytes.clone()).expect("text is UTF-8");
         insta::assert_snapshot!(format!("terminal_run_{width}"), text);
     }
@@ -113,10 +104,7 @@ fn the_table_names_every_format_once_and_files_stay_in_their_folder() {
             let mut files: Vec<&str> = artifacts.iter().map(|artifact| artifact.name.as_str()).collect();
             for file in &files {
                 let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '/');
-                assert!(
-                    file.chars().all(safe) && !file.contains("..") && !file.starts_with('/'),
-                    "{fixture}: {file}"
-                );
+                assert!(file.chars().all(safe) && !file.contains("..") && !file.starts_with('/'), "{fixture}: {file}");
             }
             files.sort_unstable();
             let count = files.len();
@@ -133,18 +121,11 @@ fn the_terminal_is_plain_without_colour_and_never_wider_than_asked() {
             let plain = text("terminal", &report, Style { colour: false, width });
             assert!(!plain.contains('\x1b'), "{name} at {width} has an escape");
             for line in plain.lines() {
-                assert!(
-                    unicode_width::UnicodeWidthStr::width(line) <= width,
-                    "{name} at {width}: {line}"
-                );
+                assert!(unicode_width::UnicodeWidthStr::width(line) <= width, "{name} at {width}: {line}");
             }
             let coloured = text("terminal", &report, Style { colour: true, width });
             assert!(coloured.contains('\x1b'), "{name} at {width} has no colour");
-            assert_eq!(
-                without_escapes(&coloured),
-                plain,
-                "{name} at {width}: colour moved something"
-            );
+            assert_eq!(without_escapes(&coloured), plain, "{name} at {width}: colour moved something");
         }
     }
 }
@@ -166,11 +147,7 @@ fn json_is_lossless() {
         assert_eq!(again, report, "{name}");
     }
     let view = reports::run_view();
-    let drawn = render::find("json")
-        .unwrap()
-        .run(&view, PLAIN)
-        .unwrap()
-        .expect("it has a view of a run");
+    let drawn = render::find("json").unwrap().run(&view, PLAIN).unwrap().expect("it has a view of a run");
     let again: regrade::report::RunView = serde_json::from_slice(&drawn[0].bytes).expect("it reads its own output");
     assert_eq!(again, view);
 }
@@ -209,18 +186,13 @@ fn hostile_names_break_no_markdown() {
                     .iter()
                     .fold(prose.to_owned(), |text, tag| text.replace(tag, ""));
                 assert!(!bare.contains('<'), "HTML got through: {line}");
-                let mentions = bare
-                    .match_indices('@')
-                    .all(|(at, _)| bare[at + 1..].starts_with('\u{200d}'));
+                let mentions = bare.match_indices('@').all(|(at, _)| bare[at + 1..].starts_with('\u{200d}'));
                 assert!(mentions, "a mention got through: {line}");
             }
         }
     }
     assert!(!page.contains("\n# owned"));
-    assert!(
-        page.lines().filter(|line| line.contains("&#124;")).count() > 3,
-        "the names are shown, escaped"
-    );
+    assert!(page.lines().filter(|line| line.contains("&#124;")).count() > 3, "the names are shown, escaped");
 }
 
 #[test]
@@ -228,11 +200,7 @@ fn markdown_links_the_files_that_svg_writes() {
     for (name, report) in every_fixture().into_iter().filter(|(name, _)| *name != "first") {
         let page = text("markdown", &report, PLAIN);
         for artifact in draw("svg", &report, PLAIN) {
-            assert!(
-                page.contains(&format!("]({})", artifact.name)),
-                "{name}: no link to {}",
-                artifact.name
-            );
+            assert!(page.contains(&format!("]({})", artifact.name)), "{name}: no link to {}", artifact.name);
         }
     }
 }
@@ -251,20 +219,9 @@ fn placed_texts(svg: &str) -> Vec<(f64, f64, f64, f64, String)> {
         .skip(1)
         .map(|element| {
             let number = |name: &str| attribute(element, name).parse::<f64>().unwrap() * scale;
-            let words = element
-                .split_once(">\n")
-                .unwrap()
-                .1
-                .split_once("\n</text>")
-                .unwrap()
-                .0
-                .to_owned();
+            let words = element.split_once(">\n").unwrap().1.split_once("\n</text>").unwrap().0.to_owned();
             let size = number("font-size");
-            let shown = words
-                .replace("&lt;", "<")
-                .replace("&gt;", ">")
-                .replace("&apos;", "'")
-                .replace("&quot;", "\"");
+            let shown = words.replace("&lt;", "<").replace("&gt;", ">").replace("&apos;", "'").replace("&quot;", "\"");
             // DejaVu's letters are 0.6 em wide on average; narrower here, so that only real collisions count.
             let width = shown.replace("&amp;", "&").chars().count() as f64 * size * 0.5;
             let left = match attribute(element, "text-anchor") {
@@ -294,10 +251,7 @@ fn svg_texts_are_large_enough_inside_and_apart() {
             for (index, (left, right, base, size, words)) in texts.iter().enumerate() {
                 let what = format!("{name} {}: {words}", artifact.name);
                 assert!(*size >= 12.0 - 1e-9, "{what} is {size} px");
-                assert!(
-                    *left >= 0.0 && *right <= 900.0 && *base - size > 0.0 && *base + 3.0 < height,
-                    "{what} is cut"
-                );
+                assert!(*left >= 0.0 && *right <= 900.0 && *base - size > 0.0 && *base + 3.0 < height, "{what} is cut");
                 for (other_left, other_right, other_base, _, other) in &texts[index + 1..] {
                     let meet = left < other_right && other_left < right && (base - other_base).abs() < 12.0;
                     assert!(!meet, "{what} meets {other}");
@@ -312,14 +266,8 @@ fn hostile_names_break_no_svg() {
     let known = ["svg", "rect", "polyline", "polygon", "circle", "text"];
     for artifact in draw("svg", &reports::hostile(), PLAIN) {
         let svg = String::from_utf8(artifact.bytes).expect("text is UTF-8");
-        assert!(
-            svg.contains("&lt;/code&gt;") || svg.contains("octocat"),
-            "the name is shown"
-        );
-        assert!(
-            !svg.chars().any(|c| c.is_control() && c != '\n'),
-            "control characters are not XML"
-        );
+        assert!(svg.contains("&lt;/code&gt;") || svg.contains("octocat"), "the name is shown");
+        assert!(!svg.chars().any(|c| c.is_control() && c != '\n'), "control characters are not XML");
         let mut open: Vec<&str> = Vec::new();
         for tag in svg.split('<').skip(1) {
             let (inside, _) = tag.split_once('>').expect("a tag ends");
@@ -339,17 +287,12 @@ fn hostile_names_break_no_svg() {
 fn png_is_a_picture_of_twice_the_size() {
     let svg = text("svg", &reports::small(), PLAIN);
     let drawn = draw("png", &reports::small(), PLAIN).swap_remove(0);
-    let mut reader = png::Decoder::new(std::io::Cursor::new(&drawn.bytes))
-        .read_info()
-        .expect("a PNG header");
+    let mut reader = png::Decoder::new(std::io::Cursor::new(&drawn.bytes)).read_info().expect("a PNG header");
     let mut pixels = vec![0; reader.output_buffer_size().expect("a size that fits memory")];
     let frame = reader.next_frame(&mut pixels).expect("a PNG frame");
     assert_eq!(frame.width, 1800);
     assert_eq!(frame.height, 2 * attribute(&svg, "height").parse::<u32>().unwrap());
-    let dark = pixels
-        .chunks(3)
-        .filter(|pixel| pixel.iter().all(|channel| *channel < 60))
-        .count();
+    let dark = pixels.chunks(3).filter(|pixel| pixel.iter().all(|channel| *channel < 60)).count();
     assert!(dark > 2000, "text and lines are drawn, not only a page: {dark}");
     assert_eq!(&pixels[..3], [255, 255, 255], "the page is opaque white");
 }

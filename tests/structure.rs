@@ -28,8 +28,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("github", PORTS),
     ("measure", BASE),
     ("suite", BASE),
-    ("verdict", BASE),
-    ("report", BASE),
+    ("verdict", &["stats", "hardware", "domain", "exit"]),
+    ("report", &["stats", "hardware", "domain", "verdict"]),
     ("protocol", BASE),
     ("stats", &[]),
     ("hardware", &["domain"]),
@@ -43,7 +43,7 @@ const BASE: &[&str] = &["stats", "hardware", "domain"];
 const ADAPTERS: &[(&str, &[&str])] = &[
     ("backend", &["*"]),
     ("store", &["sqlite"]),
-    ("render", &["terminal", "markdown", "json", "junit", "html", "plot"]),
+    ("render", &["terminal", "markdown", "json", "junit", "html", "svg", "png"]),
     ("import", &["*"]),
 ];
 
@@ -56,7 +56,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("candle_core", &["backend/cpu"]),
     ("candle_nn", &["backend/cpu"]),
     ("clap", &["cli.rs"]),
-    ("clap_complete", &["command/"]),
+    ("clap_complete", &["cli.rs"]),
     ("anyhow", &["command/", "main.rs"]),
     ("annotate_snippets", &["suite/"]),
     ("toml", &["suite/"]),
@@ -119,7 +119,7 @@ fn planted_violations_are_found() {
             "adapter `cpu` must not name adapter `absent`",
         ),
         ("backend/cpu/mod.rs", "//! x\nuse super::absent::Absent;", "adapter `cpu` must not name adapter `absent`"),
-        ("render/plot/forest.rs", "//! x\nuse crate::render::html::page;", "adapter `plot`"),
+        ("render/svg.rs", "//! x\nuse crate::render::html::page;", "adapter `svg`"),
         ("verdict/mod.rs", "//! x\nuse rusqlite::Connection;", "`rusqlite` may be named in"),
         ("runner/mod.rs", "//! x\nfn f() -> anyhow::Result<()> {}", "`anyhow` may be named in"),
         ("exit.rs", "// x\n", "does not open with `//!`"),

@@ -34,18 +34,15 @@ const REPORT_WIDTH: usize = 120;
 
 /// Compares.
 pub fn run(arguments: &Compare, context: &Context) -> Result<Exit> {
-    let (store, head, ending) = match &arguments.head {
-        Some(name) => {
-            let store = context.stored()?;
-            let head = find_run(&store, name)?;
-            (store, head, Ending::Complete)
-        }
-        None => {
-            let suite = load_suite(&suite_path(arguments.suite.as_ref())?)?;
-            let mut store = context.store()?;
-            let measured = measure(&suite, &arguments.select, &arguments.measure, &mut store, context)?;
-            (store, measured.run, measured.ending)
-        }
+    let (store, head, ending) = if let Some(name) = &arguments.head {
+        let store = context.stored()?;
+        let head = find_run(&store, name)?;
+        (store, head, Ending::Complete)
+    } else {
+        let suite = load_suite(&suite_path(arguments.suite.as_ref())?)?;
+        let mut store = context.store()?;
+        let measured = measure(&suite, &arguments.select, &arguments.measure, &mut store, context)?;
+        (store, measured.run, measured.ending)
     };
     if ending == Ending::Cancelled {
         show(&head, &store, arguments.format, context)?;

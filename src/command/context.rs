@@ -3,15 +3,13 @@
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
-use anyhow::Result;
-use clap::ColorChoice;
-
-use crate::cli::Global;
+use crate::cli::{ColorChoice, Global};
 use crate::command::usage;
 use crate::domain::Run;
 use crate::render::Style;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{RunQuery, Store};
+use anyhow::Result;
 
 /// Settings of every command.
 #[derive(Debug)]

@@ -16,7 +16,6 @@ mod session;
 mod worker;
 
 use anyhow::Result;
-use clap::CommandFactory;
 
 use crate::cli::{BaselineAction, Cli, Command};
 use crate::command::baseline::Action;
@@ -47,7 +46,7 @@ pub fn dispatch(cli: &Cli) -> Result<Exit> {
         }
         Command::Schema(arguments) => schema::run(arguments.what),
         Command::Completions(arguments) => {
-            clap_complete::generate(arguments.shell, &mut Cli::command(), "regrade", &mut std::io::stdout());
+            print(&arguments.script())?;
             Ok(Exit::Pass)
         }
         Command::Worker => worker::run(),

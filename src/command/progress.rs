@@ -83,9 +83,7 @@ impl Progress {
 
 fn describe(launch: &Launch) -> String {
     let what = match (&launch.outcome.reason, launch.outcome.kind) {
-        (_, OutcomeKind::Measured) => {
-            latency(launch).map_or_else(|| "measured".to_owned(), |seconds| format::duration(seconds))
-        }
+        (_, OutcomeKind::Measured) => latency(launch).map_or_else(|| "measured".to_owned(), format::duration),
         (Some(reason), kind) => format!("{kind}: {reason}"),
         (None, kind) => kind.to_string(),
     };

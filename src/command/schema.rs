@@ -5,7 +5,8 @@ use anyhow::Result;
 use crate::cli::SchemaOf;
 use crate::command::context::print;
 use crate::exit::Exit;
-use crate::{render, suite};
+use crate::render;
+use crate::suite;
 
 /// Prints.
 pub fn run(what: SchemaOf) -> Result<Exit> {

@@ -17,13 +17,8 @@ type Steps<'a> = &'a [(f64, &'a str)];
 
 const DURATION_STEPS: Steps<'static> = &[(1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns")];
 
-const BYTE_STEPS: Steps<'static> = &[
-    (1_099_511_627_776.0, "TiB"),
-    (1_073_741_824.0, "GiB"),
-    (1_048_576.0, "MiB"),
-    (1024.0, "KiB"),
-    (1.0, "B"),
-];
+const BYTE_STEPS: Steps<'static> =
+    &[(1_099_511_627_776.0, "TiB"), (1_073_741_824.0, "GiB"), (1_048_576.0, "MiB"), (1024.0, "KiB"), (1.0, "B")];
 
 /// A value in the unit of its metric: `12.34 ms`, `1.5 GiB`, `84.2 GFLOP/s`.
 #[must_use]
@@ -105,21 +100,13 @@ pub fn interval(estimate: &Estimate) -> String {
 #[must_use]
 pub fn spread(low: f64, middle: f64, high: f64) -> String {
     let half = (high - low).abs() / 2.0 / middle.abs();
-    if half.is_finite() {
-        format!("±{:.1} %", half * 100.0)
-    } else {
-        NOTHING.to_owned()
-    }
+    if half.is_finite() { format!("±{:.1} %", half * 100.0) } else { NOTHING.to_owned() }
 }
 
 /// A share as a percentage without sign, for limits and confidence: `90 %`, `2.5 %`.
 #[must_use]
 pub fn share(fraction: f64) -> String {
-    if fraction.is_finite() {
-        format!("{} %", (fraction * 1e4).round() / 100.0)
-    } else {
-        NOTHING.to_owned()
-    }
+    if fraction.is_finite() { format!("{} %", (fraction * 1e4).round() / 100.0) } else { NOTHING.to_owned() }
 }
 
 /// A moment as `2026-08-14 09:30 UTC`.
@@ -171,13 +158,8 @@ pub fn typographic(number: &str) -> String {
     if number == NOTHING {
         return "–".to_owned();
     }
-    let number = number
-        .strip_suffix(" us")
-        .map_or_else(|| number.to_owned(), |rest| format!("{rest} µs"));
-    number
-        .replace('-', "\u{2212}")
-        .replace(' ', "\u{a0}")
-        .replace(",\u{a0}", ", ")
+    let number = number.strip_suffix(" us").map_or_else(|| number.to_owned(), |rest| format!("{rest} µs"));
+    number.replace('-', "\u{2212}").replace(' ', "\u{a0}").replace(",\u{a0}", ", ")
 }
 
 /// The largest step that leaves at least 1 before the decimal point after rounding to four digits.
@@ -189,11 +171,8 @@ fn with_steps(value: f64, steps: Steps<'_>) -> String {
     if value == 0.0 {
         return spaced("0".to_owned(), smallest.1);
     }
-    let (factor, symbol) = steps
-        .iter()
-        .copied()
-        .find(|(factor, _)| rounded(value / factor).abs() >= 1.0)
-        .unwrap_or(smallest);
+    let (factor, symbol) =
+        steps.iter().copied().find(|(factor, _)| rounded(value / factor).abs() >= 1.0).unwrap_or(smallest);
     if value.abs() >= largest.0 * 1e6 {
         return spaced(format!("{:.3e}", value / factor), symbol);
     }
@@ -240,11 +219,7 @@ fn plain(value: f64) -> String {
 /// Four significant digits, as many of them after the point as it takes.
 fn digits(value: f64) -> String {
     let size = rounded(value).abs();
-    let decimals = if size == 0.0 {
-        0
-    } else {
-        (3 - size.log10().floor() as i32).clamp(0, 8)
-    };
+    let decimals = if size == 0.0 { 0 } else { (3 - size.log10().floor() as i32).clamp(0, 8) };
     format!("{value:.*}", decimals as usize)
 }
 
@@ -254,11 +229,7 @@ fn rounded(value: f64) -> f64 {
 }
 
 fn spaced(number: String, unit: &str) -> String {
-    if unit.is_empty() {
-        number
-    } else {
-        format!("{number} {unit}")
-    }
+    if unit.is_empty() { number } else { format!("{number} {unit}") }
 }
 
 #[cfg(test)]
@@ -311,12 +282,7 @@ mod tests {
 
     #[test]
     fn intervals_say_which_end_is_open() {
-        let estimate = |lower, upper| Estimate {
-            change: 0.3,
-            lower,
-            upper,
-            confidence: 0.9,
-        };
+        let estimate = |lower, upper| Estimate { change: 0.3, lower, upper, confidence: 0.9 };
         assert_eq!(interval(&estimate(Some(0.28), Some(0.322))), "[+28.0 %, +32.2 %]");
         assert_eq!(interval(&estimate(None, Some(0.1))), "[-∞, +10.0 %]");
         assert_eq!(interval(&estimate(Some(-0.1), None)), "[-10.0 %, +∞]");

@@ -77,10 +77,7 @@ impl Group {
     /// Whether its rows are told by a sentence because the numbers alone do not say what happened.
     #[must_use]
     pub const fn wants_reason(self) -> bool {
-        matches!(
-            self,
-            Self::Failed | Self::Missing | Self::Inconclusive | Self::NotComparable | Self::Skipped
-        )
+        matches!(self, Self::Failed | Self::Missing | Self::Inconclusive | Self::NotComparable | Self::Skipped)
     }
 
     /// Its rows, worst first as the report has them.

@@ -36,13 +36,8 @@ pub fn report_schema() -> serde_json::Value {
 }
 
 fn pretty(name: &str, value: &impl Serialize) -> Result<Artifact, RenderError> {
-    let mut bytes = serde_json::to_vec_pretty(value).map_err(|error| RenderError::Draw {
-        context: name.to_owned(),
-        what: error.to_string(),
-    })?;
+    let mut bytes = serde_json::to_vec_pretty(value)
+        .map_err(|error| RenderError::Draw { context: name.to_owned(), what: error.to_string() })?;
     bytes.push(b'\n');
-    Ok(Artifact {
-        name: name.to_owned(),
-        bytes,
-    })
+    Ok(Artifact { name: name.to_owned(), bytes })
 }

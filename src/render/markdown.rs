@@ -50,19 +50,13 @@ impl Renderer for Markdown {
         warnings(&mut page, &view.run, "This run");
         run_table(&mut page, view);
         line(&mut page, "");
-        line(
-            &mut page,
-            &format!("{} · {}", circumstances(&view.run), prose(&view.testbed.label())),
-        );
+        line(&mut page, &format!("{} · {}", circumstances(&view.run), prose(&view.testbed.label())));
         Ok(Some(vec![artifact("run.md", page)]))
     }
 }
 
 fn artifact(name: &str, page: String) -> Artifact {
-    Artifact {
-        name: name.to_owned(),
-        bytes: page.into_bytes(),
-    }
+    Artifact { name: name.to_owned(), bytes: page.into_bytes() }
 }
 
 fn line(page: &mut String, line: &str) {
@@ -120,12 +114,7 @@ fn headline(page: &mut String, report: &Report) {
     line(page, &format!("## {sign} {}", prose(&report.outcome.headline)));
     line(page, "");
     warnings(page, &report.head, "The head run");
-    for base in report
-        .base
-        .iter()
-        .filter(|base| base.synthetic.is_some() || base.debug_build)
-        .take(1)
-    {
+    for base in report.base.iter().filter(|base| base.synthetic.is_some() || base.debug_build).take(1) {
         warnings(page, base, "A base run");
     }
     let base = match report.base.as_slice() {
@@ -154,24 +143,14 @@ fn headline(page: &mut String, report: &Report) {
 }
 
 fn circumstances(run: &RunInfo) -> String {
-    let commit = run
-        .commit
-        .as_deref()
-        .map_or("no commit", |hash| hash.get(..10).unwrap_or(hash));
-    let branch = run
-        .branch
-        .as_deref()
-        .map_or_else(String::new, |branch| format!(" on {}", code(branch)));
+    let commit = run.commit.as_deref().map_or("no commit", |hash| hash.get(..10).unwrap_or(hash));
+    let branch = run.branch.as_deref().map_or_else(String::new, |branch| format!(" on {}", code(branch)));
     let dirty = if run.dirty { " with uncommitted changes" } else { "" };
     let status = match run.status {
         RunStatus::Complete => String::new(),
         other => format!(", {other}"),
     };
-    format!(
-        "{}{branch}{dirty} ({}{status})",
-        code(commit),
-        format::moment(run.started)
-    )
+    format!("{}{branch}{dirty} ({}{status})", code(commit), format::moment(run.started))
 }
 
 fn warnings(page: &mut String, run: &RunInfo, who: &str) {
@@ -186,10 +165,7 @@ fn warnings(page: &mut String, run: &RunInfo, who: &str) {
         line(page, "");
     }
     if run.debug_build {
-        line(
-            page,
-            &format!("> ⚠️ **{who} was measured by a debug build** and cannot become a baseline."),
-        );
+        line(page, &format!("> ⚠️ **{who} was measured by a debug build** and cannot become a baseline."));
         line(page, "");
     }
 }
@@ -213,22 +189,12 @@ fn section(page: &mut String, report: &Report, group: Group) {
         line(page, &format!("### {heading}"));
     }
     line(page, "");
-    if matches!(
-        group,
-        Group::Failed | Group::Missing | Group::NotComparable | Group::Skipped
-    ) {
+    if matches!(group, Group::Failed | Group::Missing | Group::NotComparable | Group::Skipped) {
         line(page, "| Case | Metric | Reason |");
         line(page, "|:--|:--|:--|");
         for row in rows.iter().take(limit) {
             let cells = format!("{}{}", code(row.case.as_str()), owner(row));
-            line(
-                page,
-                &format!(
-                    "| {cells} | {} | {} |",
-                    code(&row.metric.name),
-                    prose(&group::reason(row))
-                ),
-            );
+            line(page, &format!("| {cells} | {} | {} |", code(&row.metric.name), prose(&group::reason(row))));
         }
     } else {
         line(page, "| Case | Metric | Base | Head | Change | Interval | Verdict |");
@@ -239,10 +205,7 @@ fn section(page: &mut String, report: &Report, group: Group) {
     }
     if rows.len() > limit {
         line(page, "");
-        line(
-            page,
-            &format!("… and {} more; the JSON report has them all.", rows.len() - limit),
-        );
+        line(page, &format!("… and {} more; the JSON report has them all.", rows.len() - limit));
     }
     if is_folded(group) {
         line(page, "");
@@ -251,23 +214,16 @@ fn section(page: &mut String, report: &Report, group: Group) {
 }
 
 fn owner(row: &Row) -> String {
-    row.owner
-        .as_deref()
-        .map_or_else(String::new, |owner| format!(" (ask {})", code(owner)))
+    row.owner.as_deref().map_or_else(String::new, |owner| format!(" (ask {})", code(owner)))
 }
 
 fn compared(row: &Row) -> String {
     let side = |side: &Option<Side>| number(side.as_ref().map(|side| side.value), &row.metric);
     let estimate = row.verdict.estimate.as_ref();
-    let change = estimate.map_or_else(
-        || "–".to_owned(),
-        |estimate| typographic(&format::change(estimate.change)),
-    );
+    let change = estimate.map_or_else(|| "–".to_owned(), |estimate| typographic(&format::change(estimate.change)));
     let change = if row.fails { format!("**{change}**") } else { change };
     let interval = estimate.map_or_else(|| "–".to_owned(), |estimate| typographic(&format::interval(estimate)));
-    let mut verdict = format!("{} {}", row.verdict.call, group::severity(row))
-        .trim_end()
-        .to_owned();
+    let mut verdict = format!("{} {}", row.verdict.call, group::severity(row)).trim_end().to_owned();
     if row.fails {
         verdict = format!("**{verdict}**, fails");
     } else if row.gating {
@@ -276,11 +232,8 @@ fn compared(row: &Row) -> String {
     if row.verdict.provisional {
         verdict += ", provisional";
     }
-    let reason = if Group::of(row).wants_reason() {
-        format!(": {}", prose(&group::reason(row)))
-    } else {
-        String::new()
-    };
+    let reason =
+        if Group::of(row).wants_reason() { format!(": {}", prose(&group::reason(row))) } else { String::new() };
     format!(
         "| {}{} | {} | {} | {} | {change} | {interval} | {verdict}{reason} |",
         code(row.case.as_str()),
@@ -307,13 +260,7 @@ fn pictures(page: &mut String, report: &Report) {
         return;
     }
     line(page, "");
-    line(
-        page,
-        &format!(
-            "<details><summary>Launches of the flagged rows ({})</summary>",
-            rest.len()
-        ),
-    );
+    line(page, &format!("<details><summary>Launches of the flagged rows ({})</summary>", rest.len()));
     line(page, "");
     for (index, picture) in rest.iter().enumerate() {
         if index < SHOWN {
@@ -334,10 +281,7 @@ fn context(page: &mut String, report: &Report) {
     line(page, "");
     line(
         page,
-        &format!(
-            "<details><summary>Metrics that are shown and not judged ({})</summary>",
-            report.context.len()
-        ),
+        &format!("<details><summary>Metrics that are shown and not judged ({})</summary>", report.context.len()),
     );
     line(page, "");
     line(page, "| Case | Metric | Base | Head |");
@@ -356,13 +300,7 @@ fn context(page: &mut String, report: &Report) {
     }
     if report.context.len() > FOLDED {
         line(page, "");
-        line(
-            page,
-            &format!(
-                "… and {} more; the JSON report has them all.",
-                report.context.len() - FOLDED
-            ),
-        );
+        line(page, &format!("… and {} more; the JSON report has them all.", report.context.len() - FOLDED));
     }
     line(page, "");
     line(page, "</details>");
@@ -385,15 +323,10 @@ fn method(page: &mut String, report: &Report) {
     fact("seed of the launch order", &report.head.seed.to_string());
     fact("head run", &code(&report.head.id.to_string()));
     for base in &report.base {
-        fact(
-            "base run",
-            &format!("{} {}", code(&base.id.to_string()), circumstances(base)),
-        );
+        fact("base run", &format!("{} {}", code(&base.id.to_string()), circumstances(base)));
     }
     for row in &report.reference {
-        let change = row
-            .change
-            .map_or_else(|| "–".to_owned(), |change| typographic(&format::change(change)));
+        let change = row.change.map_or_else(|| "–".to_owned(), |change| typographic(&format::change(change)));
         fact(&format!("reference {}", code(row.case.as_str())), &change);
     }
     if let Some(estimate) = report.rows.iter().find_map(|row| row.verdict.estimate) {
@@ -405,24 +338,16 @@ fn method(page: &mut String, report: &Report) {
 }
 
 fn run_table(page: &mut String, view: &RunView) {
-    line(
-        page,
-        "| Case | Latency | Spread | CPU time | Throughput | Peak memory | Launches | Outcome |",
-    );
+    line(page, "| Case | Latency | Spread | CPU time | Throughput | Peak memory | Launches | Outcome |");
     line(page, "|:--|--:|--:|--:|--:|--:|--:|:--|");
     for case in &view.cases {
         let metric = |name: &str| case.metrics.iter().find(|view| view.metric.name == name);
         let value =
             |name: &str| metric(name).map_or_else(|| "–".to_owned(), |view| number(Some(view.median), &view.metric));
-        let spread = metric(Metric::LATENCY).filter(|_| case.launches > 1).map_or_else(
-            || "–".to_owned(),
-            |view| typographic(&format::spread(view.low, view.median, view.high)),
-        );
-        let reason = case
-            .outcome
-            .reason
-            .as_deref()
-            .map_or_else(String::new, |why| format!(": {}", prose(why)));
+        let spread = metric(Metric::LATENCY)
+            .filter(|_| case.launches > 1)
+            .map_or_else(|| "–".to_owned(), |view| typographic(&format::spread(view.low, view.median, view.high)));
+        let reason = case.outcome.reason.as_deref().map_or_else(String::new, |why| format!(": {}", prose(why)));
         line(
             page,
             &format!(

@@ -70,13 +70,7 @@ pub trait Renderer: Sync {
 }
 
 /// Every format.
-pub static RENDERERS: &[&dyn Renderer] = &[
-    &terminal::Terminal,
-    &markdown::Markdown,
-    &json::Json,
-    &svg::Svg,
-    &png::Png,
-];
+pub static RENDERERS: &[&dyn Renderer] = &[&terminal::Terminal, &markdown::Markdown, &json::Json, &svg::Svg, &png::Png];
 
 /// The format of this name.
 #[must_use]

@@ -28,10 +28,7 @@ impl Renderer for Png {
             .iter()
             .map(|picture| {
                 let name = format!("{}.png", picture.stem);
-                let bytes = draw(&picture.scene()).map_err(|what| RenderError::Draw {
-                    context: name.clone(),
-                    what,
-                })?;
+                let bytes = draw(&picture.scene()).map_err(|what| RenderError::Draw { context: name.clone(), what })?;
                 Ok(Artifact { name, bytes })
             })
             .collect()
@@ -46,10 +43,7 @@ fn draw(scene: &Scene) -> Result<Vec<u8>, String> {
     let scaled = |length: u32| (f64::from(length) * Target::PNG.scale) as u32;
     let (width, height) = (scaled(scene.width), scaled(scene.height));
     let mut pixels = vec![255; width as usize * height as usize * PIXEL];
-    scene.paint(
-        &mut BitMapBackend::with_buffer(&mut pixels, (width, height)),
-        Target::PNG,
-    )?;
+    scene.paint(&mut BitMapBackend::with_buffer(&mut pixels, (width, height)), Target::PNG)?;
     encode(&pixels, width, height).map_err(|error| error.to_string())
 }
 

@@ -25,14 +25,8 @@ impl Renderer for Svg {
             .iter()
             .map(|picture| {
                 let name = format!("{}.svg", picture.stem);
-                let text = draw(&picture.scene()).map_err(|what| RenderError::Draw {
-                    context: name.clone(),
-                    what,
-                })?;
-                Ok(Artifact {
-                    name,
-                    bytes: text.into_bytes(),
-                })
+                let text = draw(&picture.scene()).map_err(|what| RenderError::Draw { context: name.clone(), what })?;
+                Ok(Artifact { name, bytes: text.into_bytes() })
             })
             .collect()
     }

@@ -26,10 +26,7 @@ impl Cell {
 
     /// In a style.
     pub fn styled(text: impl Into<String>, style: Style) -> Self {
-        Self {
-            text: text.into(),
-            style,
-        }
+        Self { text: text.into(), style }
     }
 
     /// The bytes for a terminal; no escapes without colour.
@@ -135,19 +132,12 @@ impl Table {
                 let cells = self.rows().filter_map(|row| row.cells.get(index));
                 let widest = cells.map(|cell| text::width(&cell.text)).max().unwrap_or(0);
                 // A column that says nothing anywhere is not shown.
-                if widest == 0 {
-                    0
-                } else {
-                    widest.max(text::width(self.columns[index].title))
-                }
+                if widest == 0 { 0 } else { widest.max(text::width(self.columns[index].title)) }
             })
             .collect();
         let mut shown: Vec<(usize, usize)> = widths.into_iter().enumerate().filter(|(_, width)| *width > 0).collect();
         let needed = |shown: &[(usize, usize)]| shown.iter().map(|(_, width)| width + GAP).sum::<usize>();
-        let labels = self
-            .rows()
-            .filter(|row| !row.cells.is_empty())
-            .map(|row| text::width(&row.label));
+        let labels = self.rows().filter(|row| !row.cells.is_empty()).map(|row| text::width(&row.label));
         let longest = labels.max().unwrap_or(0).max(text::width(self.label));
         let beside = (GAP + needed(&shown) + longest.min(USEFUL_LABEL) <= width)
             .then(|| longest.min(width.saturating_sub(GAP + needed(&shown))));
@@ -157,21 +147,12 @@ impl Table {
                 None => break,
             }
         }
-        Layout {
-            shown,
-            label: beside,
-            width,
-            colour,
-        }
+        Layout { shown, label: beside, width, colour }
     }
 
     fn titles(&self, layout: &Layout) -> String {
         let style = Style::new().dimmed();
-        let cells: Vec<Cell> = self
-            .columns
-            .iter()
-            .map(|column| Cell::styled(column.title, style))
-            .collect();
+        let cells: Vec<Cell> = self.columns.iter().map(|column| Cell::styled(column.title, style)).collect();
         let label = Cell::styled(self.label, style);
         self.line(&label, &cells, layout)
     }
@@ -182,10 +163,7 @@ impl Table {
             let label = Cell::plain(row.label.as_str());
             let own_line = layout.label.is_none() || row.cells.is_empty();
             if own_line && last != Some(row.label.as_str()) {
-                lines.push(format!(
-                    "  {}",
-                    text::shorten(&row.label, layout.width.saturating_sub(2))
-                ));
+                lines.push(format!("  {}", text::shorten(&row.label, layout.width.saturating_sub(2))));
             }
             last = Some(row.label.as_str());
             if !row.cells.is_empty() {
@@ -193,19 +171,11 @@ impl Table {
             }
             if let Some(below) = &row.below {
                 let wrapped = text::wrap(&below.text, layout.width.saturating_sub(6));
-                lines.extend(
-                    wrapped
-                        .iter()
-                        .map(|line| format!("      {}", below.paint(line, layout.colour))),
-                );
+                lines.extend(wrapped.iter().map(|line| format!("      {}", below.paint(line, layout.colour))));
             }
         }
         if let Some(closing) = &section.closing {
-            lines.extend(
-                text::wrap(closing, layout.width.saturating_sub(2))
-                    .iter()
-                    .map(|line| format!("  {line}")),
-            );
+            lines.extend(text::wrap(closing, layout.width.saturating_sub(2)).iter().map(|line| format!("  {line}")));
         }
     }
 

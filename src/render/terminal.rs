@@ -70,11 +70,7 @@ struct Page {
 
 impl Page {
     fn new(style: Style) -> Self {
-        Self {
-            lines: Vec::new(),
-            width: style.width.max(NARROWEST),
-            colour: style.colour,
-        }
+        Self { lines: Vec::new(), width: style.width.max(NARROWEST), colour: style.colour }
     }
 
     fn blank(&mut self) {
@@ -113,17 +109,13 @@ impl Page {
         let last = lines.len() - 1;
         for (index, line) in lines.iter().enumerate() {
             let more = if index == last { "" } else { " \\" };
-            self.lines
-                .push(format!("  {}{more}", self.paint(line, Paint::new().bold())));
+            self.lines.push(format!("  {}{more}", self.paint(line, Paint::new().bold())));
         }
     }
 
     fn artifact(mut self, name: &str) -> Artifact {
         self.lines.push(String::new());
-        Artifact {
-            name: name.to_owned(),
-            bytes: self.lines.join("\n").into_bytes(),
-        }
+        Artifact { name: name.to_owned(), bytes: self.lines.join("\n").into_bytes() }
     }
 }
 
@@ -142,27 +134,17 @@ fn testbed(testbed: &crate::domain::Testbed) -> String {
 
 /// `3f2a91c0 on main, with uncommitted changes · 2026-08-14 09:30 UTC · 45 launches · complete`
 fn circumstances(run: &RunInfo) -> String {
-    let commit = run
-        .commit
-        .as_deref()
-        .map_or("no commit", |hash| hash.get(..10).unwrap_or(hash));
-    let branch = run
-        .branch
-        .as_deref()
-        .map_or_else(String::new, |branch| format!(" on {branch}"));
+    let commit = run.commit.as_deref().map_or("no commit", |hash| hash.get(..10).unwrap_or(hash));
+    let branch = run.branch.as_deref().map_or_else(String::new, |branch| format!(" on {branch}"));
     let dirty = if run.dirty { ", with uncommitted changes" } else { "" };
     let launches = format::plural(run.launches as usize, "launch", "launches");
-    let took = run.finished.map_or_else(String::new, |finished| {
-        format!(" in {}", format::elapsed(run.started, finished))
-    });
+    let took =
+        run.finished.map_or_else(String::new, |finished| format!(" in {}", format::elapsed(run.started, finished)));
     let status = match run.status {
         crate::domain::RunStatus::Complete => String::new(),
         other => format!(" · {other}"),
     };
-    format!(
-        "{commit}{branch}{dirty} · {} · {launches}{took}{status}",
-        format::moment(run.started)
-    )
+    format!("{commit}{branch}{dirty} · {} · {launches}{took}{status}", format::moment(run.started))
 }
 
 fn warnings(page: &mut Page, run: &RunInfo, who: &str) {
@@ -174,10 +156,7 @@ fn warnings(page: &mut Page, run: &RunInfo, who: &str) {
         );
     }
     if run.debug_build {
-        page.say(
-            &format!("{who} was measured by a debug build and cannot become a baseline."),
-            paint,
-        );
+        page.say(&format!("{who} was measured by a debug build and cannot become a baseline."), paint);
     }
 }
 
@@ -189,33 +168,16 @@ fn report_header(page: &mut Page, report: &Report) {
         [] => page.field("base", "none"),
         [only] => page.field(
             "base",
-            &format!(
-                "{} · {}",
-                circumstances(only),
-                format::earlier(only.started, report.head.started)
-            ),
+            &format!("{} · {}", circumstances(only), format::earlier(only.started, report.head.started)),
         ),
         [newest, .., oldest] => {
-            page.field(
-                "base",
-                &format!("{}, the newest:", format::plural(report.base.len(), "run", "runs")),
-            );
+            page.field("base", &format!("{}, the newest:", format::plural(report.base.len(), "run", "runs")));
             page.field("", &circumstances(newest));
-            page.field(
-                "",
-                &format!(
-                    "the oldest from {}",
-                    format::earlier(oldest.started, report.head.started)
-                ),
-            );
+            page.field("", &format!("the oldest from {}", format::earlier(oldest.started, report.head.started)));
         }
     }
     warnings(page, &report.head, "The head run");
-    if let Some(base) = report
-        .base
-        .iter()
-        .find(|base| base.synthetic.is_some() || base.debug_build)
-    {
+    if let Some(base) = report.base.iter().find(|base| base.synthetic.is_some() || base.debug_build) {
         warnings(page, base, "A base run");
     }
     page.blank();
@@ -236,15 +198,8 @@ const fn column(title: &'static str, right: bool, optional: bool) -> Column {
 }
 
 fn report_table(page: &mut Page, report: &Report) {
-    let sections: Vec<Section> = Group::ALL
-        .iter()
-        .filter_map(|group| report_section(report, *group))
-        .collect();
-    let table = Table {
-        columns: REPORT_COLUMNS.to_vec(),
-        label: "case",
-        sections,
-    };
+    let sections: Vec<Section> = Group::ALL.iter().filter_map(|group| report_section(report, *group)).collect();
+    let table = Table { columns: REPORT_COLUMNS.to_vec(), label: "case", sections };
     page.lines.extend(table.lines(page.width, page.colour));
     page.blank();
     let marks = legend(report);
@@ -279,10 +234,7 @@ fn report_section(report: &Report, group: Group) -> Option<Section> {
     let left_out = rows.len().saturating_sub(limit);
     let rows = group::by_case(rows);
     Some(Section {
-        heading: Some(Cell::styled(
-            format!("{}: {counts}", group.title()),
-            group_paint(group).bold(),
-        )),
+        heading: Some(Cell::styled(format!("{}: {counts}", group.title()), group_paint(group).bold())),
         rows: rows.iter().take(limit).map(|row| report_row(row, group)).collect(),
         closing: (left_out > 0 && limit > 0).then(|| format!("and {left_out} more; --format json has them all")),
     })
@@ -294,15 +246,10 @@ fn report_row(row: &report::Row, group: Group) -> Row {
         severity => severity_paint(severity, group),
     };
     let side = |side: &Option<report::Side>| {
-        Cell::plain(data(&format::optional(
-            side.as_ref().map(|side| side.value),
-            &row.metric,
-        )))
+        Cell::plain(data(&format::optional(side.as_ref().map(|side| side.value), &row.metric)))
     };
     let estimate = row.verdict.estimate.as_ref();
-    let below = group
-        .wants_reason()
-        .then(|| Cell::styled(text::clean(&group::reason(row)), Paint::new().dimmed()));
+    let below = group.wants_reason().then(|| Cell::styled(text::clean(&group::reason(row)), Paint::new().dimmed()));
     let cells = if row.base.is_none() && row.head.is_none() {
         Vec::new()
     } else {
@@ -311,19 +258,12 @@ fn report_row(row: &report::Row, group: Group) -> Row {
             Cell::plain(data(&row.metric.name)),
             side(&row.base),
             side(&row.head),
-            Cell::styled(
-                estimate.map_or_else(String::new, |estimate| format::change(estimate.change)),
-                paint,
-            ),
+            Cell::styled(estimate.map_or_else(String::new, |estimate| format::change(estimate.change)), paint),
             Cell::plain(estimate.map_or_else(String::new, format::interval)),
             Cell::styled(group::severity(row), paint),
         ]
     };
-    Row {
-        label: text::clean(row.case.as_str()),
-        cells,
-        below,
-    }
+    Row { label: text::clean(row.case.as_str()), cells, below }
 }
 
 /// `!` fails CI, `*` may fail it, `~` provisional.
@@ -379,11 +319,7 @@ fn report_ending(page: &mut Page, report: &Report) {
             .reference
             .iter()
             .map(|row| {
-                format!(
-                    "{} {}",
-                    row.case,
-                    row.change.map_or_else(|| format::NOTHING.to_owned(), format::change)
-                )
+                format!("{} {}", row.case, row.change.map_or_else(|| format::NOTHING.to_owned(), format::change))
             })
             .collect();
         page.field("reference", &moved.join(", "));

@@ -115,10 +115,7 @@ mod tests {
         assert_eq!(shorten(id, 36), id);
         let short = shorten(id, 20);
         assert_eq!(width(&short), 20);
-        assert!(
-            short.starts_with("bert-base") && short.ends_with("rence@cpu"),
-            "{short}"
-        );
+        assert!(short.starts_with("bert-base") && short.ends_with("rence@cpu"), "{short}");
         assert_eq!(shorten("漢字漢字漢字", 5), "漢…字");
     }
 

@@ -87,19 +87,24 @@ pub fn report(parts: Parts<'_>, samples: &SampleSource<'_>) -> Report {
 }
 
 fn row_of(row: &Judged<'_>, record: Option<&CaseRecord>, samples: &SampleSource<'_>) -> Row {
-    let side = |side: &SideValues<'_>| Side {
-        value: side.value,
-        launches: side
-            .launches
-            .iter()
-            .map(|used| LaunchValue {
-                run: used.run,
-                launch: used.launch.id,
-                value: used.value,
-                n: used.n,
-                samples: samples(used.run, used.launch.id, &used.launch.case, &row.metric.name),
-            })
-            .collect(),
+    // JSON has no word for NaN or infinity: a side that holds one is left out, the verdict says what it was.
+    let side = |side: &SideValues<'_>| {
+        let finite = side.value.is_finite() && side.launches.iter().all(|used| used.value.is_finite());
+        finite.then(|| Side {
+            value: side.value,
+            launches: side
+                .launches
+                .iter()
+                .map(|used| LaunchValue {
+                    run: used.run,
+                    launch: used.launch.id,
+                    value: used.value,
+                    n: used.n,
+                    samples: samples(used.run, used.launch.id, &used.launch.case, &row.metric.name)
+                        .filter(|values| values.iter().all(|value| value.is_finite())),
+                })
+                .collect(),
+        })
     };
     Row {
         case: row.case.clone(),
@@ -110,8 +115,8 @@ fn row_of(row: &Judged<'_>, record: Option<&CaseRecord>, samples: &SampleSource<
         gating: row.gating,
         fails: row.fails,
         thresholds: row.thresholds,
-        base: row.base.as_ref().map(side),
-        head: row.head.as_ref().map(side),
+        base: row.base.as_ref().and_then(side),
+        head: row.head.as_ref().and_then(side),
         outcome: row.outcome.clone(),
         verdict: row.verdict.clone(),
         smallest_detectable: row.smallest_detectable,

@@ -18,6 +18,9 @@ use crate::domain::{Case, CaseId, Launch, OutcomeKind, Plan, PlanItem};
 /// Failed launches of one case after which the rest of its launches are not attempted.
 const GIVE_UP_AFTER: u32 = 2;
 
+/// Why the caller could not keep a launch: its own error.
+pub type KeepError = Box<dyn std::error::Error + Send + Sync>;
+
 /// Why a session could not go on.
 #[derive(Debug, Error)]
 pub enum RunnerError {
@@ -31,7 +34,7 @@ pub enum RunnerError {
     },
     /// The caller could not keep a launch.
     #[error(transparent)]
-    Keep(Box<dyn std::error::Error + Send + Sync>),
+    Keep(KeepError),
 }
 
 /// How the launches of a plan are made.
@@ -100,7 +103,7 @@ pub fn run(
     plan: &Plan,
     items: &[(u32, PlanItem)],
     settings: &Settings<'_>,
-    keep: &mut dyn FnMut(&Launch) -> Result<(), Box<dyn std::error::Error + Send + Sync>>,
+    keep: &mut dyn FnMut(&Launch) -> Result<(), KeepError>,
     listen: &mut dyn FnMut(Event<'_>),
 ) -> Result<Ending, RunnerError> {
     let start = Instant::now();

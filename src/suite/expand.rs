@@ -5,10 +5,10 @@
 use sha2::{Digest, Sha256};
 
 use crate::domain::{Case, CaseId, Severity, SuiteInfo};
+use crate::suite::Suite;
 use crate::suite::at::At;
 use crate::suite::axes::{self, Axes};
 use crate::suite::condition::Condition;
-use crate::suite::Suite;
 use crate::suite::error::Problems;
 use crate::suite::format::{BenchmarkTable, SuiteFile};
 use crate::suite::settings::{self, Settings};
@@ -22,12 +22,7 @@ pub(super) const MOST_CASES: usize = 100_000;
 const LAUNCHES: u32 = 3;
 
 /// Checks everything and expands; the cases mean something only if no problem was noted.
-pub(super) fn expand(
-    file: &SuiteFile,
-    text: &str,
-    backends: &[&str],
-    problems: &mut Problems,
-) -> Suite {
+pub(super) fn expand(file: &SuiteFile, text: &str, backends: &[&str], problems: &mut Problems) -> Suite {
     let info = info(file, text, problems);
     settings::check_names(file, problems);
     settings::check_suite(file, backends, problems);

@@ -51,7 +51,16 @@ pub fn case(id: &str) -> Case {
         owner: Some("kernels".to_owned()),
         thresholds: BTreeMap::from([("*".to_owned(), Thresholds::default())]),
         gate_metrics: vec!["latency".to_owned()],
-        sampling: Sampling::default(),
+        // Written out: the committed databases hold these, whatever the defaults become.
+        sampling: Sampling {
+            min_samples: 10,
+            max_samples: 200,
+            precision: 0.01,
+            min_time_s: 0.0,
+            max_time_s: 3.0,
+            min_sample_time_s: 0.001,
+            max_warmup_s: 2.0,
+        },
         timeout_s: 60.0,
         memory_limit: Some(4 << 30),
         env: BTreeMap::new(),

@@ -94,7 +94,8 @@ impl Place {
         self.write("bench.sh", SCRIPT);
         let mut text = HEAD.to_owned();
         for name in names {
-            text += &format!("\n[[benchmark]]\nname = \"{name}\"\ncommand = [\"sh\", \"bench.sh\", \"{name}\"]\n");
+            let command = format!("command = [\"sh\", \"bench.sh\", \"{name}\"]");
+            text = [&text, "[[benchmark]]", &format!("name = \"{name}\""), &command, ""].join("\n");
         }
         self.write("suite.toml", &text);
     }

@@ -45,9 +45,7 @@ impl Axis {
             for exponent in [-1, 0, -2, 1, 2] {
                 for sign in [1.0, -1.0] {
                     let tick = sign * mantissa * 10_f64.powi(exponent);
-                    let free = ticks
-                        .iter()
-                        .all(|other| (self.at(*other) - self.at(tick)).abs() >= room);
+                    let free = ticks.iter().all(|other| (self.at(*other) - self.at(tick)).abs() >= room);
                     if self.holds(tick) && free {
                         ticks.push(tick);
                     }
@@ -72,9 +70,7 @@ impl Axis {
         if !(from.is_finite() && to.is_finite()) || to - from > most + 1.0 {
             return Vec::new();
         }
-        (0..=(to - from) as usize)
-            .map(|index| (from + index as f64) * step * base)
-            .collect()
+        (0..=(to - from) as usize).map(|index| (from + index as f64) * step * base).collect()
     }
 }
 
@@ -85,11 +81,7 @@ mod tests {
     const ROOM: f64 = 60.0;
 
     fn axis(range: (f64, f64), linear_up_to: Option<f64>) -> Axis {
-        Axis {
-            range,
-            pixels: (100.0, 500.0),
-            linear_up_to,
-        }
+        Axis { range, pixels: (100.0, 500.0), linear_up_to }
     }
 
     #[test]
@@ -102,18 +94,10 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_apart() {
-        for axis in [
-            axis((-0.07, 0.36), None),
-            axis((-0.5, 3.5), Some(0.05)),
-            axis((0.1201, 0.1603), None),
-        ] {
+        for axis in [axis((-0.07, 0.36), None), axis((-0.5, 3.5), Some(0.05)), axis((0.1201, 0.1603), None)] {
             let ticks = axis.ticks(1.0, ROOM);
             assert!(ticks.len() >= 3, "{ticks:?}");
-            assert!(
-                ticks
-                    .windows(2)
-                    .all(|pair| axis.at(pair[1]) - axis.at(pair[0]) >= ROOM - 1e-6)
-            );
+            assert!(ticks.windows(2).all(|pair| axis.at(pair[1]) - axis.at(pair[0]) >= ROOM - 1e-6));
         }
         assert!(axis((-0.5, 3.5), Some(0.05)).ticks(1.0, ROOM).contains(&0.0));
         assert!(axis((1.0, 1.0), None).ticks(1.0, ROOM).len() <= 1);

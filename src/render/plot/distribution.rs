@@ -37,12 +37,7 @@ struct Session<'a> {
 }
 
 fn set(em: f64, anchor: Anchor) -> Type {
-    Type {
-        em,
-        bold: false,
-        ink: BLACK,
-        anchor,
-    }
+    Type { em, bold: false, ink: BLACK, anchor }
 }
 
 /// Lays the picture out.
@@ -59,22 +54,13 @@ pub fn scene(report: &Report, row: &Row) -> Scene {
     for (index, session) in sessions.iter().enumerate() {
         let height = STRIP * session.launches.len() as f64;
         if index % 2 == 0 {
-            scene.rect(
-                MARGIN / 2.0,
-                y - GAP / 2.0,
-                WIDTH - MARGIN / 2.0,
-                y + height + GAP / 2.0,
-                STRIPE,
-            );
+            scene.rect(MARGIN / 2.0, y - GAP / 2.0, WIDTH - MARGIN / 2.0, y + height + GAP / 2.0, STRIPE);
         }
         draw_session(&mut scene, session, &axis, y);
         y += height + GAP;
     }
     for (index, note) in notes.iter().enumerate() {
-        let font = Type {
-            ink: GREY,
-            ..set(12.0, Anchor::Left)
-        };
+        let font = Type { ink: GREY, ..set(12.0, Anchor::Left) };
         let line = font::fit(note, 12.0, false, WIDTH - 2.0 * MARGIN);
         scene.text(MARGIN, bottom + 42.0 + 18.0 * index as f64, line, font);
     }
@@ -92,10 +78,8 @@ fn sessions<'a>(report: &Report, row: &'a Row) -> (Vec<Session<'a>>, (usize, usi
         let all: Vec<Session<'a>> = ids
             .into_iter()
             .map(|id| {
-                let own: Vec<&LaunchValue> = launches
-                    .iter()
-                    .filter(|launch| launch.run == id && launch.value.is_finite())
-                    .collect();
+                let own: Vec<&LaunchValue> =
+                    launches.iter().filter(|launch| launch.run == id && launch.value.is_finite()).collect();
                 cut += own.len().saturating_sub(LAUNCHES);
                 Session {
                     title: title(runs.iter().find(|run| run.id == id), word),
@@ -116,12 +100,7 @@ fn sessions<'a>(report: &Report, row: &'a Row) -> (Vec<Session<'a>>, (usize, usi
     // Yellow points would vanish on white.
     let ink = if ink == palette::YELLOW { palette::ORANGE } else { ink };
     let ink = if ink == GREY { BLUE } else { ink };
-    sessions.extend(group(
-        launches(&row.head),
-        std::slice::from_ref(&report.head),
-        "head",
-        ink,
-    ));
+    sessions.extend(group(launches(&row.head), std::slice::from_ref(&report.head), "head", ink));
     (sessions, (older, cut))
 }
 
@@ -134,12 +113,7 @@ fn title(run: Option<&RunInfo>, word: &str) -> String {
 }
 
 fn samples(launch: &LaunchValue) -> impl Iterator<Item = f64> + '_ {
-    launch
-        .samples
-        .iter()
-        .flatten()
-        .copied()
-        .filter(|value| value.is_finite())
+    launch.samples.iter().flatten().copied().filter(|value| value.is_finite())
 }
 
 /// Covers every launch value and nearly all samples.
@@ -147,38 +121,22 @@ fn axis(sessions: &[Session<'_>]) -> Axis {
     let launches = || sessions.iter().flat_map(|session| &session.launches);
     let mut values: Vec<f64> = launches().flat_map(|launch| samples(launch)).collect();
     values.sort_by(f64::total_cmp);
-    let edge = |share: f64| {
-        values
-            .get((values.len().saturating_sub(1) as f64 * share).round() as usize)
-            .copied()
-    };
+    let edge = |share: f64| values.get((values.len().saturating_sub(1) as f64 * share).round() as usize).copied();
     let judged = || launches().map(|launch| launch.value);
     let low = judged().chain(edge(1.0 - USUAL)).fold(f64::INFINITY, f64::min);
     let high = judged().chain(edge(USUAL)).fold(f64::NEG_INFINITY, f64::max);
     // Cut outliers off only where showing them would cost the others their room.
     let (least, most) = (edge(0.0).unwrap_or(low), edge(1.0).unwrap_or(high));
     let near = |end: f64| (end - high).max(low - end) <= (high - low) / 3.0;
-    let (low, high) = (
-        if near(least) { low.min(least) } else { low },
-        if near(most) { high.max(most) } else { high },
-    );
+    let (low, high) = (if near(least) { low.min(least) } else { low }, if near(most) { high.max(most) } else { high });
     // Equal values everywhere still want an axis around them.
-    let pad = ((high - low) * 0.04)
-        .max(high.abs().max(low.abs()) * 0.002)
-        .max(f64::MIN_POSITIVE);
-    Axis {
-        range: (low - pad, high + pad),
-        pixels: PLOT,
-        linear_up_to: None,
-    }
+    let pad = ((high - low) * 0.04).max(high.abs().max(low.abs()) * 0.002).max(f64::MIN_POSITIVE);
+    Axis { range: (low - pad, high + pad), pixels: PLOT, linear_up_to: None }
 }
 
 fn heading(scene: &mut Scene, row: &Row) {
     let room = WIDTH - 2.0 * MARGIN;
-    let bold = Type {
-        bold: true,
-        ..set(15.0, Anchor::Left)
-    };
+    let bold = Type { bold: true, ..set(15.0, Anchor::Left) };
     scene.text(MARGIN, 27.0, font::fit(row.case.as_str(), 15.0, true, room), bold);
     let value = |side: &Option<crate::report::Side>| {
         typographic(&format::optional(side.as_ref().map(|side| side.value), &row.metric))
@@ -187,38 +145,18 @@ fn heading(scene: &mut Scene, row: &Row) {
         let (change, interval) = (format::change(estimate.change), format::interval(&estimate));
         format!(" · {} {}", typographic(&change), typographic(&interval))
     });
-    let line = format!(
-        "{}: {} → {}{change}",
-        row.metric.name,
-        value(&row.base),
-        value(&row.head)
-    );
-    scene.text(
-        MARGIN,
-        49.0,
-        font::fit(&line, 13.0, false, room),
-        set(13.0, Anchor::Left),
-    );
+    let line = format!("{}: {} → {}{change}", row.metric.name, value(&row.base), value(&row.head));
+    scene.text(MARGIN, 49.0, font::fit(&line, 13.0, false, room), set(13.0, Anchor::Left));
     let ink = palette::text_of(row);
-    let verdict = Type {
-        bold: true,
-        ink,
-        ..set(13.0, Anchor::Left)
-    };
+    let verdict = Type { bold: true, ink, ..set(13.0, Anchor::Left) };
     scene.text(MARGIN, 69.0, verdict_words(row), verdict);
 }
 
 fn grid(scene: &mut Scene, row: &Row, axis: &Axis, bottom: f64) {
-    let label = Type {
-        ink: GREY,
-        ..set(12.0, Anchor::Middle)
-    };
+    let label = Type { ink: GREY, ..set(12.0, Anchor::Middle) };
     // Bytes are shown in powers of 1024, so that is what round numbers are round in.
-    let base = if row.metric.unit == "B" {
-        1024_f64.powf(axis.range.1.abs().max(1.0).log(1024.0).floor())
-    } else {
-        1.0
-    };
+    let base =
+        if row.metric.unit == "B" { 1024_f64.powf(axis.range.1.abs().max(1.0).log(1024.0).floor()) } else { 1.0 };
     for tick in axis.ticks(base, 74.0) {
         let x = axis.at(tick);
         scene.line((x, TOP), (x, bottom + 5.0), LIGHT, 0.75);
@@ -239,44 +177,21 @@ fn grid(scene: &mut Scene, row: &Row, axis: &Axis, bottom: f64) {
         let other = other.as_ref().map_or(x, |side| axis.at(side.value));
         // The two words stand on the far sides of their lines, so that they cannot meet.
         let before = x < other || (x == other && word == "base");
-        let (anchor, shift) = if before {
-            (Anchor::Right, 2.0)
-        } else {
-            (Anchor::Left, -2.0)
-        };
-        scene.text(
-            x + shift,
-            TOP - 6.0,
-            word,
-            Type {
-                ink,
-                ..set(12.0, anchor)
-            },
-        );
+        let (anchor, shift) = if before { (Anchor::Right, 2.0) } else { (Anchor::Left, -2.0) };
+        scene.text(x + shift, TOP - 6.0, word, Type { ink, ..set(12.0, anchor) });
     }
 }
 
 fn draw_session(scene: &mut Scene, session: &Session<'_>, axis: &Axis, top: f64) {
     let middle = top + STRIP * session.launches.len() as f64 / 2.0;
-    let font = Type {
-        bold: session.head,
-        ..set(12.0, Anchor::Left)
-    };
-    scene.text(
-        MARGIN,
-        middle + 4.5,
-        font::fit(&session.title, 12.0, session.head, PLOT.0 - MARGIN - 14.0),
-        font,
-    );
+    let font = Type { bold: session.head, ..set(12.0, Anchor::Left) };
+    scene.text(MARGIN, middle + 4.5, font::fit(&session.title, 12.0, session.head, PLOT.0 - MARGIN - 14.0), font);
     // Before the launches, one of which lies on it more often than not.
     let x = axis.at(median(&session.launches));
     let bar = STRIP * session.launches.len() as f64;
     if session.launches.len() > 1 {
         scene.line((x, top), (x, top + bar), session.ink, 1.5);
-        scene.fill(
-            vec![(x - 6.0, top - 4.5), (x + 6.0, top - 4.5), (x, top + 3.5)],
-            session.ink,
-        );
+        scene.fill(vec![(x - 6.0, top - 4.5), (x + 6.0, top - 4.5), (x, top + 3.5)], session.ink);
     }
     let Ink(red, green, blue, _) = session.ink;
     for (index, launch) in session.launches.iter().enumerate() {
@@ -289,10 +204,7 @@ fn draw_session(scene: &mut Scene, session: &Session<'_>, axis: &Axis, top: f64)
         }
         let beyond = samples(launch).filter(|value| *value > axis.range.1).count();
         if beyond > 0 {
-            let ink = Type {
-                ink: GREY,
-                ..set(12.0, Anchor::Right)
-            };
+            let ink = Type { ink: GREY, ..set(12.0, Anchor::Right) };
             scene.text(WIDTH - 4.0, y + 4.0, format!("+{beyond} →"), ink);
         }
         let x = axis.at(launch.value);
@@ -339,15 +251,10 @@ fn notes(sessions: &[Session<'_>], (older, cut): (usize, usize)) -> Vec<String> 
         ));
     }
     if cut > 0 {
-        notes.push(format!(
-            "{} not shown.",
-            format::plural(cut, "further launch is", "further launches are")
-        ));
+        notes.push(format!("{} not shown.", format::plural(cut, "further launch is", "further launches are")));
     }
     if launches().any(|launch| launch.samples.as_ref().is_some_and(|samples| samples.len() > POINTS)) {
-        notes.push(format!(
-            "Of launches with more samples {POINTS} are drawn, evenly spaced by rank."
-        ));
+        notes.push(format!("Of launches with more samples {POINTS} are drawn, evenly spaced by rank."));
     }
     notes
 }

@@ -16,16 +16,8 @@ pub const HEIGHT: f64 = (1901.0 + 483.0) / 2048.0;
 const MEASURE: f64 = 1000.0;
 
 static REGISTERED: LazyLock<bool> = LazyLock::new(|| {
-    let normal = register_font(
-        FAMILY,
-        FontStyle::Normal,
-        include_bytes!("../font/DejaVuSans-subset.ttf"),
-    );
-    let bold = register_font(
-        FAMILY,
-        FontStyle::Bold,
-        include_bytes!("../font/DejaVuSans-Bold-subset.ttf"),
-    );
+    let normal = register_font(FAMILY, FontStyle::Normal, include_bytes!("../font/DejaVuSans-subset.ttf"));
+    let bold = register_font(FAMILY, FontStyle::Bold, include_bytes!("../font/DejaVuSans-Bold-subset.ttf"));
     normal.is_ok() && bold.is_ok()
 });
 

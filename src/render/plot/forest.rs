@@ -38,18 +38,12 @@ impl Labels {
     fn of(rows: &[&Row]) -> Self {
         let first = rows[0];
         let one = rows.iter().all(|row| row.metric.name == first.metric.name);
-        let mut labels = Self {
-            metric: one.then(|| text::clean(&first.metric.name)),
-            common: Vec::new(),
-        };
+        let mut labels = Self { metric: one.then(|| text::clean(&first.metric.name)), common: Vec::new() };
         let longest = |labels: &Self| {
             let widths = rows.iter().map(|row| font::width(&labels.case_of(row), EM, false));
             widths.fold(0.0, f64::max)
         };
-        let metrics = rows
-            .iter()
-            .map(|row| font::width(&labels.metric_of(row), 12.0, false))
-            .fold(0.0, f64::max);
+        let metrics = rows.iter().map(|row| font::width(&labels.metric_of(row), 12.0, false)).fold(0.0, f64::max);
         let alike = rows.iter().all(|row| row.case == first.case);
         if longest(&labels) > PLOT.0 - MARGIN - 24.0 - metrics && !alike {
             let (_, parts) = parts(first.case.as_str());
@@ -69,11 +63,7 @@ impl Labels {
     fn case_of(&self, row: &Row) -> String {
         let (benchmark, parts) = parts(row.case.as_str());
         let mut name = text::clean(benchmark);
-        for part in parts
-            .into_iter()
-            .map(text::clean)
-            .filter(|part| !self.common.contains(part))
-        {
+        for part in parts.into_iter().map(text::clean).filter(|part| !self.common.contains(part)) {
             name.push_str(if part.starts_with('@') { "" } else { "/" });
             name.push_str(&part);
         }
@@ -86,19 +76,11 @@ fn parts(id: &str) -> (&str, Vec<&str>) {
     let (path, backend) = id.rfind('@').map_or((id, ""), |at| id.split_at(at));
     let mut parts = path.split('/');
     let benchmark = parts.next().unwrap_or(path);
-    (
-        benchmark,
-        parts.chain(Some(backend)).filter(|part| !part.is_empty()).collect(),
-    )
+    (benchmark, parts.chain(Some(backend)).filter(|part| !part.is_empty()).collect())
 }
 
 fn set(em: f64, anchor: Anchor) -> Type {
-    Type {
-        em,
-        bold: false,
-        ink: BLACK,
-        anchor,
-    }
+    Type { em, bold: false, ink: BLACK, anchor }
 }
 
 /// Lays the plot out.
@@ -126,29 +108,20 @@ pub fn scene(report: &Report) -> Scene {
     }
     legend(&mut scene, bottom + 62.0);
     for (index, note) in notes.iter().enumerate() {
-        let font = Type {
-            ink: GREY,
-            ..set(12.0, Anchor::Left)
-        };
+        let font = Type { ink: GREY, ..set(12.0, Anchor::Left) };
         scene.text(MARGIN, bottom + 88.0 + 18.0 * index as f64, note.as_str(), font);
     }
     scene
 }
 
 fn heading(scene: &mut Scene, report: &Report, metric: Option<&str>) {
-    let title = Type {
-        bold: true,
-        ..set(16.0, Anchor::Left)
-    };
+    let title = Type { bold: true, ..set(16.0, Anchor::Left) };
     let room = WIDTH - 2.0 * MARGIN;
     let of = metric.map_or_else(String::new, |metric| format!(" of {metric}"));
     let line = format!("{}: change{of}, head against base", report.suite);
     scene.text(MARGIN, 28.0, font::fit(&line, 16.0, true, room), title);
-    let commit = |hash: &Option<String>| {
-        hash.as_deref()
-            .map_or("no commit", |hash| hash.get(..10).unwrap_or(hash))
-            .to_owned()
-    };
+    let commit =
+        |hash: &Option<String>| hash.as_deref().map_or("no commit", |hash| hash.get(..10).unwrap_or(hash)).to_owned();
     let base = match report.base.as_slice() {
         [] => "no base".to_owned(),
         [newest, ..] => {
@@ -156,27 +129,12 @@ fn heading(scene: &mut Scene, report: &Report, metric: Option<&str>) {
             format!("base {} ({runs})", commit(&newest.commit))
         }
     };
-    let dirty = if report.head.dirty {
-        " with uncommitted changes"
-    } else {
-        ""
-    };
-    let line = format!(
-        "head {}{dirty} · {base} · {}",
-        commit(&report.head.commit),
-        report.testbed.label()
-    );
-    let grey = Type {
-        ink: GREY,
-        ..set(12.5, Anchor::Left)
-    };
+    let dirty = if report.head.dirty { " with uncommitted changes" } else { "" };
+    let line = format!("head {}{dirty} · {base} · {}", commit(&report.head.commit), report.testbed.label());
+    let grey = Type { ink: GREY, ..set(12.5, Anchor::Left) };
     scene.text(MARGIN, 48.0, font::fit(&line, 12.5, false, room), grey);
     if let Some(what) = &report.head.synthetic {
-        let loud = Type {
-            bold: true,
-            ink: VERMILLION,
-            ..grey
-        };
+        let loud = Type { bold: true, ink: VERMILLION, ..grey };
         let line = format!("SYNTHETIC, not the workloads as written: {what}");
         scene.text(MARGIN, 68.0, font::fit(&line, 12.5, true, room), loud);
     }
@@ -186,12 +144,8 @@ fn heading(scene: &mut Scene, report: &Report, metric: Option<&str>) {
 fn axis(rows: &[&Row]) -> Axis {
     let estimates: Vec<_> = rows.iter().filter_map(|row| row.verdict.estimate).collect();
     let end = |sign: f64, bound: &dyn Fn(&crate::domain::Estimate) -> Option<f64>| {
-        let mut ends: Vec<f64> = estimates
-            .iter()
-            .filter_map(bound)
-            .filter(|end| end.is_finite())
-            .map(|end| end * sign)
-            .collect();
+        let mut ends: Vec<f64> =
+            estimates.iter().filter_map(bound).filter(|end| end.is_finite()).map(|end| end * sign).collect();
         ends.sort_by(f64::total_cmp);
         let point = estimates
             .iter()
@@ -201,21 +155,13 @@ fn axis(rows: &[&Row]) -> Axis {
         let usual = ends.get(ends.len().saturating_sub(1) * 9 / 10).copied().unwrap_or(0.0);
         let widest = ends.last().copied().unwrap_or(0.0);
         // The widest intervals are cut where they would take more than a third from the others.
-        let usual = if widest <= 1.5 * usual.max(point) {
-            widest
-        } else {
-            usual
-        };
+        let usual = if widest <= 1.5 * usual.max(point) { widest } else { usual };
         // At least a little more than the moderate limit, so that the bands give the scale.
         (point * 1.12).max(usual * 1.05).max(0.065)
     };
     let high = end(1.0, &|estimate| estimate.upper);
     let low = end(-1.0, &|estimate| estimate.lower).min(0.995);
-    Axis {
-        range: (-low, high),
-        pixels: PLOT,
-        linear_up_to: (low.max(high) > LINEAR).then_some(BEND),
-    }
+    Axis { range: (-low, high), pixels: PLOT, linear_up_to: (low.max(high) > LINEAR).then_some(BEND) }
 }
 
 /// The change at which a severity begins, up and down: limits are equal on the log scale (STATISTICS.md section 2).
@@ -250,10 +196,7 @@ fn bands(scene: &mut Scene, rows: &[&Row], axis: &Axis, top: f64) {
 }
 
 fn grid(scene: &mut Scene, axis: &Axis, top: f64, bottom: f64, rows: &[&Row]) {
-    let label = Type {
-        ink: GREY,
-        ..set(12.0, Anchor::Middle)
-    };
+    let label = Type { ink: GREY, ..set(12.0, Anchor::Middle) };
     for tick in axis.ticks(0.01, 54.0) {
         let x = axis.at(tick);
         let (ink, width) = if tick == 0.0 { (BLACK, 1.2) } else { (LIGHT, 0.75) };
@@ -271,55 +214,24 @@ fn grid(scene: &mut Scene, axis: &Axis, top: f64, bottom: f64, rows: &[&Row]) {
     } else {
         return;
     };
-    scene.text(
-        PLOT.0,
-        bottom + 36.0,
-        format!("← {left}"),
-        Type {
-            anchor: Anchor::Left,
-            ..label
-        },
-    );
-    scene.text(
-        PLOT.1,
-        bottom + 36.0,
-        format!("{right} →"),
-        Type {
-            anchor: Anchor::Right,
-            ..label
-        },
-    );
+    scene.text(PLOT.0, bottom + 36.0, format!("← {left}"), Type { anchor: Anchor::Left, ..label });
+    scene.text(PLOT.1, bottom + 36.0, format!("{right} →"), Type { anchor: Anchor::Right, ..label });
 }
 
 fn draw_row(scene: &mut Scene, row: &Row, labels: &Labels, axis: &Axis, y: f64) {
     let base = y + 4.5;
     let metric = labels.metric_of(row);
     let room = PLOT.0 - MARGIN - 14.0 - font::width(&metric, 12.0, false) - 10.0;
-    let right = Type {
-        ink: GREY,
-        ..set(12.0, Anchor::Right)
-    };
-    scene.text(
-        MARGIN,
-        base,
-        font::fit(&labels.case_of(row), EM, false, room),
-        set(EM, Anchor::Left),
-    );
+    let right = Type { ink: GREY, ..set(12.0, Anchor::Right) };
+    scene.text(MARGIN, base, font::fit(&labels.case_of(row), EM, false, room), set(EM, Anchor::Left));
     scene.text(PLOT.0 - 14.0, base, metric, right);
     let numbers = PLOT.1 + 14.0;
-    let heavy = Type {
-        bold: true,
-        ink: palette::text_of(row),
-        ..set(EM, Anchor::Left)
-    };
+    let heavy = Type { bold: true, ink: palette::text_of(row), ..set(EM, Anchor::Left) };
     let Some(estimate) = row.verdict.estimate else {
         scene.text(numbers, base, verdict_words(row), heavy);
         return;
     };
-    let (lower, upper) = (
-        estimate.lower.unwrap_or(f64::NEG_INFINITY),
-        estimate.upper.unwrap_or(f64::INFINITY),
-    );
+    let (lower, upper) = (estimate.lower.unwrap_or(f64::NEG_INFINITY), estimate.upper.unwrap_or(f64::INFINITY));
     let ink = match row.verdict.call {
         Call::Unchanged => GREY,
         _ => BLACK,
@@ -334,13 +246,7 @@ fn draw_row(scene: &mut Scene, row: &Row, labels: &Labels, axis: &Axis, y: f64) 
         }
     }
     let verdict = &row.verdict;
-    palette::marker(
-        scene,
-        (axis.at(estimate.change), y),
-        verdict.call,
-        verdict.severity,
-        verdict.provisional,
-    );
+    palette::marker(scene, (axis.at(estimate.change), y), verdict.call, verdict.severity, verdict.provisional);
     scene.text(numbers, base, typographic(&format::change(estimate.change)), heavy);
     let interval = typographic(&format::interval(&estimate)).replace("\u{a0}%", "");
     scene.text(WIDTH - MARGIN, base, interval, right);
@@ -351,20 +257,13 @@ fn notes(report: &Report, all: &[&Row], rows: &[&Row], axis: &Axis, labels: &Lab
     let mut notes = Vec::new();
     if let Some(estimate) = rows.iter().find_map(|row| row.verdict.estimate) {
         let bars = format!("Bars: {} intervals.", format::share(estimate.confidence));
-        let scale = if axis.linear_up_to.is_some() {
-            " The axis is linear near zero and logarithmic further out."
-        } else {
-            ""
-        };
+        let scale =
+            if axis.linear_up_to.is_some() { " The axis is linear near zero and logarithmic further out." } else { "" };
         let cut = rows.iter().filter_map(|row| row.verdict.estimate).any(|estimate| {
             !estimate.lower.is_some_and(|bound| axis.holds(bound))
                 || !estimate.upper.is_some_and(|bound| axis.holds(bound))
         });
-        let cut = if cut {
-            " An arrow head: the interval goes on."
-        } else {
-            ""
-        };
+        let cut = if cut { " An arrow head: the interval goes on." } else { "" };
         notes.push(bars + scale + cut);
     }
     if all.len() > rows.len() {
@@ -400,11 +299,7 @@ fn legend(scene: &mut Scene, y: f64) {
         scene.text(x + 13.0, y + 4.5, word, set(12.0, Anchor::Left));
         x += 13.0 + font::width(word, 12.0, false) + 20.0;
     }
-    for (severity, worse) in [
-        (Severity::Minor, true),
-        (Severity::Moderate, true),
-        (Severity::Severe, true),
-    ] {
+    for (severity, worse) in [(Severity::Minor, true), (Severity::Moderate, true), (Severity::Severe, true)] {
         scene.rect(x - 7.0, y - 7.0, x + 7.0, y + 7.0, palette::band(severity, worse));
         x += 14.0;
     }
@@ -415,12 +310,7 @@ fn legend(scene: &mut Scene, y: f64) {
 fn empty(report: &Report) -> Scene {
     let mut scene = Scene::new(WIDTH, 96.0, WHITE);
     heading(&mut scene, report, None);
-    let line = font::fit(
-        "Nothing to compare: no case has numbers on both sides.",
-        13.0,
-        false,
-        WIDTH - 2.0 * MARGIN,
-    );
+    let line = font::fit("Nothing to compare: no case has numbers on both sides.", 13.0, false, WIDTH - 2.0 * MARGIN);
     scene.text(MARGIN, 86.0, line, set(13.0, Anchor::Left));
     scene
 }

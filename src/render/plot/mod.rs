@@ -74,10 +74,7 @@ pub fn pictures(report: &Report) -> Vec<Picture<'_>> {
 /// Whether a row deserves a picture of its own: it moved, or it may have moved and nobody can tell.
 fn is_flagged(row: &Row) -> bool {
     let launches = |side: &Option<crate::report::Side>| side.as_ref().is_some_and(|side| !side.launches.is_empty());
-    let wide = row
-        .verdict
-        .estimate
-        .is_some_and(|estimate| estimate.change.abs() >= row.thresholds.minor);
+    let wide = row.verdict.estimate.is_some_and(|estimate| estimate.change.abs() >= row.thresholds.minor);
     let flagged = match row.verdict.call {
         Call::Regressed | Call::Improved => true,
         Call::Inconclusive => wide,
@@ -90,11 +87,7 @@ fn is_flagged(row: &Row) -> bool {
 fn stem(row: &Row) -> String {
     let mut safe = String::from("distribution-");
     for c in format!("{}-{}", row.case, row.metric.name).chars() {
-        let c = if c.is_ascii_alphanumeric() || matches!(c, '.' | '_') {
-            c
-        } else {
-            '-'
-        };
+        let c = if c.is_ascii_alphanumeric() || matches!(c, '.' | '_') { c } else { '-' };
         if !(c == '-' && safe.ends_with('-')) {
             safe.push(c);
         }
@@ -108,13 +101,7 @@ fn verdict_words(row: &Row) -> String {
     let words = match Group::of(row) {
         Group::Failed => "failed".to_owned(),
         Group::Missing => "missing".to_owned(),
-        _ => format!("{} {}", row.verdict.call, group::severity(row))
-            .trim_end()
-            .to_owned(),
+        _ => format!("{} {}", row.verdict.call, group::severity(row)).trim_end().to_owned(),
     };
-    if row.verdict.provisional {
-        format!("{words} (provisional)")
-    } else {
-        words
-    }
+    if row.verdict.provisional { format!("{words} (provisional)") } else { words }
 }

@@ -67,11 +67,7 @@ pub fn band(severity: Severity, worse: bool) -> Ink {
 pub fn marker(scene: &mut Scene, (x, y): (f64, f64), call: Call, severity: Severity, hollow: bool) {
     let fill = if hollow { WHITE } else { of(call, severity) };
     // Yellow on white needs an edge; hollow ones show their colour by it.
-    let edge = if hollow && severity != Severity::Minor {
-        of(call, severity)
-    } else {
-        BLACK
-    };
+    let edge = if hollow && severity != Severity::Minor { of(call, severity) } else { BLACK };
     let rim = if hollow { 2.0 } else { 1.0 };
     for (ink, size) in [(edge, 6.5), (fill, 6.5 - rim)] {
         match severity {
@@ -90,9 +86,5 @@ fn diamond(x: f64, y: f64, size: f64) -> Vec<(f64, f64)> {
 /// `shrink` draws the corners of an inner triangle in, so that its rim is even.
 fn triangle(x: f64, y: f64, size: f64, shrink: f64) -> Vec<(f64, f64)> {
     let half = size / shrink.sqrt();
-    vec![
-        (x, y - size / shrink),
-        (x + half, y + size * 0.75),
-        (x - half, y + size * 0.75),
-    ]
+    vec![(x, y - size / shrink), (x + half, y + size * 0.75), (x - half, y + size * 0.75)]
 }

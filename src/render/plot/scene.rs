@@ -69,28 +69,16 @@ pub struct Target {
 impl Target {
     /// SVG coordinates are whole numbers in plotters, so the picture is drawn four times as large and the viewer
     /// told to shrink it. The factors are those in plotters-svg's `draw_text`.
-    pub const SVG: Self = Self {
-        scale: 4.0,
-        em_to_size: 1.24,
-        ascent: 0.76,
-    };
+    pub const SVG: Self = Self { scale: 4.0, em_to_size: 1.24, ascent: 0.76 };
     /// Twice as large, sharp on dense screens. plotters takes ascent plus descent for the size and puts the baseline
     /// half a size below the upper anchor.
-    pub const PNG: Self = Self {
-        scale: 2.0,
-        em_to_size: font::HEIGHT,
-        ascent: font::HEIGHT / 2.0,
-    };
+    pub const PNG: Self = Self { scale: 2.0, em_to_size: font::HEIGHT, ascent: font::HEIGHT / 2.0 };
 }
 
 impl Scene {
     /// An opaque page.
     pub fn new(width: f64, height: f64, page: Ink) -> Self {
-        let mut scene = Self {
-            width: width as u32,
-            height: height.ceil() as u32,
-            shapes: Vec::new(),
-        };
+        let mut scene = Self { width: width as u32, height: height.ceil() as u32, shapes: Vec::new() };
         scene.rect(0.0, 0.0, width, height.ceil(), page);
         scene
     }
@@ -165,9 +153,7 @@ fn paint<B: DrawingBackend>(shape: &Shape, backend: &mut B, target: Target) -> R
             };
             let size = set.em * target.scale * target.em_to_size;
             let colour = RGBAColor(set.ink.0, set.ink.1, set.ink.2, set.ink.3);
-            let style = TextStyle::from(font::desc(size, set.bold))
-                .color(&colour)
-                .pos(Pos::new(across, VPos::Top));
+            let style = TextStyle::from(font::desc(size, set.bold)).color(&colour).pos(Pos::new(across, VPos::Top));
             backend.draw_text(line, &style, (whole(*x), whole(y - set.em * target.ascent)))
         }
     };

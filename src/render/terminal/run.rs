@@ -12,16 +12,10 @@ use crate::report::{CaseView, MetricView, RunView};
 /// One row a case, the reference workloads apart.
 pub fn table(view: &RunView) -> Table {
     let (reference, proper): (Vec<&CaseView>, Vec<&CaseView>) = view.cases.iter().partition(|case| case.reference);
-    let mut sections = vec![Section {
-        rows: proper.into_iter().map(row_of).collect(),
-        ..Section::default()
-    }];
+    let mut sections = vec![Section { rows: proper.into_iter().map(row_of).collect(), ..Section::default() }];
     if !reference.is_empty() {
         sections.push(Section {
-            heading: Some(Cell::styled(
-                "Reference workloads, which watch the machine",
-                Paint::new().dimmed(),
-            )),
+            heading: Some(Cell::styled("Reference workloads, which watch the machine", Paint::new().dimmed())),
             rows: reference.into_iter().map(row_of).collect(),
             closing: None,
         });
@@ -44,19 +38,17 @@ pub fn table(view: &RunView) -> Table {
 fn row_of(case: &CaseView) -> Row {
     let metric = |name: &str| case.metrics.iter().find(|view| view.metric.name == name);
     let value = |view: Option<&MetricView>| {
-        Cell::plain(data(&view.map_or_else(
-            || format::NOTHING.to_owned(),
-            |view| format::value(view.median, &view.metric),
-        )))
+        Cell::plain(data(
+            &view.map_or_else(|| format::NOTHING.to_owned(), |view| format::value(view.median, &view.metric)),
+        ))
     };
     let latency = metric(Metric::LATENCY);
     // Throughput says most to a person; a kernel without items still has a rate of some kind.
     let rate =
         metric(Metric::THROUGHPUT).or_else(|| case.metrics.iter().find(|view| view.metric.kind == MetricKind::Rate));
-    let spread = latency.filter(|_| case.launches > 1).map_or_else(
-        || format::NOTHING.to_owned(),
-        |view| format::spread(view.low, view.median, view.high),
-    );
+    let spread = latency
+        .filter(|_| case.launches > 1)
+        .map_or_else(|| format::NOTHING.to_owned(), |view| format::spread(view.low, view.median, view.high));
     let paint = match case.outcome.kind {
         OutcomeKind::Measured => Paint::new(),
         OutcomeKind::Skipped => Paint::new().dimmed(),
@@ -64,18 +56,10 @@ fn row_of(case: &CaseView) -> Row {
         OutcomeKind::Failed | OutcomeKind::TimedOut | OutcomeKind::OutOfMemory => colour(AnsiColor::Red),
     };
     let label = text::clean(case.case.as_str());
-    let reason = case
-        .outcome
-        .reason
-        .as_deref()
-        .map(|reason| format!("{}: {reason}", case.outcome.kind));
+    let reason = case.outcome.reason.as_deref().map(|reason| format!("{}: {reason}", case.outcome.kind));
     if case.metrics.is_empty() {
         let words = reason.unwrap_or_else(|| case.outcome.kind.to_string());
-        return Row {
-            label,
-            cells: Vec::new(),
-            below: Some(Cell::styled(text::clean(&words), paint)),
-        };
+        return Row { label, cells: Vec::new(), below: Some(Cell::styled(text::clean(&words), paint)) };
     }
     Row {
         label,
@@ -97,10 +81,7 @@ pub fn headline(view: &RunView) -> String {
     let count = |wanted: fn(OutcomeKind) -> bool| view.cases.iter().filter(|case| wanted(case.outcome.kind)).count();
     let measured = count(|kind| kind == OutcomeKind::Measured);
     let skipped = count(|kind| kind == OutcomeKind::Skipped);
-    let mut parts = vec![format!(
-        "{measured} of {} measured",
-        format::plural(view.cases.len(), "case", "cases")
-    )];
+    let mut parts = vec![format!("{measured} of {} measured", format::plural(view.cases.len(), "case", "cases"))];
     if skipped > 0 {
         parts.push(format!("{skipped} skipped"));
     }

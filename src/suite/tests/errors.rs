@@ -113,7 +113,7 @@ fn head_keys_are_checked() {
         ("defaults = { threads = 0 }", "`threads` of `gemm` must be", ""),
         ("sampling = { max_tim = \"1s\" }", "unknown key `max_tim`", "did you mean `max_time`?"),
         ("sampling = { min_samples = 9 }", "at least 10", ""),
-        ("sampling = { min_samples = 300 }", "above `max_samples`", "raise"),
+        ("sampling = { min_samples = 3000 }", "above `max_samples`", "raise"),
         ("sampling = { precision = \"0%\" }", "above 0 %", ""),
         ("sampling = 3", "a table of sampling rules", ""),
         ("thresholds = { minor = \"9%\" }", "must be above zero and rise", ""),
