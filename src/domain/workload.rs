@@ -228,7 +228,11 @@ pub const CATALOGUE: &[Entry] = &[
         "BERT base encoder, 12 layers, width 768 (Devlin et al. 2018)",
         ENCODER,
     ),
-    model("bert-tiny", "BERT encoder, 2 layers, width 128", ENCODER),
+    model(
+        "bert-tiny",
+        "BERT encoder, 2 layers, width 128, vocabulary 1,024",
+        ENCODER,
+    ),
     model(
         "gpt2",
         "GPT-2 small decoder, 12 layers, width 768 (Radford et al. 2019)",
@@ -248,7 +252,7 @@ pub const CATALOGUE: &[Entry] = &[
     model("resnet50", "ResNet-50, 224 x 224 (He et al. 2015)", VISION),
     model(
         "resnet-tiny",
-        "residual network of one bottleneck block a stage, 32 x 32",
+        "residual network of one bottleneck block a stage, 64 x 64",
         VISION,
     ),
     model("vit-b16", "ViT-B/16, 224 x 224 (Dosovitskiy et al. 2020)", VISION),
