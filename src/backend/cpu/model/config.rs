@@ -13,6 +13,8 @@ pub struct Transformer {
     pub kv_heads: usize,
     /// Width between the two products of a block's feed-forward part.
     pub hidden: usize,
+    /// Whether the feed-forward part has a gate, and so three products.
+    pub gated: bool,
     /// Number of token ids.
     pub vocabulary: usize,
     /// Longest sequence.
@@ -96,6 +98,7 @@ impl Architecture {
                 heads: 12,
                 kv_heads: 12,
                 hidden: 3072,
+                gated: false,
                 vocabulary: 30_522,
                 context: 512,
             }),
@@ -105,6 +108,7 @@ impl Architecture {
                 heads: 2,
                 kv_heads: 2,
                 hidden: 512,
+                gated: false,
                 vocabulary: 1024,
                 context: 512,
             }),
@@ -115,6 +119,7 @@ impl Architecture {
                 heads: 12,
                 kv_heads: 12,
                 hidden: 3072,
+                gated: false,
                 vocabulary: 50_257,
                 context: 1024,
             }),
@@ -124,6 +129,7 @@ impl Architecture {
                 heads: 2,
                 kv_heads: 2,
                 hidden: 512,
+                gated: false,
                 vocabulary: 1024,
                 context: 1024,
             }),
@@ -134,6 +140,7 @@ impl Architecture {
                 heads: 8,
                 kv_heads: 4,
                 hidden: 1376,
+                gated: true,
                 vocabulary: 32_000,
                 context: 2048,
             }),
@@ -143,6 +150,7 @@ impl Architecture {
                 heads: 4,
                 kv_heads: 2,
                 hidden: 352,
+                gated: true,
                 vocabulary: 1024,
                 context: 2048,
             }),

@@ -10,14 +10,15 @@ use crate::backend::WorkCounts;
 use crate::backend::cpu::model::Setup;
 use crate::backend::cpu::model::config::{Architecture, ResNet, Transformer, Vit};
 
+/// Elements of one block's matrices.
+const fn block_matrices(shape: &Transformer) -> usize {
+    let feed_forward = if shape.gated { 3 } else { 2 };
+    shape.width * (shape.qkv_width() + shape.width + feed_forward * shape.hidden)
+}
+
 /// Operations of one block's products for `tokens` tokens that each see `keys` keys.
 fn block_flops(shape: &Transformer, tokens: f64, keys: f64) -> f64 {
-    let gated = 3.0;
-    let plain = 2.0;
-    let feed_forward = if shape.kv_heads < shape.heads { gated } else { plain };
-    let weights = shape.width * shape.qkv_width() + shape.width * shape.width;
-    let weights = weights as f64 + feed_forward * (shape.width * shape.hidden) as f64;
-    2.0 * tokens * weights + 4.0 * tokens * keys * shape.width as f64
+    2.0 * tokens * block_matrices(shape) as f64 + 4.0 * tokens * keys * shape.width as f64
 }
 
 /// Operations of the output layer.
@@ -33,6 +34,7 @@ const fn as_transformer(shape: &Vit) -> Transformer {
         heads: shape.heads,
         kv_heads: shape.heads,
         hidden: shape.hidden,
+        gated: false,
         vocabulary: shape.classes,
         context: shape.tokens(),
     }
@@ -117,18 +119,12 @@ fn forward_flops(architecture: &Architecture, seq: usize, trained: bool) -> f64 
 /// Number of weights that one forward pass reads: all but the rows of embeddings that no token asks for.
 fn weights(architecture: &Architecture) -> f64 {
     let blocks = |shape: &Transformer, biases: bool| {
-        let feed_forward = if matches!(architecture, Architecture::Llama(_)) {
-            3
-        } else {
-            2
-        };
-        let products = shape.width * (shape.qkv_width() + shape.width + feed_forward * shape.hidden);
         let vectors = if biases {
             shape.qkv_width() + 6 * shape.width + shape.hidden
         } else {
             2 * shape.width
         };
-        shape.layers * (products + vectors)
+        shape.layers * (block_matrices(shape) + vectors)
     };
     let count = match architecture {
         Architecture::Bert(shape) => blocks(shape, true) + 2 * shape.width,
@@ -148,13 +144,13 @@ fn weights(architecture: &Architecture) -> f64 {
     count as f64
 }
 
-fn items(setup: &Setup, passes: f64) -> Option<(f64, &'static str)> {
+fn items(setup: &Setup, passes: f64) -> (f64, &'static str) {
     let batch = setup.batch as f64;
-    Some(if setup.seq > 0 {
+    if setup.seq > 0 {
         (batch * passes, "tokens")
     } else {
         (batch, "images")
-    })
+    }
 }
 
 /// One forward pass.
@@ -162,7 +158,7 @@ pub fn inference(setup: &Setup) -> WorkCounts {
     WorkCounts {
         flops: Some(setup.batch as f64 * forward_flops(&setup.architecture, setup.seq, false)),
         bytes: Some(weights(&setup.architecture) * setup.dtype.size_in_bytes() as f64),
-        items: items(setup, setup.seq as f64),
+        items: Some(items(setup, setup.seq as f64)),
     }
 }
 
@@ -183,7 +179,7 @@ pub fn decode(setup: &Setup) -> WorkCounts {
     WorkCounts {
         flops: Some(flops),
         bytes: Some(values * setup.dtype.size_in_bytes() as f64),
-        items: items(setup, setup.tokens as f64),
+        items: Some(items(setup, setup.tokens as f64)),
     }
 }
 
@@ -192,7 +188,7 @@ pub fn training(setup: &Setup) -> WorkCounts {
     WorkCounts {
         flops: Some(3.0 * setup.batch as f64 * forward_flops(&setup.architecture, setup.seq, true)),
         bytes: None,
-        items: items(setup, setup.seq as f64),
+        items: Some(items(setup, setup.seq as f64)),
     }
 }
 

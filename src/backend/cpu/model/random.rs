@@ -1,6 +1,6 @@
 //! Seeded numbers: the same seed gives the same bits, whatever the machine, the order of calls or the thread count.
 //!
-//! ChaCha with eight rounds, one stream a name, and the Box–Muller transform on polynomials that round alike
+//! Eight rounds of `ChaCha`, one stream a name, and the transform of Box and Muller on polynomials that round alike
 //! everywhere. Must not know what the numbers are for.
 
 use rand_chacha::ChaCha8Rng;
@@ -57,16 +57,11 @@ pub fn below(seed: u64, name: &str, count: usize, bound: usize) -> Vec<u32> {
         .collect()
 }
 
-/// `count` signs, each ±1 with equal chance.
-pub fn signs(seed: u64, name: &str, count: usize) -> Vec<f64> {
+/// Signs without end, each ±1 with equal chance.
+pub fn signs(seed: u64, name: &str) -> impl Iterator<Item = f64> {
     let mut rng = stream(seed, name);
-    let mut out = Vec::with_capacity(count + 64);
-    while out.len() < count {
-        let word = rng.next_u64();
-        out.extend((0..64).map(|bit| if word >> bit & 1 == 0 { 1.0 } else { -1.0 }));
-    }
-    out.truncate(count);
-    out
+    std::iter::repeat_with(move || rng.next_u64())
+        .flat_map(|word| (0..64).map(move |bit| 1.0 - 2.0 * (word >> bit & 1) as f64))
 }
 
 #[cfg(test)]
@@ -101,6 +96,6 @@ mod tests {
         // Pinned: a change of generator would silently change every stored baseline.
         assert_eq!(below(1, "a", 4, 1000), below(1, "a", 8, 1000)[..4]);
         assert!(below(3, "ids", 1000, 10).iter().all(|id| *id < 10));
-        assert!(signs(3, "s", 1000).iter().sum::<f64>().abs() < 150.0);
+        assert!(signs(3, "s").take(1000).sum::<f64>().abs() < 150.0);
     }
 }

@@ -99,7 +99,6 @@ fn every_model_runs_in_every_mode_and_passes_its_check() {
                 "{name} {mode}: {counts:?}"
             );
             assert_eq!(loaded.device().facts["threads"], 1);
-            loaded.run(1).unwrap();
         }
     }
 }

@@ -3,12 +3,11 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use candle_core::backprop::GradStore;
-use candle_core::{DType, Result as CandleResult, Tensor};
+use candle_core::{DType, Result as CandleResult, Tensor, bail};
 
 use crate::backend::cpu::model::adamw::AdamW;
-use crate::backend::cpu::model::weights::{Parameter, Purpose};
-use crate::backend::cpu::model::{Network, Setup, count, engine, ops, random, running};
+use crate::backend::cpu::model::weights::Purpose;
+use crate::backend::cpu::model::{Network, Setup, count, engine, gradient, ops, random, running};
 use crate::backend::cpu::this_device;
 use crate::backend::{BackendError, Prepared, WorkCounts};
 use crate::domain::{Check, DeviceInfo};
@@ -19,12 +18,10 @@ const STEPS: u64 = 4;
 /// Tokens and images that the gradient check is made on.
 const CHECKED_TOKENS: usize = 32;
 const CHECKED_IMAGES: usize = 2;
-/// Half the width of the central difference, in units in which each parameter tensor changes the loss by about one.
-const STEP: f64 = 1e-8;
 
 /// Inputs and their right classes.
 #[derive(Debug)]
-struct Batch {
+pub struct Batch {
     input: Tensor,
     targets: Arc<Vec<u32>>,
 }
@@ -43,8 +40,17 @@ impl Batch {
         })
     }
 
-    fn loss(&self, network: &dyn Network) -> CandleResult<Tensor> {
+    /// The mean cross-entropy of a network's scores.
+    pub fn loss(&self, network: &dyn Network) -> CandleResult<Tensor> {
         ops::cross_entropy(&network.scores(&self.input)?, &self.targets)
+    }
+
+    /// The same batch for a network that computes in `compute`.
+    pub fn cast(&self, compute: DType) -> CandleResult<Self> {
+        Ok(Self {
+            input: Setup::cast(&self.input, compute)?,
+            targets: Arc::clone(&self.targets),
+        })
     }
 
     /// A small part of it, for checks.
@@ -60,12 +66,27 @@ impl Batch {
     }
 }
 
+/// What a step changes.
+#[derive(Debug)]
+struct State {
+    network: Box<dyn Network>,
+    optimiser: AdamW,
+}
+
+impl State {
+    fn load(setup: &Setup) -> Result<Self, BackendError> {
+        let (network, parameters) = setup.network(setup.dtype, setup.dtype, Purpose::Training)?;
+        let optimiser = AdamW::new(parameters).map_err(engine("making the optimiser's state"))?;
+        Ok(Self { network, optimiser })
+    }
+}
+
 /// A model, its optimiser and its batch.
 #[derive(Debug)]
 pub struct Training {
     setup: Setup,
-    network: Box<dyn Network>,
-    optimiser: AdamW,
+    /// Dropped by the check, to make room for its reference.
+    state: Option<State>,
     batch: Batch,
     /// Losses of the first and of the latest step.
     losses: Option<(f64, f64)>,
@@ -75,13 +96,11 @@ pub struct Training {
 impl Training {
     /// Loads weights and batch.
     pub fn load(setup: Setup) -> Result<Self, BackendError> {
-        let (network, parameters) = setup.network(setup.dtype, setup.dtype, Purpose::Training)?;
         let input = Setup::cast(&setup.input()?, setup.dtype).map_err(engine("casting the input"))?;
         Ok(Self {
+            state: Some(State::load(&setup)?),
             batch: Batch::new(&setup, input).map_err(engine("making the targets"))?,
-            optimiser: AdamW::new(parameters).map_err(engine("making the optimiser's state"))?,
             setup,
-            network,
             losses: None,
             steps: 0,
         })
@@ -94,9 +113,12 @@ impl Training {
     }
 
     fn step(&mut self) -> CandleResult<()> {
-        let loss = self.batch.loss(&*self.network)?;
+        let Some(state) = &mut self.state else {
+            bail!("the weights were dropped by the check, which comes last");
+        };
+        let loss = self.batch.loss(&*state.network)?;
         let gradients = loss.backward()?;
-        self.optimiser.step(&gradients)?;
+        state.optimiser.step(&gradients)?;
         black_box(gradients);
         let loss = loss.to_dtype(DType::F64)?.to_scalar::<f64>()?;
         let first = self.losses.map_or(loss, |(first, _)| first);
@@ -118,116 +140,6 @@ impl Training {
             1.0 - 1e-5,
         ))
     }
-
-    /// The gradients of the initial weights on a part of the batch.
-    fn check_gradients(&self) -> Result<Vec<Check>, BackendError> {
-        // Loaded afresh, so that the result does not depend on how many steps were measured.
-        let (network, parameters) = self
-            .setup
-            .network(self.setup.dtype, self.setup.dtype, Purpose::Training)?;
-        let failed = || engine("checking gradients");
-        let part = self.batch.part(&self.setup).map_err(failed())?;
-        let gradients = part
-            .loss(&*network)
-            .and_then(|loss| loss.backward())
-            .map_err(failed())?;
-        drop(network);
-        let norms = norms(&parameters, &gradients).map_err(failed())?;
-        let dead = norms.iter().filter(|norm| !norm.is_finite() || **norm == 0.0).count();
-        let alive = Check::new(
-            "gradients",
-            "number of parameters whose gradient is absent, zero or not finite",
-            dead as f64,
-            0.0,
-        );
-        if !alive.pass {
-            return Ok(vec![alive]);
-        }
-        let (reference, references) = self.setup.network(DType::F64, DType::F64, Purpose::Training)?;
-        let error = directional_error(
-            &Direction {
-                seed: self.setup.seed,
-                norms: &norms,
-            },
-            (&parameters, &gradients),
-            &references,
-            || {
-                let part = Batch {
-                    input: Setup::cast(&part.input, DType::F64)?,
-                    targets: Arc::clone(&part.targets),
-                };
-                part.loss(&*reference)?.to_scalar::<f64>()
-            },
-        )
-        .map_err(failed())?;
-        let tolerance = if self.setup.dtype == DType::F64 { 1e-4 } else { 1e-3 };
-        let derivative = Check::new(
-            "directional derivative",
-            "central difference of the f64 loss",
-            error,
-            tolerance,
-        );
-        Ok(vec![alive, derivative])
-    }
-}
-
-/// Euclidean norm of each parameter's gradient; NaN where there is none.
-fn norms(parameters: &[Parameter], gradients: &GradStore) -> CandleResult<Vec<f64>> {
-    let norm = |parameter: &Parameter| match gradients.get(parameter.var.as_tensor()) {
-        Some(g) => g
-            .to_dtype(DType::F64)?
-            .sqr()?
-            .sum_all()?
-            .to_scalar::<f64>()
-            .map(f64::sqrt),
-        None => Ok(f64::NAN),
-    };
-    parameters.iter().map(norm).collect()
-}
-
-/// A random direction in which each parameter tensor moves the loss by about ±1: signs over the gradient's norm.
-#[derive(Debug, Clone, Copy)]
-struct Direction<'a> {
-    seed: u64,
-    norms: &'a [f64],
-}
-
-impl Direction<'_> {
-    fn of(&self, index: usize, parameter: &Parameter) -> CandleResult<Tensor> {
-        let largest = self.norms.iter().copied().fold(0.0, f64::max);
-        let scale = 1.0 / self.norms[index].max(1e-4 * largest);
-        let var = parameter.var.as_tensor();
-        let signs = random::signs(self.seed, &format!("direction of {}", parameter.name), var.elem_count());
-        Tensor::from_vec(signs, var.shape(), var.device())? * scale
-    }
-}
-
-/// |⟨gradient, d⟩ − central difference along d| over √(number of tensors), the size that either has.
-fn directional_error(
-    direction: &Direction<'_>,
-    (parameters, gradients): (&[Parameter], &GradStore),
-    references: &[Parameter],
-    loss: impl Fn() -> CandleResult<f64>,
-) -> CandleResult<f64> {
-    let mut slope = 0.0;
-    for (i, parameter) in parameters.iter().enumerate() {
-        if let Some(gradient) = gradients.get(parameter.var.as_tensor()) {
-            let product = (gradient.to_dtype(DType::F64)? * direction.of(i, parameter)?)?;
-            slope += product.sum_all()?.to_scalar::<f64>()?;
-        }
-    }
-    let shift = |by: f64| -> CandleResult<()> {
-        for (i, reference) in references.iter().enumerate() {
-            let moved = (reference.var.as_tensor() + (direction.of(i, reference)? * by)?)?;
-            reference.var.set(&moved)?;
-        }
-        Ok(())
-    };
-    shift(STEP)?;
-    let above = loss()?;
-    shift(-2.0 * STEP)?;
-    let below = loss()?;
-    Ok((slope - (above - below) / (2.0 * STEP)).abs() / (parameters.len() as f64).sqrt())
 }
 
 impl Subject for Training {
@@ -249,8 +161,14 @@ impl Prepared for Training {
     }
 
     fn check(&mut self) -> Result<Vec<Check>, BackendError> {
-        let mut checks = vec![self.check_loss().map_err(engine("training step"))?];
-        checks.extend(self.check_gradients()?);
+        let loss = self.check_loss().map_err(engine("training step"))?;
+        self.state = None;
+        let part = self
+            .batch
+            .part(&self.setup)
+            .map_err(engine("taking a part of the batch"))?;
+        let mut checks = vec![loss];
+        checks.extend(gradient::check(&self.setup, &part)?);
         Ok(checks)
     }
 }

@@ -21,7 +21,7 @@ impl CustomOp2 for AddBias {
         for row in x.chunks_exact(row_length(l1)) {
             out.extend(row.iter().zip(bias).map(|(v, b)| v + b));
         }
-        done(out, l1.shape())
+        Ok(done(out, l1.shape()))
     }
 
     fn bwd(
@@ -40,7 +40,7 @@ impl CustomOp2 for AddBias {
 /// An element-wise function and its derivative.
 #[derive(Debug, Clone, Copy)]
 pub enum Activation {
-    /// x Φ(x) (Hendrycks and Gimpel 2016), as BERT and ViT use it.
+    /// x Φ(x) (Hendrycks and Gimpel 2016), as BERT and vision transformers use it.
     Gelu,
     /// Its approximation by tanh, as GPT-2 uses it.
     GeluTanh,
@@ -94,7 +94,7 @@ impl CustomOp1 for Activation {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        done(self.values(slice(storage, layout)?), layout.shape())
+        Ok(done(self.values(slice(storage, layout)?), layout.shape()))
     }
 
     fn bwd(&self, x: &Tensor, _result: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
@@ -124,7 +124,7 @@ impl CustomOp1 for SwiGlu {
             let (gate, up) = row.split_at(half);
             out.extend(gate.iter().zip(up).map(|(g, u)| g * sigmoid(*g) * u));
         }
-        done(out, (x.len() / (2 * half), half))
+        Ok(done(out, (x.len() / (2 * half), half)))
     }
 
     fn bwd(&self, x: &Tensor, _result: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {

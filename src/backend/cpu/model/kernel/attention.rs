@@ -46,9 +46,9 @@ impl CustomOp1 for SplitHeads {
         let rows = x.len() / length;
         let mut out = Vec::with_capacity(rows * self.count * self.width);
         self.each(rows, length, |_, from| {
-            out.extend_from_slice(&x[from..from + self.width])
+            out.extend_from_slice(&x[from..from + self.width]);
         });
-        done(out, (self.batch, self.count, rows / self.batch, self.width))
+        Ok(done(out, (self.batch, self.count, rows / self.batch, self.width)))
     }
 
     fn bwd(&self, x: &Tensor, _result: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
@@ -91,7 +91,7 @@ impl CustomOp1 for MergeHeads {
         Self::split(batch, heads, width).each(batch * seq, heads * width, |from, to| {
             out[to..to + width].copy_from_slice(&x[from..from + width]);
         });
-        done(out, (batch * seq, heads * width))
+        Ok(done(out, (batch * seq, heads * width)))
     }
 
     fn bwd(&self, x: &Tensor, _result: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
@@ -126,8 +126,7 @@ impl Rope {
             for head in row[..self.heads * self.width].chunks_exact_mut(self.width) {
                 let (low, high) = head.split_at_mut(half);
                 for ((a, b), (cos, sin)) in low.iter_mut().zip(high).zip(table) {
-                    let sin = sin * sign;
-                    (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+                    (*a, *b) = (*a * cos - *b * sign * sin, *b * cos + *a * sign * sin);
                 }
             }
         }
@@ -142,7 +141,7 @@ impl CustomOp1 for Rope {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let x = slice(storage, layout)?;
-        done(self.turn(x, row_length(layout), 1.0), layout.shape())
+        Ok(done(self.turn(x, row_length(layout), 1.0), layout.shape()))
     }
 
     fn bwd(&self, x: &Tensor, _result: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
@@ -188,7 +187,7 @@ impl CustomOp1 for Softmax {
             }
             out.resize(start + keys, 0.0);
         }
-        done(out, layout.shape())
+        Ok(done(out, layout.shape()))
     }
 
     fn bwd(&self, _x: &Tensor, probabilities: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {

@@ -26,7 +26,7 @@ impl CustomOp1 for CrossEntropy {
             let sum = math::sum(row, |v| math::exp(v - max));
             total += f64::from(sum.ln() + max - row[*target as usize]);
         }
-        done(vec![(total / self.targets.len() as f64) as f32], ())
+        Ok(done(vec![(total / self.targets.len() as f64) as f32], ()))
     }
 
     fn bwd(&self, x: &Tensor, _result: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {

@@ -46,7 +46,7 @@ impl CustomOp3 for LayerNorm {
                     .map(|(v, (g, b))| (v - mean) * scale * g + b),
             );
         }
-        done(out, l1.shape())
+        Ok(done(out, l1.shape()))
     }
 
     fn bwd(
@@ -118,7 +118,7 @@ impl CustomOp2 for RmsNorm {
             let scale = self.scale(row);
             out.extend(row.iter().zip(gamma).map(|(v, g)| v * scale * g));
         }
-        done(out, l1.shape())
+        Ok(done(out, l1.shape()))
     }
 
     fn bwd(
@@ -200,7 +200,7 @@ impl CustomOp3 for BatchNorm {
         for row in x.chunks_exact(width) {
             out.extend((0..width).map(|i| (row[i] - mean[i]) * slope[i] + beta[i]));
         }
-        done(out, l1.shape())
+        Ok(done(out, l1.shape()))
     }
 
     fn bwd(

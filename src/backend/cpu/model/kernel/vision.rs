@@ -73,7 +73,7 @@ impl CustomOp1 for Patches {
             let to = pixel * length + tap * channels;
             out[to..to + channels].copy_from_slice(&x[from..from + channels]);
         });
-        done(out, (pixels, length))
+        Ok(done(out, (pixels, length)))
     }
 
     fn bwd(&self, x: &Tensor, _result: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
@@ -114,7 +114,7 @@ impl CustomOp1 for MaxPool {
                 *best = best.max(*v);
             }
         });
-        done(out, (dims.0, self.0.out(dims.1), self.0.out(dims.2), channels))
+        Ok(done(out, (dims.0, self.0.out(dims.1), self.0.out(dims.2), channels)))
     }
 
     fn bwd(&self, x: &Tensor, result: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {

@@ -20,7 +20,7 @@ struct Formula;
 
 impl Source for Formula {
     fn values(&self, name: &str, shape: &[usize], init: Init) -> Result<Vec<f32>, BackendError> {
-        let c = (name.bytes().map(u32::from).sum::<u32>() % 97) as f64;
+        let c = f64::from(name.bytes().map(u32::from).sum::<u32>() % 97);
         let centre = if init.mean > 0.0 { 1.0 } else { 0.0 };
         let value = |i: usize| {
             let i = i as f64;
