@@ -201,13 +201,13 @@ const fn reference(name: &'static str, help: &'static str) -> Entry {
 /// Every built-in workload.
 pub const CATALOGUE: &[Entry] = &[
     model("bert-base", "BERT base encoder, 12 layers, width 768 (Devlin et al. 2018)", ENCODER),
-    model("bert-tiny", "BERT encoder, 2 layers, width 128", ENCODER),
+    model("bert-tiny", "BERT encoder, 2 layers, width 128, vocabulary 1,024", ENCODER),
     model("gpt2", "GPT-2 small decoder, 12 layers, width 768 (Radford et al. 2019)", DECODER),
     model("gpt2-tiny", "GPT-2 decoder, 2 layers, width 128, vocabulary 1,024", DECODER),
     model("llama", "small Llama decoder, 8 layers, width 512, grouped-query attention, RMSNorm, SwiGLU, RoPE", DECODER),
     model("llama-tiny", "Llama decoder, 2 layers, width 128", DECODER),
     model("resnet50", "ResNet-50, 224 x 224 (He et al. 2015)", VISION),
-    model("resnet-tiny", "residual network of one bottleneck block a stage, 32 x 32", VISION),
+    model("resnet-tiny", "residual network of one bottleneck block a stage, 64 x 64", VISION),
     model("vit-b16", "ViT-B/16, 224 x 224 (Dosovitskiy et al. 2020)", VISION),
     model("vit-tiny", "vision transformer, 2 layers, width 128, 32 x 32", VISION),
     operator(

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::backend::{Availability, Backend, BackendError, Prepared};
 use crate::domain::{DeviceInfo, Skip, Workload, WorkloadKind};
 
-mod host;
+mod math;
 mod model;
 mod operator;
 mod random;
@@ -168,7 +168,7 @@ mod tests {
             params: BTreeMap::new(),
             command: Vec::new(),
         };
-        let wrong = candle_core::utils::get_num_threads() as i64 + 1;
+        let wrong = i64::try_from(candle_core::utils::get_num_threads()).expect("few cores") + 1;
         workload.params.insert("threads".to_owned(), crate::domain::ParamValue::Int(wrong));
         let error = Cpu.load(&workload, 1).err().expect("refused").to_string();
         assert!(error.contains(&format!("RAYON_NUM_THREADS={wrong}")), "{error}");

@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use crate::backend::cpu::host;
+use crate::backend::cpu::this_device;
 use crate::backend::{BackendError, Prepared, WorkCounts};
 use crate::domain::{Check, DeviceInfo, Workload};
 use crate::measure::{Subject, SubjectError};
@@ -32,7 +32,7 @@ pub fn load(workload: &Workload, _seed: u64) -> Result<Box<dyn Prepared>, Backen
 }
 
 fn device() -> DeviceInfo {
-    let mut device = host::device();
+    let mut device = this_device(rayon::current_num_threads());
     device.facts.insert("reference_version".to_owned(), VERSION.into());
     device
 }

@@ -215,11 +215,11 @@ impl Operator for Attention {
     fn compare(&self, output: &Tensor) -> candle_core::Result<Compared> {
         let (heads, seq, width) = self.shape();
         let mut compared = Compared::default();
-        for head in random::picks(self.seed, 8, COMPARED_HEADS, heads) {
+        for head in random::picks(self.seed, "heads", COMPARED_HEADS, heads) {
             let of_head = |tensor: &Tensor| tensor::values(&tensor.get(head)?);
             let (q, k, v) = (of_head(&self.q)?, of_head(&self.k)?, of_head(&self.v)?);
             let got = of_head(output)?;
-            for query in random::picks(self.seed, 9, COMPARED_QUERIES, seq) {
+            for query in random::picks(self.seed, "queries", COMPARED_QUERIES, seq) {
                 let seen = if self.causal { query + 1 } else { seq };
                 let row = &q[query * width..][..width];
                 let dot = |key: &[f64]| row.iter().zip(key).map(|(a, b)| a * b).sum::<f64>() * self.scale();

@@ -7,7 +7,7 @@ use std::hint::black_box;
 
 use rayon::prelude::{IndexedParallelIterator, ParallelIterator, ParallelSlice, ParallelSliceMut};
 
-use crate::backend::cpu::{host, random};
+use crate::backend::cpu::{random, this_device};
 use crate::backend::{BackendError, Prepared, WorkCounts};
 use crate::domain::{Check, DeviceInfo, Workload};
 use crate::measure::{Subject, SubjectError};
@@ -27,7 +27,7 @@ impl fmt::Debug for Copy {
 /// Loads `copy` with two buffers of `bytes`, both touched.
 pub fn load(workload: &Workload, seed: u64) -> Result<Box<dyn Prepared>, BackendError> {
     let size = |name| workload.size(name).map_err(BackendError::Unsupported);
-    let from = random::bytes(seed, 0, size("bytes")?);
+    let from = random::bytes(seed, "source", size("bytes")?);
     Ok(Box::new(Copy { to: inverted(&from), from, threads: size("threads")? }))
 }
 
@@ -53,7 +53,7 @@ impl Subject for Copy {
 
 impl Prepared for Copy {
     fn device(&self) -> DeviceInfo {
-        host::device()
+        this_device(rayon::current_num_threads())
     }
 
     /// Each byte read once and written once.

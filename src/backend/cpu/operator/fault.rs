@@ -5,7 +5,7 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use crate::backend::cpu::host;
+use crate::backend::cpu::this_device;
 use crate::backend::{BackendError, Prepared, WorkCounts};
 use crate::domain::{Check, DeviceInfo, Workload};
 use crate::measure::{Subject, SubjectError};
@@ -101,7 +101,7 @@ fn injected(what: &str) -> SubjectError {
 
 impl Prepared for Fault {
     fn device(&self) -> DeviceInfo {
-        host::device()
+        this_device(rayon::current_num_threads())
     }
 
     fn counts(&self) -> WorkCounts {

@@ -63,8 +63,8 @@ impl Operator for Gemm {
 
     fn compare(&self, output: &Tensor) -> candle_core::Result<Compared> {
         let (m, n, k) = self.shape();
-        let rows = random::picks(self.seed, 2, COMPARED, m);
-        let columns = random::picks(self.seed, 3, COMPARED, n);
+        let rows = random::picks(self.seed, "rows", COMPARED, m);
+        let columns = random::picks(self.seed, "columns", COMPARED, n);
         let left = tensor::values(&tensor::select(&self.a, &rows, 0)?)?;
         let right = tensor::values(&tensor::select(&self.b, &columns, 1)?)?;
         let mut want = Vec::with_capacity(rows.len() * columns.len());

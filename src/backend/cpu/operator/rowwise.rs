@@ -30,7 +30,7 @@ fn compare_rows(
     reference: impl Fn(&[f64]) -> Vec<f64>,
 ) -> candle_core::Result<Compared> {
     let (rows, columns) = input.dims2()?;
-    let picked = random::picks(seed, 9, COMPARED, rows);
+    let picked = random::picks(seed, "rows", COMPARED, rows);
     let rows = tensor::values(&tensor::select(input, &picked, 0)?)?;
     Ok(Compared {
         got: tensor::values(&tensor::select(output, &picked, 0)?)?,

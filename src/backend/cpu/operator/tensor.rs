@@ -8,7 +8,7 @@ use std::hint::black_box;
 use candle_core::{DType, Device, Tensor};
 
 use crate::backend::cpu::operator::precision;
-use crate::backend::cpu::{host, random};
+use crate::backend::cpu::{random, this_device};
 use crate::backend::{BackendError, Prepared, WorkCounts};
 use crate::domain::{Check, DeviceInfo};
 use crate::measure::{Subject, SubjectError};
@@ -74,7 +74,7 @@ impl<O: Operator> Subject for Loaded<O> {
 
 impl<O: Operator> Prepared for Loaded<O> {
     fn device(&self) -> DeviceInfo {
-        host::device()
+        this_device(rayon::current_num_threads())
     }
 
     fn counts(&self) -> WorkCounts {
@@ -96,7 +96,7 @@ pub fn engine(context: String, source: candle_core::Error) -> BackendError {
 
 /// A tensor of standard normal values, a stream of its own for each input.
 pub fn normal(seed: u64, stream: u64, shape: &[usize], dtype: DType) -> Result<Tensor, BackendError> {
-    let values = random::normals(seed, stream, shape.iter().product());
+    let values = random::normal(seed, &format!("operand {stream}"), shape.iter().product(), 0.0, 1.0);
     Tensor::from_vec(values, shape, &Device::Cpu)
         .and_then(|tensor| tensor.to_dtype(dtype))
         .map_err(|source| engine(format!("making an input of shape {shape:?}"), source))
