@@ -119,7 +119,7 @@ fn planted_violations_are_found() {
             "adapter `cpu` must not name adapter `absent`",
         ),
         ("backend/cpu/mod.rs", "//! x\nuse super::absent::Absent;", "adapter `cpu` must not name adapter `absent`"),
-        ("render/svg.rs", "//! x\nuse crate::render::html::page;", "adapter `svg`"),
+        ("render/svg.rs", "//! x\nuse crate::render::markdown::page;", "adapter `svg`"),
         ("verdict/mod.rs", "//! x\nuse rusqlite::Connection;", "`rusqlite` may be named in"),
         ("runner/mod.rs", "//! x\nfn f() -> anyhow::Result<()> {}", "`anyhow` may be named in"),
         ("exit.rs", "// x\n", "does not open with `//!`"),
