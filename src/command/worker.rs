@@ -150,6 +150,7 @@ fn evidence(measurement: &Measurement) -> Evidence {
             ("injected".to_owned(), measurement.injected().into()),
             ("clock_resolution_s".to_owned(), measurement.clock_resolution_s.into()),
             ("engine_threads".to_owned(), rayon::current_num_threads().into()),
+            ("allocator".to_owned(), std::env::var("GLIBC_TUNABLES").unwrap_or_else(|_| "default".to_owned()).into()),
         ]
         .into(),
     }

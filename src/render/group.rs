@@ -22,6 +22,8 @@ pub enum Group {
     Improved,
     /// The same.
     Unchanged,
+    /// The data cannot say, and it could not fail CI either.
+    Open,
     /// Without an earlier result.
     New,
     /// Not attempted here.
@@ -30,7 +32,7 @@ pub enum Group {
 
 impl Group {
     /// All, in the order they are shown.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Regressed,
         Self::Failed,
         Self::Missing,
@@ -38,6 +40,7 @@ impl Group {
         Self::NotComparable,
         Self::Improved,
         Self::Unchanged,
+        Self::Open,
         Self::New,
         Self::Skipped,
     ];
@@ -49,6 +52,7 @@ impl Group {
             (Call::Regressed, _) => Self::Regressed,
             (Call::Improved, _) => Self::Improved,
             (Call::Unchanged, _) => Self::Unchanged,
+            (Call::Inconclusive, reason) if !row.gating && reason == Reason::WideInterval => Self::Open,
             (Call::Inconclusive, _) => Self::Inconclusive,
             (Call::NotComparable, Reason::HeadFailed) => Self::Failed,
             (Call::NotComparable, Reason::Missing) => Self::Missing,
@@ -69,6 +73,7 @@ impl Group {
             Self::NotComparable => "Not comparable",
             Self::Improved => "Improved",
             Self::Unchanged => "Unchanged",
+            Self::Open => "Inconclusive, and not gated",
             Self::New => "New, nothing to compare with",
             Self::Skipped => "Skipped here",
         }

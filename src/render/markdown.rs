@@ -172,7 +172,7 @@ fn warnings(page: &mut String, run: &RunInfo, who: &str) {
 
 /// Folded: what needs no attention.
 fn is_folded(group: Group) -> bool {
-    matches!(group, Group::Unchanged | Group::New | Group::Skipped)
+    matches!(group, Group::Unchanged | Group::Open | Group::New | Group::Skipped)
 }
 
 fn section(page: &mut String, report: &Report, group: Group) {

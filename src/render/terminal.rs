@@ -16,7 +16,7 @@ use crate::report::{self, Report, RunInfo, RunView};
 
 /// Narrower terminals get lines of this width: below it no table is readable.
 const NARROWEST: usize = 60;
-/// Unchanged rows are listed up to this many, and counted beyond.
+/// Rows that are unchanged, or open and not gated, are listed up to this many, and counted beyond.
 const FEW: usize = 5;
 /// New and skipped rows are listed up to this many.
 const SOME: usize = 12;
@@ -214,7 +214,7 @@ fn report_section(report: &Report, group: Group) -> Option<Section> {
         return None;
     }
     let limit = match group {
-        Group::Unchanged if rows.len() > FEW => 0,
+        Group::Unchanged | Group::Open if rows.len() > FEW => 0,
         Group::New | Group::Skipped => SOME,
         _ => MANY,
     };
@@ -299,7 +299,7 @@ fn group_paint(group: Group) -> Paint {
         Group::Regressed | Group::Failed => colour(AnsiColor::Red),
         Group::Missing | Group::Inconclusive | Group::NotComparable => colour(AnsiColor::Yellow),
         Group::Improved => colour(AnsiColor::Green),
-        Group::Unchanged | Group::New | Group::Skipped => Paint::new(),
+        Group::Unchanged | Group::Open | Group::New | Group::Skipped => Paint::new(),
     }
 }
 

@@ -22,6 +22,15 @@ use crate::runner::{RunnerError, Settings};
 const THREAD_VARIABLES: &[&str] =
     &["RAYON_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"];
 
+/// The C library's allocator in built-in workloads: memory is kept between iterations instead of going back to the
+/// kernel and being faulted in again, as the caching allocators of ML frameworks do. Without it, whether a tensor's
+/// pages are fresh is luck of the process, and moved launch medians by 7 to 23 % where they now move by 2 to 7 %
+/// (reports/performance.md). Other C libraries ignore the variable.
+const ALLOCATOR: (&str, &str) = (
+    "GLIBC_TUNABLES",
+    "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776:glibc.malloc.top_pad=67108864",
+);
+
 /// Makes one launch; `None` when it was cancelled from outside.
 pub fn make(case: &Case, index: u32, position: u32, settings: &Settings<'_>) -> Result<Option<Launch>, RunnerError> {
     let scratch = Scratch::new()?;
@@ -122,7 +131,7 @@ fn command(case: &Case, index: u32, output: &Path, settings: &Settings<'_>) -> R
         }
         _ => {
             let mut command = Command::new(&settings.worker);
-            command.arg("worker");
+            command.arg("worker").env(ALLOCATOR.0, ALLOCATOR.1);
             command
         }
     };

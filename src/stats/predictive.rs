@@ -73,6 +73,20 @@ impl Prediction {
     }
 }
 
+/// The part of the median of several readings of one movement that they agree on: the median, shrunk by the positive-part
+/// factor `max(0, 1 - (se / median)^2)` (James and Stein 1961), with `se = 1.2533 sd / sqrt(n)` the standard error of a
+/// median. Readings that contradict each other say nothing; a single reading is taken at its word.
+#[must_use]
+pub fn agreed_median(readings: &[f64]) -> f64 {
+    const MEDIAN_EFFICIENCY: f64 = 1.2533;
+    let center = median(readings);
+    if center == 0.0 {
+        return 0.0;
+    }
+    let error = MEDIAN_EFFICIENCY * standard_deviation(readings) / (readings.len() as f64).sqrt();
+    center * (1.0 - (error / center).powi(2)).max(0.0)
+}
+
 /// Least-squares slope of `y` on `x`; `None` where `x` does not vary.
 ///
 /// # Panics
@@ -128,6 +142,15 @@ mod tests {
         let prediction = Prediction::new(&[1.0], 0.0, 0.02, 0.002);
         assert_eq!(prediction.scale, 0.02);
         assert_eq!(prediction.degrees(), 4.0);
+    }
+
+    #[test]
+    fn readings_that_contradict_each_other_say_nothing() {
+        assert_eq!(agreed_median(&[0.1, 0.1, 0.1]), 0.1);
+        assert_eq!(agreed_median(&[-0.2, 0.01, 0.3]), 0.0);
+        assert_eq!(agreed_median(&[0.05]), 0.05);
+        let partly = agreed_median(&[-0.007, 0.041, 0.092]);
+        assert!(partly > 0.0 && partly < 0.015, "{partly}");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::suite::work::{self, Work};
 pub(super) const MOST_CASES: usize = 100_000;
 
 /// Launches of a case in a session, where the suite says nothing.
-const LAUNCHES: u32 = 3;
+const LAUNCHES: u32 = 5;
 
 /// Checks everything and expands; the cases mean something only if no problem was noted.
 pub(super) fn expand(file: &SuiteFile, text: &str, backends: &[&str], problems: &mut Problems) -> Suite {

@@ -36,7 +36,7 @@ pub(super) struct SuiteFile {
     pub(super) gate_metrics: Option<Vec<At<String>>>,
     /// Wall time that one session may take.
     pub(super) budget: Option<At<Seconds>>,
-    /// Fresh processes in which each case is measured in a session. Default 3.
+    /// Fresh processes in which each case is measured in a session. Default 5.
     #[schemars(range(min = 1))]
     pub(super) launches: Option<At<i64>>,
     /// Whether the pinned reference workloads run in every session and watch the machine. Default `true`; switch them

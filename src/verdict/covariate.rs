@@ -2,7 +2,7 @@
 //! guard G1 of section 8).
 
 use crate::domain::{CaseId, LaunchSummary, Metric, OutcomeKind};
-use crate::stats::predictive::{Prediction, Spread, slope};
+use crate::stats::predictive::{Prediction, Spread, agreed_median, slope};
 use crate::stats::quantile::{median, quantile, sorted, standard_deviation};
 use crate::verdict::policy::{K_GATE, PRIOR_SPREAD, SPREAD_FLOOR};
 use crate::verdict::{ReferenceMove, Session};
@@ -17,14 +17,32 @@ const NOTEWORTHY_SHIFT: f64 = 0.01;
 /// How the machine moved, on the log scale of the reference workloads' latency.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Machine {
-    /// One value a session of the history, each relative to the history's median.
-    pub sessions: Vec<f64>,
+    /// One movement a session of the history, each relative to the history's median.
+    sessions: Vec<Movement>,
     /// Head relative to the history's median.
-    pub head: f64,
+    head: Movement,
     /// Head lies further out than the history allows: its timings may not fail anything.
     pub noisy: bool,
     /// Each reference workload.
     pub moves: Vec<ReferenceMove>,
+}
+
+/// A movement of the machine between sessions.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Movement {
+    /// Median over the reference workloads.
+    seen: f64,
+    /// What of it the reference workloads agree on.
+    agreed: f64,
+}
+
+impl Movement {
+    fn of(moves: &[f64]) -> Self {
+        if moves.is_empty() {
+            return Self::default();
+        }
+        Self { seen: median(moves), agreed: agreed_median(moves) }
+    }
 }
 
 impl Machine {
@@ -54,45 +72,57 @@ impl Machine {
             }
         }
         if per_reference.is_empty() {
-            return Self { sessions: vec![0.0; history.len()], head: 0.0, noisy: false, moves };
+            let sessions = vec![Movement::default(); history.len()];
+            return Self { sessions, head: Movement::default(), noisy: false, moves };
         }
-        let sessions: Vec<f64> = (0..history.len())
-            .map(|s| {
-                let seen: Vec<f64> = per_reference.iter().filter_map(|(sessions, _)| sessions[s]).collect();
-                if seen.is_empty() { 0.0 } else { median(&seen) }
-            })
+        let sessions: Vec<Movement> = (0..history.len())
+            .map(|s| per_reference.iter().filter_map(|(sessions, _)| sessions[s]).collect::<Vec<_>>())
+            .map(|moves| Movement::of(&moves))
             .collect();
-        let head = median(&per_reference.iter().map(|(_, head)| *head).collect::<Vec<_>>());
+        let head = Movement::of(&per_reference.iter().map(|(_, head)| *head).collect::<Vec<_>>());
         let prior = if spreads.is_empty() { PRIOR_SPREAD } else { median(&spreads).max(PRIOR_SPREAD) };
-        let scale = Prediction::new(&sessions, Spread::of(&sessions).gate(), prior, SPREAD_FLOOR).scale;
-        let noisy = (head - median(&sessions)).abs() > (NOISY_SPREADS * scale).max(NOISY_SHIFT);
+        let seen: Vec<f64> = sessions.iter().map(|movement| movement.seen).collect();
+        let scale = Prediction::new(&seen, Spread::of(&seen).gate(), prior, SPREAD_FLOOR).scale;
+        let noisy = (head.seen - median(&seen)).abs() > (NOISY_SPREADS * scale).max(NOISY_SHIFT);
         Self { sessions, head, noisy, moves }
     }
 
     /// Takes the machine's movement out of a case, on the badness scale: `used` says which sessions of the history
-    /// `values` belong to. The case's own sensitivity is estimated from a long history and taken as 1 for a short one.
+    /// `values` belong to. A long history tells the case's own sensitivity to what was seen; with a short one it is
+    /// taken as 1, and only what the reference workloads agree on counts: their own noise is not the machine's.
     pub fn correct(&self, used: &[usize], values: &mut [f64], head: &mut f64) {
-        let machine: Vec<f64> = used.iter().map(|&s| self.sessions[s]).collect();
-        let beta = if values.len() >= K_GATE { slope(&machine, values).unwrap_or(0.0).clamp(0.0, 1.5) } else { 1.0 };
+        let long = values.len() >= K_GATE;
+        let of = |movement: Movement| if long { movement.seen } else { movement.agreed };
+        let machine: Vec<f64> = used.iter().map(|&s| of(self.sessions[s])).collect();
+        let beta = if long { slope(&machine, values).unwrap_or(0.0).clamp(0.0, 1.5) } else { 1.0 };
         let center = median(&machine);
         for (value, moved) in values.iter_mut().zip(&machine) {
             *value -= beta * (moved - center);
         }
-        *head -= beta * (self.head - center);
+        *head -= beta * (of(self.head) - center);
     }
 
     /// One sentence where the machine moved by more than a percent.
     pub fn note(&self) -> Option<String> {
-        let shift = self.head - if self.sessions.is_empty() { 0.0 } else { median(&self.sessions) };
-        let percent = 100.0 * shift.exp_m1();
+        let shift = |of: fn(&Movement) -> f64| {
+            let sessions: Vec<f64> = self.sessions.iter().map(of).collect();
+            of(&self.head) - if sessions.is_empty() { 0.0 } else { median(&sessions) }
+        };
+        let (seen, agreed) = (shift(|movement| movement.seen), shift(|movement| movement.agreed));
+        let percent = |shift: f64| 100.0 * shift.exp_m1();
         if self.noisy {
             return Some(format!(
-                "noisy session: the reference workloads moved by {percent:+.1} %, so the machine is not what it was; \
-                 nothing measured now can fail. Run again later, or on a quieter machine."
+                "noisy session: the reference workloads moved by {:+.1} %, so the machine is not what it was; nothing \
+                 measured now can fail. Run again later, or on a quieter machine.",
+                percent(seen)
             ));
         }
-        (shift.abs() > NOTEWORTHY_SHIFT).then(|| {
-            format!("the reference workloads moved by {percent:+.1} %; that much is taken out of every timing's change")
+        (agreed.abs() > NOTEWORTHY_SHIFT).then(|| {
+            format!(
+                "the reference workloads agree that the machine moved by {:+.1} %; that much is taken out of every \
+                 timing's change",
+                percent(agreed)
+            )
         })
     }
 }

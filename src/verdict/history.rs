@@ -46,8 +46,10 @@ pub fn judge<'a>(head: Head<'a>, history: &'a [Session], gone: &BTreeSet<CaseId>
         }
     }
     judge.priors = priors(&series);
-    let gated = series.iter().filter(|series| series.gating && !series.sessions.is_empty()).count().max(1);
-    rows.extend(series.into_iter().map(|series| judge.decide(series, gated)));
+    // Two families, each with the whole false-alarm budget: what may fail CI, and what is only shown.
+    let size = |gating| series.iter().filter(|one| one.gating == gating && !one.sessions.is_empty()).count().max(1);
+    let families = [size(false), size(true)];
+    rows.extend(series.into_iter().map(|one| judge.decide(one, families)));
     rows.extend(gone.iter().map(missing));
     for row in &mut rows {
         row.fails = policy::fails(&row.verdict, row.gating, gate);
@@ -166,8 +168,8 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn decide(&self, series: Series<'a>, gated: usize) -> Judged<'a> {
-        let (verdict, finding) = self.verdict(&series, gated);
+    fn decide(&self, series: Series<'a>, families: [usize; 2]) -> Judged<'a> {
+        let (verdict, finding) = self.verdict(&series, families[usize::from(series.gating)]);
         let d = kind::sign(&series.metric);
         let side = |launches: Vec<Used<'a>>, value: Option<f64>| {
             value.map(|value| SideValues { value: (d * value).exp(), launches })
@@ -190,7 +192,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn verdict(&self, series: &Series<'a>, gated: usize) -> (Verdict, Option<Finding>) {
+    fn verdict(&self, series: &Series<'a>, family: usize) -> (Verdict, Option<Finding>) {
         let metric = &series.metric;
         let plain = |call, reason, note: &str| (bare(call, reason, note.to_owned()), None);
         if series.known == 0 {
@@ -214,19 +216,19 @@ impl<'a> Judge<'a> {
         if all.clone().any(|used| used.value == 0.0) {
             return plain(Call::Inconclusive, Reason::ZeroBase, "a value of zero has no relative change");
         }
-        let finding = self.finding(series, 0.25, gated);
+        let finding = self.finding(series, 0.25, family);
         let moved = self.machine.noisy && kind::follows_the_machine(metric);
         let verdict = finding.decide(metric, &series.thresholds, moved);
         if series.sessions.len() < K_GATE {
             return (verdict, Some(finding));
         }
         // A long history demands that the lower quartile and the best launch agree (STATISTICS.md section 4).
-        let best = self.finding(series, 0.0, gated).decide(metric, &series.thresholds, moved);
+        let best = self.finding(series, 0.0, family).decide(metric, &series.thresholds, moved);
         (if best.severity < verdict.severity { best } else { verdict }, Some(finding))
     }
 
     /// Head against the history's prediction, with `p` the quantile over launches that makes a session's value.
-    fn finding(&self, series: &Series<'a>, p: f64, gated: usize) -> Finding {
+    fn finding(&self, series: &Series<'a>, p: f64, family: usize) -> Finding {
         let d = kind::sign(&series.metric);
         let mut sessions: Vec<f64> = series.sessions.iter().map(|session| session_value(session, d, p)).collect();
         let mut head = session_value(&series.head, d, p);
@@ -239,7 +241,7 @@ impl<'a> Judge<'a> {
         let prediction = Prediction::new(&sessions, Spread::of(&sessions).gate(), prior, floor);
         Finding {
             shift: head - prediction.center,
-            strict: prediction.half_width(Q / gated as f64),
+            strict: prediction.half_width(Q / family as f64),
             screen: prediction.half_width(ALPHA_SCREEN),
             report: prediction.half_width(ALPHA_REPORT),
             absolute,
