@@ -23,9 +23,9 @@ const THREAD_VARIABLES: &[&str] =
     &["RAYON_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"];
 
 /// The C library's allocator in built-in workloads: memory is kept between iterations instead of going back to the
-/// kernel and being faulted in again, as the caching allocators of ML frameworks do. Without it, whether a tensor's
-/// pages are fresh is luck of the process, and moved launch medians by 7 to 23 % where they now move by 2 to 7 %
-/// (reports/performance.md). Other C libraries ignore the variable.
+/// kernel and being faulted in again, as the caching allocators of ML frameworks do. Page faults were more than half of
+/// the naive attention's time and a third of a tiny training step's (reports/performance.md). Other C libraries ignore
+/// the variable.
 const ALLOCATOR: (&str, &str) = (
     "GLIBC_TUNABLES",
     "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776:glibc.malloc.top_pad=67108864",

@@ -56,6 +56,34 @@ pub fn standard_deviation(values: &[f64]) -> f64 {
     (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt()
 }
 
+/// Standard deviation of the `p` quantile of `r` values drawn from `pool`: the exact bootstrap variance of an order
+/// statistic (Hutson and Ernst 2000, The exact bootstrap mean and variance of an L-estimator), at the rank that the
+/// type-7 index of `p` is rounded up to. Zero for an empty pool.
+#[must_use]
+pub fn quantile_spread(pool: &[f64], r: usize, p: f64) -> f64 {
+    let values = sorted(pool);
+    let n = values.len() as f64;
+    let rank = ((r.max(1) - 1) as f64 * p).ceil() as usize + 1;
+    // P(the order statistic is at most the i-th value) = P(at least `rank` of r draws are).
+    let below = |i: usize| at_least(r, rank, i as f64 / n);
+    let weights: Vec<f64> = (1..=values.len()).map(|i| below(i) - below(i - 1)).collect();
+    let mean: f64 = values.iter().zip(&weights).map(|(value, weight)| value * weight).sum();
+    values.iter().zip(&weights).map(|(value, weight)| weight * (value - mean).powi(2)).sum::<f64>().sqrt()
+}
+
+/// `P(Bin(n, p) >= k)`.
+fn at_least(n: usize, k: usize, p: f64) -> f64 {
+    let mut total = 0.0;
+    let mut ways = 1.0;
+    for hits in 0..=n {
+        if hits >= k {
+            total += ways * p.powi(hits as i32) * (1.0 - p).powi((n - hits) as i32);
+        }
+        ways *= (n - hits) as f64 / (hits + 1) as f64;
+    }
+    total
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,6 +107,20 @@ mod tests {
         assert!((quantile(&sorted, 0.5) - 2.312_535_423_847).abs() < 1e-9);
         assert!((quantile(&sorted, 0.25) - 2.297_559_925_067).abs() < 1e-9);
         assert!((quantile(&sorted, 0.0) - 2.282_382_385_677).abs() < 1e-9);
+    }
+
+    /// Uniform on (0, 1): the k-th of r has variance k (r + 1 - k) / ((r + 1)^2 (r + 2)).
+    #[test]
+    fn the_spread_of_an_order_statistic_is_that_of_theory() {
+        let pool: Vec<f64> = (0..4000).map(|i| (f64::from(i) + 0.5) / 4000.0).collect();
+        for (r, p, rank) in [(5, 0.25, 2.0), (3, 0.25, 2.0), (5, 0.0, 1.0), (9, 0.5, 5.0)] {
+            let r_f = r as f64;
+            let expected = (rank * (r_f + 1.0 - rank) / ((r_f + 1.0).powi(2) * (r_f + 2.0))).sqrt();
+            let got = quantile_spread(&pool, r, p);
+            assert!((got / expected - 1.0).abs() < 1e-3, "r={r} p={p}: {got}, expected {expected}");
+        }
+        assert_eq!(quantile_spread(&[], 5, 0.25), 0.0);
+        assert_eq!(quantile_spread(&[2.0; 7], 5, 0.25), 0.0);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::domain::{
     RunId, Severity, Thresholds, Verdict,
 };
 use crate::stats::predictive::{Prediction, Spread};
-use crate::stats::quantile::{median, quantile, sorted, standard_deviation};
+use crate::stats::quantile::{median, quantile, quantile_spread, sorted};
 use crate::verdict::covariate::Machine;
 use crate::verdict::decide::Finding;
 use crate::verdict::policy::{
@@ -236,7 +236,7 @@ impl<'a> Judge<'a> {
         if kind::follows_the_machine(&series.metric) {
             self.machine.correct(&series.used, &mut sessions, &mut head);
         }
-        let prior = self.prior(series);
+        let prior = self.prior(series, p);
         let floor = kind::spread_floor(&series.metric, (d * head).exp(), SPREAD_FLOOR);
         let prediction = Prediction::new(&sessions, Spread::of(&sessions).gate(), prior, floor);
         Finding {
@@ -250,9 +250,9 @@ impl<'a> Judge<'a> {
 
     /// The spread expected before looking at this case's history: a fixed prior or the launches' own spread while the
     /// history is short, the typical spread of the same kind of metric later.
-    fn prior(&self, series: &Series<'a>) -> f64 {
+    fn prior(&self, series: &Series<'a>, p: f64) -> f64 {
         if series.sessions.len() < K_SCREEN {
-            return PRIOR_SPREAD.max(launch_spread(series));
+            return PRIOR_SPREAD.max(launch_spread(series, p));
         }
         self.priors.get(kind_name(series.metric.kind)).copied().unwrap_or(PRIOR_SPREAD)
     }
@@ -283,17 +283,19 @@ const fn kind_name(kind: MetricKind) -> &'static str {
     }
 }
 
-/// Pooled standard deviation of launch values within sessions, log scale.
-fn launch_spread(series: &Series<'_>) -> f64 {
-    let sides = series.sessions.iter().chain([&series.head]);
-    let (mut squares, mut degrees) = (0.0, 0.0);
-    for side in sides.filter(|side| side.len() > 1) {
-        let logs: Vec<f64> = side.iter().map(|used| used.value.ln()).collect();
-        let n = logs.len() as f64 - 1.0;
-        squares += n * standard_deviation(&logs).powi(2);
-        degrees += n;
+/// The spread of a session's value that the launches themselves predict: each session's launches about their median,
+/// pooled over all sessions, and the spread of a low quantile over as many draws from that pool.
+fn launch_spread(series: &Series<'_>, p: f64) -> f64 {
+    let d = kind::sign(&series.metric);
+    let mut pool = Vec::new();
+    for side in series.sessions.iter().chain([&series.head]) {
+        let values: Vec<f64> = side.iter().map(|used| d * used.value.ln()).collect();
+        let (center, n) = (median(&values), values.len() as f64);
+        // Deviations from a centre that was taken from the same few values are too small by about this much.
+        let lost = (n / (n - 1.0)).sqrt();
+        pool.extend(values.iter().map(|value| (value - center) * lost));
     }
-    if degrees == 0.0 { 0.0 } else { (squares / degrees).sqrt() }
+    quantile_spread(&pool, series.head.len(), p)
 }
 
 /// A session's value on the badness scale: a low quantile over its launches, so that a burst of noise in one of them
