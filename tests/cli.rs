@@ -119,6 +119,7 @@ fn new_missing_renamed_and_failed_cases_are_told_apart() {
         ("gamma@cpu", "new", "none", false),
     ];
     assert_eq!(verdicts(&place.report()), expected(&rows));
+    assert!(ran.stdout.contains("`delta@cpu` was `alpha@cpu`"), "{}", ran.stdout);
     place.script(&["beta"]);
     place.set_factor("beta", "1");
     place.run(&["compare", "suite.toml"]).expect(0);

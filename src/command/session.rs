@@ -83,7 +83,7 @@ pub fn suites_in(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Whether this build's timings mean nothing. Tests of the whole program, which run a debug build, say that they do.
-fn debug_build() -> bool {
+pub fn debug_build() -> bool {
     cfg!(debug_assertions) && std::env::var_os("REGRADE_TRUST_DEBUG_BUILD").is_none()
 }
 

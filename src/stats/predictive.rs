@@ -73,18 +73,34 @@ impl Prediction {
     }
 }
 
-/// The part of the median of several readings of one movement that they agree on: the median, shrunk by the positive-part
-/// factor `max(0, 1 - (se / median)^2)` (James and Stein 1961), with `se = 1.2533 sd / sqrt(n)` the standard error of a
-/// median. Readings that contradict each other say nothing; a single reading is taken at its word.
-#[must_use]
-pub fn agreed_median(readings: &[f64]) -> f64 {
-    const MEDIAN_EFFICIENCY: f64 = 1.2533;
-    let center = median(readings);
-    if center == 0.0 {
-        return 0.0;
+/// What several readings of one movement say together.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Consensus {
+    /// Mean, weighted by the readings' precision.
+    pub mean: f64,
+    /// The part of it that is more than the readings' own noise.
+    pub agreed: f64,
+}
+
+impl Consensus {
+    /// Of readings, each a value with its standard error (above zero): the inverse-variance weighted mean, its
+    /// standard error widened where the readings scatter more than they should (the Birge ratio; Birge 1932), and the
+    /// mean shrunk by the positive-part factor `max(0, 1 - (error / mean)^2)` (James and Stein 1961). Readings that are
+    /// noisy or contradict each other say nothing.
+    #[must_use]
+    pub fn of(readings: &[(f64, f64)]) -> Self {
+        let weights: Vec<f64> = readings.iter().map(|(_, error)| 1.0 / (error * error)).collect();
+        let total: f64 = weights.iter().sum();
+        let mean = readings.iter().zip(&weights).map(|((value, _), weight)| value * weight).sum::<f64>() / total;
+        if readings.is_empty() || mean == 0.0 {
+            return Self::default();
+        }
+        let scatter: f64 =
+            readings.iter().zip(&weights).map(|((value, _), weight)| weight * (value - mean).powi(2)).sum();
+        let birge = if readings.len() > 1 { (scatter / (readings.len() - 1) as f64).max(1.0) } else { 1.0 };
+        let variance = birge / total;
+        Self { mean, agreed: mean * (1.0 - variance / (mean * mean)).max(0.0) }
     }
-    let error = MEDIAN_EFFICIENCY * standard_deviation(readings) / (readings.len() as f64).sqrt();
-    center * (1.0 - (error / center).powi(2)).max(0.0)
 }
 
 /// Least-squares slope of `y` on `x`; `None` where `x` does not vary.
@@ -146,11 +162,18 @@ mod tests {
 
     #[test]
     fn readings_that_contradict_each_other_say_nothing() {
-        assert_eq!(agreed_median(&[0.1, 0.1, 0.1]), 0.1);
-        assert_eq!(agreed_median(&[-0.2, 0.01, 0.3]), 0.0);
-        assert_eq!(agreed_median(&[0.05]), 0.05);
-        let partly = agreed_median(&[-0.007, 0.041, 0.092]);
-        assert!(partly > 0.0 && partly < 0.015, "{partly}");
+        let sharp = |values: &[f64]| values.iter().map(|value| (*value, 0.002)).collect::<Vec<_>>();
+        let agreeing = Consensus::of(&sharp(&[0.1, 0.1, 0.1]));
+        assert!((agreeing.mean - 0.1).abs() < 1e-12 && agreeing.agreed > 0.099, "{agreeing:?}");
+        assert_eq!(Consensus::of(&sharp(&[-0.2, 0.01, 0.22])).agreed, 0.0);
+        assert_eq!(Consensus::of(&[]), Consensus::default());
+    }
+
+    /// A machine measured here: the clock stood still while two noisy readings fell together.
+    #[test]
+    fn a_sharp_reading_outweighs_noisy_ones() {
+        let consensus = Consensus::of(&[(0.004, 0.006), (-0.158, 0.09), (-0.122, 0.06)]);
+        assert!(consensus.mean.abs() < 0.005 && consensus.agreed.abs() < 0.002, "{consensus:?}");
     }
 
     #[test]

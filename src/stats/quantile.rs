@@ -56,6 +56,18 @@ pub fn standard_deviation(values: &[f64]) -> f64 {
     (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt()
 }
 
+/// Deviations of each group's values from the group's median, all groups together. Deviations from a centre that was
+/// taken from the same few values are too small; `sqrt(n / (n - 1))` makes up for it. Groups of one value say nothing.
+#[must_use]
+pub fn pooled_deviations<'a>(groups: impl Iterator<Item = &'a [f64]>) -> Vec<f64> {
+    let mut pool = Vec::new();
+    for group in groups.filter(|group| group.len() > 1) {
+        let (center, n) = (median(group), group.len() as f64);
+        pool.extend(group.iter().map(|value| (value - center) * (n / (n - 1.0)).sqrt()));
+    }
+    pool
+}
+
 /// Standard deviation of the `p` quantile of `r` values drawn from `pool`: the exact bootstrap variance of an order
 /// statistic (Hutson and Ernst 2000, The exact bootstrap mean and variance of an L-estimator), at the rank that the
 /// type-7 index of `p` is rounded up to. Zero for an empty pool.
@@ -77,7 +89,7 @@ fn at_least(n: usize, k: usize, p: f64) -> f64 {
     let mut ways = 1.0;
     for hits in 0..=n {
         if hits >= k {
-            total += ways * p.powi(hits as i32) * (1.0 - p).powi((n - hits) as i32);
+            total += ways * p.powf(hits as f64) * (1.0 - p).powf((n - hits) as f64);
         }
         ways *= (n - hits) as f64 / (hits + 1) as f64;
     }

@@ -2,8 +2,8 @@
 //! guard G1 of section 8).
 
 use crate::domain::{CaseId, LaunchSummary, Metric, OutcomeKind};
-use crate::stats::predictive::{Prediction, Spread, agreed_median, slope};
-use crate::stats::quantile::{median, quantile, sorted, standard_deviation};
+use crate::stats::predictive::{Consensus, Prediction, Spread, slope};
+use crate::stats::quantile::{median, pooled_deviations, quantile, quantile_spread, sorted};
 use crate::verdict::policy::{K_GATE, PRIOR_SPREAD, SPREAD_FLOOR};
 use crate::verdict::{ReferenceMove, Session};
 
@@ -11,6 +11,8 @@ use crate::verdict::{ReferenceMove, Session};
 const NOISY_SHIFT: f64 = 0.05;
 /// Nor one that moved by less than this many spreads.
 const NOISY_SPREADS: f64 = 4.0;
+/// The quantile over launches that makes a session's value.
+const QUARTILE: f64 = 0.25;
 /// A movement worth a sentence.
 const NOTEWORTHY_SHIFT: f64 = 0.01;
 
@@ -18,45 +20,33 @@ const NOTEWORTHY_SHIFT: f64 = 0.01;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Machine {
     /// One movement a session of the history, each relative to the history's median.
-    sessions: Vec<Movement>,
+    sessions: Vec<Consensus>,
     /// Head relative to the history's median.
-    head: Movement,
+    head: Consensus,
     /// Head lies further out than the history allows: its timings may not fail anything.
     pub noisy: bool,
     /// Each reference workload.
     pub moves: Vec<ReferenceMove>,
 }
 
-/// A movement of the machine between sessions.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-struct Movement {
-    /// Median over the reference workloads.
-    seen: f64,
-    /// What of it the reference workloads agree on.
-    agreed: f64,
-}
-
-impl Movement {
-    fn of(moves: &[f64]) -> Self {
-        if moves.is_empty() {
-            return Self::default();
-        }
-        Self { seen: median(moves), agreed: agreed_median(moves) }
-    }
+/// What one reference workload says of the machine.
+struct Reading {
+    /// Each session relative to the history's median, where it was measured.
+    sessions: Vec<Option<f64>>,
+    /// Head, likewise.
+    head: f64,
+    /// How far such a value lies off by the workload's own noise.
+    error: f64,
 }
 
 impl Machine {
     /// Reads the reference cases of head and of every session. Without any, nothing moved.
     pub fn read(references: &[CaseId], head: &[LaunchSummary], history: &[Session]) -> Self {
-        let mut per_reference: Vec<(Vec<Option<f64>>, f64)> = Vec::new();
+        let mut readings: Vec<Reading> = Vec::new();
         let mut moves = Vec::new();
-        let mut spreads = Vec::new();
         for case in references {
             let head_values = latencies(head, case);
             let base_values: Vec<Vec<f64>> = history.iter().map(|session| latencies(&session.launches, case)).collect();
-            spreads.extend(
-                base_values.iter().chain([&head_values]).filter(|v| v.len() > 1).map(|v| standard_deviation(v)),
-            );
             let sessions: Vec<Option<f64>> = base_values.iter().map(|values| lower_quartile(values)).collect();
             let known: Vec<f64> = sessions.iter().flatten().copied().collect();
             let head_level = lower_quartile(&head_values);
@@ -67,23 +57,27 @@ impl Machine {
             });
             if let (false, Some(level)) = (known.is_empty(), head_level) {
                 let center = median(&known);
-                let centered = sessions.iter().map(|value| value.map(|value| value - center)).collect();
-                per_reference.push((centered, level - center));
+                let pool = pooled_deviations(base_values.iter().chain([&head_values]).map(Vec::as_slice));
+                readings.push(Reading {
+                    sessions: sessions.iter().map(|value| value.map(|value| value - center)).collect(),
+                    head: level - center,
+                    error: quantile_spread(&pool, head_values.len(), QUARTILE).max(SPREAD_FLOOR),
+                });
             }
         }
-        if per_reference.is_empty() {
-            let sessions = vec![Movement::default(); history.len()];
-            return Self { sessions, head: Movement::default(), noisy: false, moves };
-        }
-        let sessions: Vec<Movement> = (0..history.len())
-            .map(|s| per_reference.iter().filter_map(|(sessions, _)| sessions[s]).collect::<Vec<_>>())
-            .map(|moves| Movement::of(&moves))
-            .collect();
-        let head = Movement::of(&per_reference.iter().map(|(_, head)| *head).collect::<Vec<_>>());
-        let prior = if spreads.is_empty() { PRIOR_SPREAD } else { median(&spreads).max(PRIOR_SPREAD) };
-        let seen: Vec<f64> = sessions.iter().map(|movement| movement.seen).collect();
-        let scale = Prediction::new(&seen, Spread::of(&seen).gate(), prior, SPREAD_FLOOR).scale;
-        let noisy = (head.seen - median(&seen)).abs() > (NOISY_SPREADS * scale).max(NOISY_SHIFT);
+        let at = |of: &dyn Fn(&Reading) -> Option<f64>| {
+            let seen: Vec<(f64, f64)> =
+                readings.iter().filter_map(|reading| Some((of(reading)?, reading.error))).collect();
+            Consensus::of(&seen)
+        };
+        let sessions: Vec<Consensus> = (0..history.len()).map(|s| at(&|reading| reading.sessions[s])).collect();
+        let head = at(&|reading| Some(reading.head));
+        let noisy = !readings.is_empty() && !sessions.is_empty() && {
+            let prior = readings.iter().map(|reading| reading.error).fold(f64::INFINITY, f64::min).max(PRIOR_SPREAD);
+            let seen: Vec<f64> = sessions.iter().map(|movement| movement.mean).collect();
+            let scale = Prediction::new(&seen, Spread::of(&seen).gate(), prior, SPREAD_FLOOR).scale;
+            (head.mean - median(&seen)).abs() > (NOISY_SPREADS * scale).max(NOISY_SHIFT)
+        };
         Self { sessions, head, noisy, moves }
     }
 
@@ -92,7 +86,7 @@ impl Machine {
     /// taken as 1, and only what the reference workloads agree on counts: their own noise is not the machine's.
     pub fn correct(&self, used: &[usize], values: &mut [f64], head: &mut f64) {
         let long = values.len() >= K_GATE;
-        let of = |movement: Movement| if long { movement.seen } else { movement.agreed };
+        let of = |movement: Consensus| if long { movement.mean } else { movement.agreed };
         let machine: Vec<f64> = used.iter().map(|&s| of(self.sessions[s])).collect();
         let beta = if long { slope(&machine, values).unwrap_or(0.0).clamp(0.0, 1.5) } else { 1.0 };
         let center = median(&machine);
@@ -104,11 +98,11 @@ impl Machine {
 
     /// One sentence where the machine moved by more than a percent.
     pub fn note(&self) -> Option<String> {
-        let shift = |of: fn(&Movement) -> f64| {
+        let shift = |of: fn(&Consensus) -> f64| {
             let sessions: Vec<f64> = self.sessions.iter().map(of).collect();
             of(&self.head) - if sessions.is_empty() { 0.0 } else { median(&sessions) }
         };
-        let (seen, agreed) = (shift(|movement| movement.seen), shift(|movement| movement.agreed));
+        let (seen, agreed) = (shift(|movement| movement.mean), shift(|movement| movement.agreed));
         let percent = |shift: f64| 100.0 * shift.exp_m1();
         if self.noisy {
             return Some(format!(
@@ -139,5 +133,5 @@ fn latencies(launches: &[LaunchSummary], case: &CaseId) -> Vec<f64> {
 }
 
 fn lower_quartile(values: &[f64]) -> Option<f64> {
-    (!values.is_empty()).then(|| quantile(&sorted(values), 0.25))
+    (!values.is_empty()).then(|| quantile(&sorted(values), QUARTILE))
 }

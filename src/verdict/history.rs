@@ -7,7 +7,7 @@ use crate::domain::{
     RunId, Severity, Thresholds, Verdict,
 };
 use crate::stats::predictive::{Prediction, Spread};
-use crate::stats::quantile::{median, quantile, quantile_spread, sorted};
+use crate::stats::quantile::{median, pooled_deviations, quantile, quantile_spread, sorted};
 use crate::verdict::covariate::Machine;
 use crate::verdict::decide::Finding;
 use crate::verdict::policy::{
@@ -55,7 +55,8 @@ pub fn judge<'a>(head: Head<'a>, history: &'a [Session], gone: &BTreeSet<CaseId>
         row.fails = policy::fails(&row.verdict, row.gating, gate);
     }
     rows.sort_by(|a, b| rank(a).partial_cmp(&rank(b)).expect("ranks are finite").then_with(|| a.case.cmp(&b.case)));
-    let notes = judge.machine.note().into_iter().collect();
+    let mut notes: Vec<String> = judge.machine.note().into_iter().collect();
+    notes.extend(head.cases.iter().filter_map(|record| judge.renamed(&record.case)));
     Judgement { rows, reference: judge.machine.moves, notes }
 }
 
@@ -100,6 +101,14 @@ struct Judge<'a> {
 }
 
 impl<'a> Judge<'a> {
+    /// Says so where a case is compared with the history of an earlier name.
+    fn renamed(&self, case: &Case) -> Option<String> {
+        let newest = self.history_launches.first()?;
+        let known = |id: &&CaseId| newest.contains_key(id);
+        let earlier = case.aliases.iter().find(known).filter(|_| !known(&&case.id))?;
+        Some(format!("`{}` was `{earlier}` in the base", case.id))
+    }
+
     /// Collects the metrics of a case, or says why there are none.
     fn gather(&self, record: &'a CaseRecord) -> Gathered<'a> {
         let case = &record.case;
@@ -283,19 +292,17 @@ const fn kind_name(kind: MetricKind) -> &'static str {
     }
 }
 
-/// The spread of a session's value that the launches themselves predict: each session's launches about their median,
-/// pooled over all sessions, and the spread of a low quantile over as many draws from that pool.
+/// The spread of a session's value that the launches themselves predict: of a low quantile over as many draws from all
+/// sessions' launches.
 fn launch_spread(series: &Series<'_>, p: f64) -> f64 {
     let d = kind::sign(&series.metric);
-    let mut pool = Vec::new();
-    for side in series.sessions.iter().chain([&series.head]) {
-        let values: Vec<f64> = side.iter().map(|used| d * used.value.ln()).collect();
-        let (center, n) = (median(&values), values.len() as f64);
-        // Deviations from a centre that was taken from the same few values are too small by about this much.
-        let lost = (n / (n - 1.0)).sqrt();
-        pool.extend(values.iter().map(|value| (value - center) * lost));
-    }
-    quantile_spread(&pool, series.head.len(), p)
+    let sides: Vec<Vec<f64>> = series
+        .sessions
+        .iter()
+        .chain([&series.head])
+        .map(|side| side.iter().map(|used| d * used.value.ln()).collect())
+        .collect();
+    quantile_spread(&pooled_deviations(sides.iter().map(Vec::as_slice)), series.head.len(), p)
 }
 
 /// A session's value on the badness scale: a low quantile over its launches, so that a burst of noise in one of them

@@ -1,0 +1,84 @@
+//! The README is true: every command in it runs, its tables are those of the code, its suite is accepted.
+
+mod support;
+
+use regrade::backend::BACKENDS;
+use regrade::exit::Exit;
+use regrade::suite::Suite;
+use support::Place;
+
+const README: &str = include_str!("../README.md");
+
+/// The lines of all fenced blocks of a language.
+fn blocks(language: &str) -> Vec<String> {
+    let open = format!("```{language}\n");
+    README.split(&open).skip(1).map(|rest| rest.split("```").next().expect("a closing fence").to_owned()).collect()
+}
+
+/// The words of a command line with single quotes, without its comment.
+fn words(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quoted = false;
+    for c in line.chars() {
+        match c {
+            '\'' => quoted = !quoted,
+            '#' if !quoted => break,
+            ' ' if !quoted => words.push(String::new()),
+            c => words.last_mut().expect("one word at least").push(c),
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+#[test]
+fn every_command_runs() {
+    let place = Place::new();
+    let suites = concat!(env!("CARGO_MANIFEST_DIR"), "/suites");
+    for entry in std::fs::read_dir(suites).expect("the suites") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        place.write(&format!("suites/{name}"), &std::fs::read_to_string(&path).expect("a text"));
+    }
+    let mut ran = 0;
+    for line in blocks("sh").iter().flat_map(|block| block.lines()) {
+        let words = words(line);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let mut arguments = match words.as_slice() {
+            ["regrade", rest @ ..] | ["cargo", "run", "--release", "--", rest @ ..] => rest.to_vec(),
+            ["cargo", "test"] | ["cargo", "install", ..] | [] => continue,
+            other => panic!("README.md: what is `{other:?}`?"),
+        };
+        let measures = matches!(arguments[0], "run" | "compare") && !arguments.contains(&"--head");
+        if measures {
+            // One small case in one process: what counts here is that the command is what the README says.
+            arguments.extend(["--filter", "gemm/m=256*", "--launches", "1"]);
+        }
+        let allowed: &[i32] = match arguments[0] {
+            "doctor" => &[0, 6],
+            "compare" => &[0, 1, 5],
+            _ => &[0],
+        };
+        let result = place.run(&arguments);
+        assert!(allowed.contains(&result.code), "{line}: {}\n{}\n{}", result.code, result.stdout, result.stderr);
+        ran += 1;
+    }
+    assert!(ran > 12, "only {ran} commands were found");
+}
+
+#[test]
+fn the_exit_codes_are_those_of_the_code() {
+    for exit in Exit::ALL {
+        let row = format!("| {} | {} |", exit.code(), exit.meaning());
+        assert!(README.contains(&row), "README.md lacks `{row}`");
+    }
+}
+
+#[test]
+fn the_suite_shown_is_accepted() {
+    let names: Vec<&str> = BACKENDS.iter().map(|backend| backend.name()).collect();
+    let blocks = blocks("toml");
+    let [text] = blocks.as_slice() else { panic!("one suite is shown") };
+    let suite = Suite::parse("README.md", text, &names).expect("a valid suite");
+    assert_eq!(suite.cases.len(), 2 * 3 + 2 * 2 + 2);
+}
