@@ -118,7 +118,7 @@ fn parameters_come_from_the_benchmark_then_the_suite_then_the_catalogue() {
 #[test]
 fn a_minimal_suite_gets_the_documented_defaults() {
     let suite = parse("[[benchmark]]\nname = \"a\"\nmodel = \"gpt2\"\n");
-    assert_eq!((suite.info.gate, suite.info.launches, suite.info.budget_s), (Severity::Moderate, 3, None));
+    assert_eq!((suite.info.gate, suite.info.launches, suite.info.budget_s), (Severity::Moderate, 5, None));
     assert_eq!(suite.info.hash.len(), 64);
     let case = &suite.cases[0];
     assert_eq!(case.id.as_str(), "a@cpu");
