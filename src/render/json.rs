@@ -2,8 +2,6 @@
 //!
 //! Must not know how anything is drawn. Numbers in a report are finite, as JSON has no others.
 
-use serde::Serialize;
-
 use crate::render::{Artifact, RenderError, Renderer, Style};
 use crate::report::{Report, RunView};
 
@@ -21,11 +19,12 @@ impl Renderer for Json {
     }
 
     fn report(&self, report: &Report, _style: Style) -> Result<Vec<Artifact>, RenderError> {
-        Ok(vec![pretty("report.json", report)?])
+        // On one line: a sample a line would make the file several times as large, and nobody reads a million of them.
+        Ok(vec![artifact("report.json", serde_json::to_vec(report))?])
     }
 
     fn run(&self, view: &RunView, _style: Style) -> Result<Option<Vec<Artifact>>, RenderError> {
-        Ok(Some(vec![pretty("run.json", view)?]))
+        Ok(Some(vec![artifact("run.json", serde_json::to_vec_pretty(view))?]))
     }
 }
 
@@ -35,9 +34,8 @@ pub fn report_schema() -> serde_json::Value {
     schemars::schema_for!(Report).to_value()
 }
 
-fn pretty(name: &str, value: &impl Serialize) -> Result<Artifact, RenderError> {
-    let mut bytes = serde_json::to_vec_pretty(value)
-        .map_err(|error| RenderError::Draw { context: name.to_owned(), what: error.to_string() })?;
+fn artifact(name: &str, json: Result<Vec<u8>, serde_json::Error>) -> Result<Artifact, RenderError> {
+    let mut bytes = json.map_err(|error| RenderError::Draw { context: name.to_owned(), what: error.to_string() })?;
     bytes.push(b'\n');
     Ok(Artifact { name: name.to_owned(), bytes })
 }

@@ -108,7 +108,7 @@ fn title(run: Option<&RunInfo>, word: &str) -> String {
     let commit = run.and_then(|run| run.commit.as_deref());
     let commit = commit.map_or("", |hash| hash.get(..8).unwrap_or(hash));
     let day = run.map(|run| format::moment(run.started));
-    let day = day.as_deref().and_then(|moment| moment.get(5..10)).unwrap_or("");
+    let day = day.as_deref().and_then(|moment| moment.get(5..16)).unwrap_or("");
     format!("{word} {commit} {day}").trim_end().to_owned()
 }
 
