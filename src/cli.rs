@@ -94,7 +94,7 @@ pub struct Measure {
     /// Launches (worker processes) of each case, instead of the suite's
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub launches: Option<u32>,
-    /// Seed of the launch order and of weights and inputs
+    /// Seed of the launch order, to repeat one that was logged
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
     /// Make matching cases do this much more real work, e.g. 'gemm*=30%'; the run is stamped synthetic

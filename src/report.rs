@@ -11,9 +11,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{
-    CaseId, Launch, LaunchId, Metric, Outcome, Run, RunId, RunStatus, Severity, Testbed, Thresholds, Verdict,
-};
+use crate::domain::{CaseId, LaunchId, Metric, Outcome, Run, RunId, RunStatus, Severity, Testbed, Thresholds, Verdict};
 
 /// Version of the JSON form of [`Report`].
 pub const SCHEMA_VERSION: u32 = 1;
@@ -243,13 +241,4 @@ pub struct MetricView {
     pub high: f64,
     /// Samples over all launches.
     pub n: u64,
-}
-
-/// Everything of one run, as `--samples` in JSON carries it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct RunRecord {
-    /// The header.
-    pub run: Run,
-    /// Every launch.
-    pub launches: Vec<Launch>,
 }

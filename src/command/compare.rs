@@ -14,7 +14,7 @@ use crate::command::git::WorkTree;
 use crate::command::run::show;
 use crate::command::session::{load_suite, measure, suite_path};
 use crate::command::{NotComparable, usage};
-use crate::domain::{Call, CaseId, Launch, LaunchId, Run, RunId, Severity};
+use crate::domain::{Call, CaseId, Launch, LaunchId, Run, RunId, RunStatus, Severity};
 use crate::exit::Exit;
 use crate::render::{self, RENDERERS, Style};
 use crate::report::Report;
@@ -34,23 +34,28 @@ const REPORT_WIDTH: usize = 120;
 
 /// Compares.
 pub fn run(arguments: &Compare, context: &Context) -> Result<Exit> {
-    let (store, head, ending) = if let Some(name) = &arguments.head {
+    let (store, head, named, ending) = if let Some(name) = &arguments.head {
         let store = context.stored()?;
         let head = find_run(&store, name)?;
-        (store, head, Ending::Complete)
+        let named = named_base(arguments, &head.suite.name, &store)?;
+        (store, head, named, Ending::Complete)
     } else {
         let suite = load_suite(&suite_path(arguments.suite.as_ref())?)?;
         let mut store = context.store()?;
+        // A base that is not there is said before minutes are spent on measuring head.
+        let named = named_base(arguments, &suite.info.name, &store)?;
         let measured = measure(&suite, &arguments.select, &arguments.measure, &mut store, context)?;
-        (store, measured.run, measured.ending)
+        (store, measured.run, named, measured.ending)
     };
     if ending == Ending::Cancelled {
         show(&head, &store, arguments.format, context)?;
         return Ok(Exit::Environment);
     }
-    let base = choose_base(arguments, &head, &store)?;
+    let mut base = choose_base(arguments, &head, named, &store)?;
+    if head.status != RunStatus::Complete {
+        base.notes.push("head is not complete: the session ended before every launch was made".to_owned());
+    }
     let report = judge(arguments, &head, &base, &store)?;
-    write_files(&report, &arguments.reports)?;
     let name = match arguments.format {
         Format::Text => "terminal",
         Format::Json => "json",
@@ -58,6 +63,7 @@ pub fn run(arguments: &Compare, context: &Context) -> Result<Exit> {
     for artifact in render::find(name).expect("a row of the table").report(&report, context.style())? {
         print(&artifact.bytes)?;
     }
+    write_files(&report, &arguments.reports)?;
     context.tell(&format!("reports are in {}", arguments.reports.display()));
     Ok(Exit::ALL.into_iter().find(|exit| exit.code() == report.outcome.exit_code).expect("made from an Exit"))
 }
@@ -68,11 +74,52 @@ struct Base {
     notes: Vec<String>,
 }
 
-/// What `--base` names, or the last runs of the base branch on this testbed.
-fn choose_base(arguments: &Compare, head: &Run, store: &SqliteStore) -> Result<Base> {
-    if let Some(name) = &arguments.base
-        && let Some(run) = named_run(store, name)?
-    {
+/// The run that `--base` names; `None` where it names a branch, or is not given. What is neither is refused.
+fn named_base(arguments: &Compare, suite: &str, store: &SqliteStore) -> Result<Option<Run>> {
+    let Some(name) = &arguments.base else {
+        return Ok(None);
+    };
+    if let Some(run) = named_run(store, name)? {
+        if run.suite.name != suite {
+            return Err(usage(format!(
+                "--base {name}: run {} is of suite `{}`, not `{suite}`",
+                run.id, run.suite.name
+            )));
+        }
+        return Ok(Some(run));
+    }
+    let query = RunQuery {
+        suite: Some(suite.to_owned()),
+        branch: Some(name.clone()),
+        fit_as_base: true,
+        limit: Some(1),
+        ..RunQuery::default()
+    };
+    if store.runs(&query)?.is_empty() {
+        return Err(usage(format!(
+            "--base {name}: no run, baseline or branch of that name has a usable run of `{suite}`; \
+             `regrade baseline list` shows what is stored"
+        )));
+    }
+    Ok(None)
+}
+
+/// A run that a name stands for by baseline name, `latest` or id.
+fn named_run(store: &SqliteStore, name: &str) -> Result<Option<Run>> {
+    if name == "latest" || store.baselines()?.iter().any(|baseline| baseline.name == name) {
+        return Ok(Some(find_run(store, name)?));
+    }
+    let looks_like_an_id = name.len() >= 8 && name.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
+    match looks_like_an_id.then(|| store.run(name)) {
+        Some(Ok(run)) => Ok(Some(run)),
+        Some(Err(StoreError::NotFound(_))) | None => Ok(None),
+        Some(Err(error)) => Err(error.into()),
+    }
+}
+
+/// The run that was named, or the last runs of the base branch on this testbed.
+fn choose_base(arguments: &Compare, head: &Run, named: Option<Run>, store: &SqliteStore) -> Result<Base> {
+    if let Some(run) = named {
         return explicit(head, run);
     }
     let tree = WorkTree::detect();
@@ -83,34 +130,21 @@ fn choose_base(arguments: &Compare, head: &Run, store: &SqliteStore) -> Result<B
         ..RunQuery::default()
     };
     let stored = store.runs(&query)?;
-    if let Some(branch) = &arguments.base
-        && !stored.iter().any(|run| run.id != head.id && run.branch.as_deref() == Some(branch))
-    {
-        return Err(usage(format!(
-            "--base {branch}: no run, baseline or branch of that name has a usable run of `{}` on this testbed; \
-             `regrade baseline list` shows what is stored",
-            head.suite.name
-        )));
-    }
     let wanted = Wanted {
         head: head.id,
         suite: &head.suite.name,
         testbed: &head.testbed.key,
         base_branch: arguments.base.as_deref().or(tree.base_branch.as_deref()),
+        // Who names a branch means that branch.
+        stand_ins: arguments.base.is_none(),
         own_branch: head.branch.as_deref(),
         now: head.started,
     };
-    let Chosen { runs, notes } = base::choose(&stored, &wanted);
-    Ok(Base { runs: runs.into_iter().cloned().collect(), notes })
-}
-
-/// A run that `--base` names by baseline name, `latest` or id; `None` when it must be a branch.
-fn named_run(store: &SqliteStore, name: &str) -> Result<Option<Run>> {
-    if store.baselines()?.iter().any(|baseline| baseline.name == name) || name == "latest" {
-        return Ok(Some(find_run(store, name)?));
+    let Chosen { runs, mut notes } = base::choose(&stored, &wanted);
+    if let (true, Some(branch)) = (runs.is_empty(), &arguments.base) {
+        notes.push(format!("`{branch}` has no usable run on this testbed within the history's window"));
     }
-    let looks_like_an_id = name.len() >= 8 && name.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
-    Ok(if looks_like_an_id { store.run(name).ok() } else { None })
+    Ok(Base { runs: runs.into_iter().cloned().collect(), notes })
 }
 
 /// A single run that plays base because the user says so.
@@ -156,7 +190,7 @@ fn judge(arguments: &Compare, head: &Run, base: &Base, store: &SqliteStore) -> R
     let gone = base.runs.first().map(|newest| gone(head, newest)).unwrap_or_default();
     let judged =
         verdict::judge(Head { run: head.id, cases: &head.cases, launches: &head_launches }, &history, &gone, gate);
-    let decision = policy::decide_suite(&judged.rows, Demand { require_decision: arguments.require_decision });
+    let decision = policy::decide_suite(&judged.rows, gate, Demand { require_decision: arguments.require_decision });
     let mut notes = base.notes.clone();
     let next = advice(head, base, &mut notes);
     let samples = SampleReader::new(store, &judged);
@@ -208,6 +242,9 @@ fn advice(head: &Run, base: &Base, notes: &mut Vec<String>) -> Option<String> {
     if head.unfit_as_base().is_some() {
         return Some(format!("{command} run"));
     }
+    if head.status != RunStatus::Complete {
+        return Some(format!("{command} run --resume"));
+    }
     notes.push(format!(
         "no baseline of `{}` on this testbed yet: this run ({}) is stored as the first",
         head.suite.name, head.id
@@ -258,11 +295,16 @@ impl<'a> SampleReader<'a> {
     }
 }
 
-/// Writes every format's files. Old plots go first, so that the folder shows this comparison and nothing else.
+/// Writes every format's files. Plots of an earlier comparison go first; whatever else is in the folder stays.
 fn write_files(report: &Report, folder: &Path) -> Result<()> {
     let plots = folder.join("plots");
-    if plots.is_dir() {
-        std::fs::remove_dir_all(&plots).with_context(|| format!("cannot clear {}", plots.display()))?;
+    for entry in std::fs::read_dir(&plots).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        let picture = path.extension().is_some_and(|extension| extension == "svg" || extension == "png");
+        if picture && (stem == "forest" || stem.starts_with("distribution-")) {
+            std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
     }
     let style = Style { colour: false, width: REPORT_WIDTH };
     for renderer in RENDERERS {

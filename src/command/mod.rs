@@ -65,6 +65,9 @@ fn stored(action: &BaselineAction, context: &Context) -> Result<Exit> {
             Action::List { query: RunQuery { limit: Some(LISTED_RUNS), ..RunQuery::default() }, format: *format }
         }
         BaselineAction::Show { run, format } => Action::Show { run: run_id(run)?, format: *format },
+        BaselineAction::Promote { name, .. } if name == "latest" => {
+            return Err(usage("`latest` always stands for the newest run; give the baseline another name"));
+        }
         BaselineAction::Promote { run, name } => Action::Promote { name: name.clone(), run: run_id(run)? },
         BaselineAction::Drop { name } => Action::Drop { name: name.clone() },
         BaselineAction::Prune { keep, dry_run } => Action::Prune { keep: *keep, dry_run: *dry_run },
@@ -84,6 +87,7 @@ pub fn exit_of(error: &anyhow::Error) -> Exit {
     let usage = error.chain().any(|cause| {
         cause.is::<UsageError>()
             || cause.is::<crate::suite::SuiteError>()
+            || matches!(cause.downcast_ref(), Some(crate::store::transfer::TransferError::Line { .. }))
             || cause.downcast_ref::<crate::store::StoreError>().is_some_and(|error| {
                 matches!(error, crate::store::StoreError::NotFound(_) | crate::store::StoreError::Refused(_))
             })

@@ -87,7 +87,7 @@ fn describe(launch: &Launch) -> String {
         (Some(reason), kind) => format!("{kind}: {reason}"),
         (None, kind) => kind.to_string(),
     };
-    format!("{} (round {}): {what}", launch.case, launch.index + 1)
+    format::line(&format!("{} (round {}): {what}", launch.case, launch.index + 1))
 }
 
 fn latency(launch: &Launch) -> Option<f64> {

@@ -1,8 +1,20 @@
 //! Keeps secrets out of logs, reports and the database.
 
 /// Parts of names that mark a variable or an option as secret.
-const MARKS: &[&str] =
-    &["token", "secret", "password", "passwd", "credential", "private", "apikey", "api_key", "api-key"];
+const MARKS: &[&str] = &[
+    "token",
+    "secret",
+    "passw",
+    "passphrase",
+    "credential",
+    "private",
+    "apikey",
+    "_key",
+    "-key",
+    "auth",
+    "_pat",
+    "database_url",
+];
 /// Shorter values are words, not secrets; replacing them would garble logs.
 const SHORTEST: usize = 6;
 
@@ -13,7 +25,8 @@ fn marked(name: &str) -> bool {
 
 /// Values of the environment's secret variables.
 pub fn from_environment() -> Vec<String> {
-    let mut values: Vec<String> = std::env::vars()
+    let mut values: Vec<String> = std::env::vars_os()
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
         .filter(|(name, value)| marked(name) && value.len() >= SHORTEST)
         .map(|(_, value)| value)
         .collect();

@@ -18,7 +18,7 @@ use crate::domain::{CaseRecord, Launch, Outcome, OutcomeKind, Plan, PlanItem, Ru
 use crate::hardware;
 use crate::runner::{self, Ending};
 use crate::store::sqlite::SqliteStore;
-use crate::store::{RunQuery, Store};
+use crate::store::{RunQuery, Store, StoreError};
 use crate::suite::{BackendView, HardwareFacts, Selection, Suite};
 
 /// Seed of weights and inputs: the same in every run, because runs that are compared must do the same work.
@@ -159,7 +159,7 @@ pub fn measure(
         .filter(|(_, item)| !done.contains(&(plan.cases[item.case].id.clone(), item.launch)))
         .collect();
     let settings = runner::Settings {
-        worker: std::env::current_exe().context("cannot find my own program")?,
+        worker: own_program()?,
         seed: DATA_SEED,
         inject: extra,
         budget: plan.suite.budget_s.map(Duration::from_secs_f64),
@@ -175,7 +175,7 @@ pub fn measure(
         plan.seed
     ));
     let progress = Progress::new(context.quiet);
-    let mut keep = |launch: &Launch| store.put_launch(run.id, launch).map_err(Into::into);
+    let mut keep = |launch: &Launch| keep_patiently(store, run.id, launch).map_err(Into::into);
     let ending = runner::run(&plan, &items, &settings, &mut keep, &mut |event| progress.listen(&event));
     progress.finish();
     let status = if matches!(ending, Ok(Ending::Complete)) { RunStatus::Complete } else { RunStatus::Interrupted };
@@ -187,6 +187,27 @@ pub fn measure(
         Ending::OutOfBudget => context.tell("the suite's budget is used up; `regrade run --resume` goes on"),
     }
     Ok(Measured { run: store.run(&run.id.to_string())?, ending })
+}
+
+/// Stores a launch; while another process holds the database for long (an import, a prune), tries again for some
+/// minutes rather than lose what was measured.
+fn keep_patiently(store: &mut SqliteStore, run: RunId, launch: &Launch) -> Result<(), StoreError> {
+    const TRIES: u32 = 30;
+    for _ in 1..TRIES {
+        match store.put_launch(run, launch) {
+            Err(StoreError::Busy { .. }) if !CANCELLED.load(Ordering::SeqCst) => {}
+            other => return other,
+        }
+    }
+    store.put_launch(run, launch)
+}
+
+/// This very program: on Linux by a name that stays it, even when a build replaces the file during the session.
+fn own_program() -> Result<PathBuf> {
+    if cfg!(target_os = "linux") {
+        return Ok(PathBuf::from(format!("/proc/{}/exe", std::process::id())));
+    }
+    std::env::current_exe().context("cannot find my own program")
 }
 
 fn fresh(
@@ -212,7 +233,10 @@ fn fresh(
         testbed: testbed(&plan, machine),
         toolchain: env!("REGRADE_RUSTC").to_owned(),
         regrade_version: env!("CARGO_PKG_VERSION").to_owned(),
-        command_line: secret::command_line(std::env::args(), &secret::from_environment()),
+        command_line: secret::command_line(
+            std::env::args_os().map(|word| word.to_string_lossy().into_owned()),
+            &secret::from_environment(),
+        ),
         seed,
         started: Timestamp::now(),
         finished: None,
@@ -244,12 +268,13 @@ fn resumed(
     machine: &[(&'static str, Availability)],
     tree: &WorkTree,
 ) -> Result<(Run, Plan)> {
-    let query = RunQuery { suite: Some(suite.info.name.clone()), ..RunQuery::default() };
+    let here = testbed(&plan(suite, select, machine, 0, None)?, machine).key;
+    let query = RunQuery { suite: Some(suite.info.name.clone()), testbed: Some(here), ..RunQuery::default() };
     let run = store
         .runs(&query)?
         .into_iter()
         .find(|run| run.status == RunStatus::Interrupted)
-        .ok_or_else(|| usage(format!("no interrupted run of `{}` to resume", suite.info.name)))?;
+        .ok_or_else(|| usage(format!("no interrupted run of `{}` to resume on this testbed", suite.info.name)))?;
     let plan = plan(suite, select, machine, run.seed, arguments.launches)?;
     let mut changed = Vec::new();
     if run.suite.hash != plan.suite.hash {
@@ -258,21 +283,22 @@ fn resumed(
     if run.commit != tree.commit || run.dirty != tree.dirty {
         changed.push("the commit");
     }
-    if run.testbed.key != testbed(&plan, machine).key {
-        changed.push("the machine");
+    if run.suite.launches != plan.suite.launches {
+        changed.push("the number of launches");
     }
     let injected = (!arguments.inject.is_empty()).then(|| format!("--inject {}", arguments.inject.join(" --inject ")));
     if run.synthetic != injected || run.debug_build != debug_build() {
         changed.push("the way of measuring");
     }
-    if run.cases.len() != plan.cases.len() {
+    if !run.cases.iter().map(|record| &record.case.id).eq(plan.cases.iter().map(|case| &case.id)) {
         changed.push("the selection of cases");
     }
     if !changed.is_empty() {
         return Err(usage(format!(
-            "run {} cannot be resumed: {} changed since; measure anew without --resume",
+            "run {} cannot be resumed: {} changed since; it was started as `{}`; measure anew without --resume",
             run.id,
-            changed.join(" and ")
+            changed.join(" and "),
+            run.command_line
         )));
     }
     store.reopen_run(run.id)?;

@@ -103,7 +103,7 @@ pub enum Reason {
     UnknownDirection,
     /// No earlier result of this case on this testbed.
     New,
-    /// In the base, gone from head.
+    /// In the base, gone from head: a case, or a metric that may fail CI.
     Missing,
     /// Head did not measure this case (crash, time-out, out of memory, wrong numbers).
     HeadFailed,
@@ -111,8 +111,6 @@ pub enum Reason {
     HeadSkipped,
     /// No base launch of this case was usable.
     BaseFailed,
-    /// Base and head come from different testbeds.
-    DifferentTestbed,
     /// A value is negative, zero or not finite where that is impossible.
     BadValue,
     /// The reference workloads moved: the machine is not the one of the history.
@@ -139,7 +137,6 @@ impl Reason {
             Self::HeadFailed => "head-failed",
             Self::HeadSkipped => "head-skipped",
             Self::BaseFailed => "base-failed",
-            Self::DifferentTestbed => "different-testbed",
             Self::BadValue => "bad-value",
             Self::NoisySession => "noisy-session",
         }

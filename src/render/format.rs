@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 
 use crate::domain::{Estimate, Metric};
+use crate::render::text;
 
 /// Stands where there is no number.
 pub const NOTHING: &str = "-";
@@ -107,6 +108,12 @@ pub fn spread(low: f64, middle: f64, high: f64) -> String {
 #[must_use]
 pub fn share(fraction: f64) -> String {
     if fraction.is_finite() { format!("{} %", (fraction * 1e4).round() / 100.0) } else { NOTHING.to_owned() }
+}
+
+/// Data as one harmless line: see [`text::clean`].
+#[must_use]
+pub fn line(text: &str) -> String {
+    text::clean(text)
 }
 
 /// A moment as `2026-08-14 09:30 UTC`.

@@ -1,8 +1,8 @@
 //! One launch: starts the worker or the user's command, bounds it, and turns what it said, or how it died, into a
 //! [`Launch`].
 
-use std::fs::File;
-use std::io::BufReader;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -10,10 +10,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::domain::{
-    Case, Check, Direction, Evidence, Launch, LaunchId, Metric, Outcome, OutcomeKind, Samples, Value, WorkloadKind,
+    Case, Check, Direction, Evidence, Launch, LaunchId, Metric, MetricKind, Outcome, OutcomeKind, Samples, Value,
+    WorkloadKind,
 };
 use crate::hardware::Watch;
-use crate::protocol::{Message, OUTPUT_VARIABLE, REQUEST_VARIABLE, ReadError, Request, VERSION, read_messages};
+use crate::protocol::{
+    Message, OUTPUT_VARIABLE, REQUEST_VARIABLE, ReadError, Reading, Request, VERSION, read_messages,
+};
 use crate::runner::process::{self, Ended, Finished, Limits};
 use crate::runner::{RunnerError, Settings};
 
@@ -41,7 +44,7 @@ pub fn make(case: &Case, index: u32, position: u32, settings: &Settings<'_>) -> 
     let finished = match process::run(command, limits, settings.cancel) {
         Ok(finished) => finished,
         Err(error) => {
-            let reason = format!("could not be started: {error}");
+            let reason = error.to_string();
             return Ok(Some(unstarted(case, index, position, started, reason)));
         }
     };
@@ -53,7 +56,7 @@ pub fn make(case: &Case, index: u32, position: u32, settings: &Settings<'_>) -> 
     launch.finished = Timestamp::now();
     launch.evidence.push(evidence);
     launch.log = redact(&finished.log, &settings.secrets);
-    let said = scratch.read();
+    let said = scratch.read(&settings.secrets);
     assemble(&mut launch, case, said, &finished);
     Ok(Some(launch))
 }
@@ -79,10 +82,15 @@ fn unstarted(case: &Case, index: u32, position: u32, started: Timestamp, reason:
     }
 }
 
+/// The most a worker may say, bytes: sixteen million samples.
+const MOST_OUTPUT: u64 = 256 << 20;
+
 /// The file a worker writes to, in a folder of its own that goes when the launch is over.
 struct Scratch {
     folder: PathBuf,
     output: PathBuf,
+    /// What is read in the end, whatever the worker puts in the file's place.
+    file: File,
 }
 
 impl Scratch {
@@ -91,12 +99,17 @@ impl Scratch {
         let output = folder.join("messages.jsonl");
         let wrap = |source| RunnerError::Environment { context: format!("cannot create {}", folder.display()), source };
         std::fs::create_dir(&folder).map_err(wrap)?;
-        File::create_new(&output).map_err(wrap)?;
-        Ok(Self { folder, output })
+        let file = OpenOptions::new().read(true).append(true).create_new(true).open(&output).map_err(wrap)?;
+        Ok(Self { folder, output, file })
     }
 
-    fn read(&self) -> crate::protocol::Reading {
-        File::open(&self.output).map(|file| read_messages(BufReader::new(file))).unwrap_or_default()
+    /// What the worker said, without secrets. More than [`MOST_OUTPUT`] is a broken last line.
+    fn read(&self, secrets: &[String]) -> Reading {
+        let mut bytes = Vec::new();
+        let mut file = &self.file;
+        // A file that cannot be read back says nothing, and a worker that said nothing has failed.
+        let _ = file.rewind().and_then(|()| file.take(MOST_OUTPUT).read_to_end(&mut bytes));
+        read_messages(redact(&String::from_utf8_lossy(&bytes), secrets).as_bytes())
     }
 }
 
@@ -145,7 +158,7 @@ fn command(case: &Case, index: u32, output: &Path, settings: &Settings<'_>) -> R
 }
 
 /// Fills a launch with what the worker said, and decides how it ended.
-fn assemble(launch: &mut Launch, case: &Case, said: crate::protocol::Reading, finished: &Finished) {
+fn assemble(launch: &mut Launch, case: &Case, said: Reading, finished: &Finished) {
     let silent = said.messages.is_empty() && said.unknown.is_empty() && said.broken.is_none();
     launch.unknown = said.unknown;
     let mut told = None;
@@ -176,9 +189,28 @@ fn assemble(launch: &mut Launch, case: &Case, said: crate::protocol::Reading, fi
     if silent && launch.outcome.kind == OutcomeKind::Measured {
         from_outside(launch, finished);
     }
-    if launch.outcome.kind == OutcomeKind::Measured && launch.samples.is_empty() && launch.values.is_empty() {
-        launch.outcome = Outcome::because(OutcomeKind::Failed, "ended well and reported no metric");
+    if launch.outcome.kind == OutcomeKind::Measured
+        && let Some(what) = nonsense(launch)
+    {
+        launch.outcome = Outcome::because(OutcomeKind::Failed, what);
     }
+}
+
+/// Why what was reported can be no measurement.
+fn nonsense(launch: &Launch) -> Option<String> {
+    if launch.samples.is_empty() && launch.values.is_empty() {
+        return Some("ended well and reported no metric".to_owned());
+    }
+    if let Some(empty) = launch.samples.iter().find(|samples| samples.values.is_empty()) {
+        return Some(format!("reported no value of `{}`", empty.metric.name));
+    }
+    let sampled =
+        launch.samples.iter().flat_map(|samples| samples.values.iter().map(|value| (&samples.metric, *value)));
+    let single = launch.values.iter().map(|value| (&value.metric, value.value));
+    sampled.chain(single).find_map(|(metric, value)| {
+        let impossible = !value.is_finite() || (metric.kind == MetricKind::Timing && value <= 0.0);
+        impossible.then(|| format!("reported an impossible value: `{}` of {value} {}", metric.name, metric.unit))
+    })
 }
 
 /// How the launch ended, from how its process ended and what it said. The process comes first: a worker that says
@@ -252,8 +284,10 @@ const fn signal_name(signal: i32) -> &'static str {
 fn from_outside(launch: &mut Launch, finished: &Finished) {
     let value = |name: &str, value: f64| Value { metric: Metric::standard(name).expect("a standard metric"), value };
     launch.values.push(value(Metric::LATENCY, finished.wall.as_secs_f64()));
-    launch.values.extend(finished.user_s.map(|seconds| value(Metric::USER_TIME, seconds)));
-    launch.values.extend(finished.system_s.map(|seconds| value(Metric::SYSTEM_TIME, seconds)));
+    // The kernel counts these in ticks of 10 ms: none at all is no measurement.
+    let ticked = |seconds: &f64| *seconds > 0.0;
+    launch.values.extend(finished.user_s.filter(ticked).map(|seconds| value(Metric::USER_TIME, seconds)));
+    launch.values.extend(finished.system_s.filter(ticked).map(|seconds| value(Metric::SYSTEM_TIME, seconds)));
     launch.values.extend(finished.peak_rss.map(|bytes| value(Metric::PEAK_MEMORY, bytes as f64)));
 }
 
@@ -277,6 +311,10 @@ fn describe(metric: Metric, case: &Case) -> Metric {
     }
 }
 
-fn redact(log: &str, secrets: &[String]) -> String {
-    secrets.iter().fold(log.to_owned(), |log, secret| log.replace(secret.as_str(), "[redacted]"))
+/// A text without secrets, as they are and as JSON writes them.
+fn redact(text: &str, secrets: &[String]) -> String {
+    secrets.iter().fold(text.to_owned(), |text, secret| {
+        let quoted = serde_json::Value::from(secret.as_str()).to_string();
+        text.replace(secret.as_str(), "[redacted]").replace(&quoted[1..quoted.len() - 1], "[redacted]")
+    })
 }

@@ -46,7 +46,7 @@ pub struct Prediction {
 }
 
 impl Prediction {
-    /// From the history `sessions`, its spread `s` (robust for screening, [`Spread::gate`] for deciding), a prior
+    /// From the history `sessions`, its spread `s`, a prior
     /// spread, and the smallest spread believed.
     ///
     /// # Panics

@@ -53,6 +53,12 @@ pub enum StoreError {
         /// What is wrong.
         what: String,
     },
+    /// Another process held the database for too long.
+    #[error("{context}: another process kept the database locked; try again when it is done")]
+    Busy {
+        /// What was being done.
+        context: String,
+    },
     /// The engine failed.
     #[error("{context}: {source}")]
     Engine {

@@ -18,6 +18,8 @@ use crate::suite::work::{self, Work};
 /// More cases than this are a mistake.
 pub(super) const MOST_CASES: usize = 100_000;
 
+/// More launches of a case than any session needs.
+const MOST_LAUNCHES: u32 = 1000;
 /// Launches of a case in a session, where the suite says nothing.
 const LAUNCHES: u32 = 5;
 
@@ -64,11 +66,19 @@ fn info(file: &SuiteFile, text: &str, problems: &mut Problems) -> SuiteInfo {
     }
     let launches = match &file.launches {
         None => LAUNCHES,
-        Some(given) => u32::try_from(given.value).ok().filter(|&launches| launches >= 1).unwrap_or_else(|| {
-            let help = "3 is a good number where pairs confirm a suspicion, 5 where history alone decides".to_owned();
-            problems.add(&given.span, format!("`launches` must be at least 1, got {}", given.value), help);
-            LAUNCHES
-        }),
+        Some(given) => u32::try_from(given.value)
+            .ok()
+            .filter(|launches| (1..=MOST_LAUNCHES).contains(launches))
+            .unwrap_or_else(|| {
+                let help =
+                    "3 is a good number where pairs confirm a suspicion, 5 where history alone decides".to_owned();
+                problems.add(
+                    &given.span,
+                    format!("`launches` must be at least 1 and at most {MOST_LAUNCHES}, got {}", given.value),
+                    help,
+                );
+                LAUNCHES
+            }),
     };
     let digest = Sha256::digest(text.as_bytes());
     SuiteInfo {

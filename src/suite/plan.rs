@@ -9,7 +9,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use wildmatch::WildMatch;
 
 use crate::domain::workload::{CATALOGUE, Entry};
-use crate::domain::{Case, CaseId, Plan, PlanItem, Sampling, Skip, Workload, WorkloadKind};
+use crate::domain::{Case, CaseId, Plan, PlanItem, Sampling, Skip, SuiteInfo, Workload, WorkloadKind};
 use crate::suite::condition::Condition;
 use crate::suite::error::SuiteError;
 use crate::suite::work::default_of;
@@ -62,7 +62,7 @@ pub(super) fn plan(
         .filter(|item| cases[item.case].skip.is_none())
         .collect();
     shuffle(&mut order, seed);
-    Ok(Plan { suite: suite.info.clone(), cases, order, seed })
+    Ok(Plan { suite: SuiteInfo { launches, ..suite.info.clone() }, cases, order, seed })
 }
 
 fn select(suite: &Suite, selection: &Selection) -> Result<Vec<Case>, SuiteError> {

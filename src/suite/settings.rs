@@ -137,9 +137,15 @@ fn check_backends(named: Option<&[At<String>]>, known: &[&str], problems: &mut P
     }
 }
 
+/// No session and no launch lasts longer, seconds.
+const LONGEST_S: f64 = 30.0 * 24.0 * 3600.0;
+
 fn positive(time: Option<&At<Seconds>>, what: &str, problems: &mut Problems) {
     if let Some(time) = time.filter(|time| time.0 <= 0.0) {
         problems.add(&time.span, format!("`{what}` must be longer than nothing"), None);
+    }
+    if let Some(time) = time.filter(|time| time.0 > LONGEST_S) {
+        problems.add(&time.span, format!("`{what}` is longer than 30 days"), None);
     }
 }
 

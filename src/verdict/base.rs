@@ -25,6 +25,8 @@ pub struct Wanted<'a> {
     pub testbed: &'a str,
     /// Branch that plays base.
     pub base_branch: Option<&'a str>,
+    /// Whether another branch may stand in where the base branch has no run.
+    pub stand_ins: bool,
     /// Branch of the work tree: stands in while the base branch has no run.
     pub own_branch: Option<&'a str>,
     /// The end of the window: later runs do not count.
@@ -48,7 +50,7 @@ pub fn choose<'a>(runs: &'a [Run], wanted: &Wanted<'_>) -> Chosen<'a> {
     };
     let mut notes = Vec::new();
     let mut chosen = on(wanted.base_branch);
-    if chosen.is_empty() && !candidates.is_empty() {
+    if wanted.stand_ins && chosen.is_empty() && !candidates.is_empty() {
         let missing = wanted.base_branch.unwrap_or("the base branch");
         chosen = on(wanted.own_branch);
         if chosen.is_empty() {

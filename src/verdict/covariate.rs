@@ -25,6 +25,8 @@ pub struct Machine {
     head: Consensus,
     /// Head lies further out than the history allows: its timings may not fail anything.
     pub noisy: bool,
+    /// Reference workloads were planned and head has none of them: nobody watched the machine.
+    unwatched: bool,
     /// Each reference workload.
     pub moves: Vec<ReferenceMove>,
 }
@@ -78,7 +80,8 @@ impl Machine {
             let scale = Prediction::new(&seen, Spread::of(&seen).gate(), prior, SPREAD_FLOOR).scale;
             (head.mean - median(&seen)).abs() > (NOISY_SPREADS * scale).max(NOISY_SHIFT)
         };
-        Self { sessions, head, noisy, moves }
+        let unwatched = !references.is_empty() && moves.iter().all(|moved| moved.head.is_none());
+        Self { sessions, head, noisy, unwatched, moves }
     }
 
     /// Takes the machine's movement out of a case, on the badness scale: `used` says which sessions of the history
@@ -98,6 +101,9 @@ impl Machine {
 
     /// One sentence where the machine moved by more than a percent.
     pub fn note(&self) -> Option<String> {
+        if self.unwatched {
+            return Some("no reference workload was measured in head: how the machine moved is not known".to_owned());
+        }
         let shift = |of: fn(&Consensus) -> f64| {
             let sessions: Vec<f64> = self.sessions.iter().map(of).collect();
             of(&self.head) - if sessions.is_empty() { 0.0 } else { median(&sessions) }

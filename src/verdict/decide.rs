@@ -15,8 +15,8 @@ pub struct Finding {
     pub screen: f64,
     /// Half-width of the interval that is shown.
     pub report: f64,
-    /// Difference of head and base in the metric's unit.
-    pub absolute: f64,
+    /// The base's value in the metric's unit.
+    pub base: f64,
 }
 
 impl Finding {
@@ -63,23 +63,33 @@ impl Finding {
             estimate: Some(estimate),
             note,
         };
-        if let Some(floor) = thresholds.absolute_floor
-            && self.absolute.abs() < floor
-        {
-            let note = format!("the difference is below the absolute floor of {floor} {}", metric.unit);
-            return verdict(Call::Unchanged, Severity::None, Reason::BelowFloor, note);
+        let reach = self.shift.abs() + self.screen;
+        if let Some(floor) = thresholds.absolute_floor {
+            let absolute = |shift: f64| self.base * shift.exp_m1();
+            if absolute(reach) < floor {
+                let note = format!("a difference of {floor} {} or more, the absolute floor, is excluded", metric.unit);
+                return verdict(Call::Unchanged, Severity::None, Reason::BelowFloor, note);
+            }
+            if absolute(self.shift.abs()) < floor {
+                let note = format!(
+                    "the estimate is below the absolute floor of {floor} {}, and more is not excluded",
+                    metric.unit
+                );
+                return verdict(Call::Inconclusive, Severity::None, Reason::WideInterval, note);
+            }
         }
         let (worse, better) = (self.class(limits, 1.0), self.class(limits, -1.0));
         if worse > Severity::None || better > Severity::None {
             return self.changed(metric, worse, better, noisy, verdict);
         }
-        let reach = self.shift.abs() + self.screen;
-        let margins = [(NONE_MARGIN * thresholds.minor).ln_1p(), limits[1]];
-        if let Some(margin) = margins.iter().find(|margin| reach <= **margin) {
+        let suspicious = self.shift - self.screen > 0.0 && self.shift > limits[0] / 2.0;
+        // The tight margin first; a short history can often exclude no more than a moderate change, and says so.
+        let margins = [(NONE_MARGIN * thresholds.minor).ln_1p().min(limits[1]), limits[1]];
+        if let (false, Some(margin)) = (suspicious, margins.iter().find(|margin| reach <= **margin)) {
             let note = format!("a change beyond {} is excluded", percent(margin.exp_m1()));
             return verdict(Call::Unchanged, Severity::None, Reason::WithinMargin, note);
         }
-        if self.shift - self.screen > 0.0 && self.shift > limits[0] / 2.0 {
+        if suspicious {
             let note = format!(
                 "suspicious: worse by {} at the estimate, and history alone cannot say by how much; \
                  more sessions or a paired run decide",
@@ -130,7 +140,7 @@ mod tests {
     }
 
     fn finding(shift: f64, strict: f64) -> Finding {
-        Finding { shift, strict, screen: strict / 2.0, report: strict / 1.5, absolute: shift }
+        Finding { shift, strict, screen: strict / 2.0, report: strict / 1.5, base: 1.0 }
     }
 
     fn call(finding: Finding) -> (Call, Severity, Reason) {
@@ -168,10 +178,19 @@ mod tests {
     }
 
     #[test]
+    fn a_suspicious_shift_is_never_unchanged() {
+        // Within the margin of 5 %, and clearly not zero.
+        let found = Finding { shift: 0.034, strict: 0.0245, screen: 0.0124, report: 0.015, base: 1.0 };
+        assert_eq!(call(found), (Call::Inconclusive, Severity::None, Reason::Suspect));
+    }
+
+    #[test]
     fn a_difference_below_the_floor_is_no_change() {
         let thresholds = Thresholds { absolute_floor: Some(0.5), ..Thresholds::default() };
         let verdict = finding(0.4, 0.01).decide(&latency(), &thresholds, false);
         assert_eq!((verdict.call, verdict.reason), (Call::Unchanged, Reason::BelowFloor));
+        let wide = finding(0.3, 0.5).decide(&latency(), &thresholds, false);
+        assert_eq!(wide.call, Call::Inconclusive, "0.5 and more is not excluded");
     }
 
     #[test]

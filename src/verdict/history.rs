@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::{
-    Call, Case, CaseId, CaseRecord, LaunchSummary, Metric, MetricKind, MetricSummary, Outcome, OutcomeKind, Reason,
-    RunId, Severity, Thresholds, Verdict,
+    Call, Case, CaseId, CaseRecord, Direction, LaunchSummary, Metric, MetricKind, MetricSummary, Outcome, OutcomeKind,
+    Reason, RunId, Severity, Thresholds, Verdict,
 };
 use crate::stats::predictive::{Prediction, Spread};
 use crate::stats::quantile::{median, pooled_deviations, quantile, quantile_spread, sorted};
@@ -42,7 +42,10 @@ pub fn judge<'a>(head: Head<'a>, history: &'a [Session], gone: &BTreeSet<CaseId>
     for record in head.cases.iter().filter(|record| !record.case.reference) {
         match judge.gather(record) {
             Gathered::Row(row) => rows.push(*row),
-            Gathered::Series(found) => series.extend(found),
+            Gathered::Series(found, gone) => {
+                series.extend(found);
+                rows.extend(gone);
+            }
         }
     }
     judge.priors = priors(&series);
@@ -88,7 +91,8 @@ struct Series<'a> {
 
 enum Gathered<'a> {
     Row(Box<Judged<'a>>),
-    Series(Vec<Series<'a>>),
+    /// The metrics that head has, and rows for gated ones that only the base has.
+    Series(Vec<Series<'a>>, Vec<Judged<'a>>),
 }
 
 struct Judge<'a> {
@@ -115,12 +119,14 @@ impl<'a> Judge<'a> {
         let launches = self.head_launches.get(&case.id).map_or(&[][..], Vec::as_slice);
         let base: Vec<&[&'a LaunchSummary]> = self.history_launches.iter().map(|session| find(session, case)).collect();
         let outcome = record.skipped.clone().unwrap_or_else(|| Outcome::of_launches(launches));
+        let unreached = record.skipped.is_none() && launches.is_empty();
         let nothing = |call, reason, note: String| {
             Gathered::Row(Box::new(without_numbers(case, outcome.clone(), call, reason, note)))
         };
         if outcome.kind != OutcomeKind::Measured {
             let why = outcome.reason.clone().unwrap_or_default();
             return match outcome.kind {
+                OutcomeKind::Skipped if unreached => nothing(Call::Inconclusive, Reason::TooFewLaunches, why),
                 OutcomeKind::Skipped => {
                     nothing(Call::NotComparable, Reason::HeadSkipped, format!("skipped here: {why}"))
                 }
@@ -133,9 +139,19 @@ impl<'a> Judge<'a> {
             let note = "every earlier launch of this case failed or was skipped".to_owned();
             return nothing(Call::NotComparable, Reason::BaseFailed, note);
         }
-        let first = launches.iter().find(|launch| measured(launch)).expect("the outcome is measured");
-        let metrics = first.metrics.iter().filter(|summary| !summary.metric.derived);
-        Gathered::Series(metrics.map(|summary| self.series(case, summary, launches, &base, known)).collect())
+        let here = metrics(launches);
+        let gone = metrics(base.iter().find(|launches| !launches.is_empty()).copied().unwrap_or_default())
+            .into_iter()
+            .filter(|old| case.gates(&old.metric.name) && here.iter().all(|new| new.metric.name != old.metric.name))
+            .map(|old| {
+                let note = format!("`{}` was measured in the base, head does not report it", old.metric.name);
+                let mut row = without_numbers(case, outcome.clone(), Call::Inconclusive, Reason::Missing, note);
+                row.metric = old.metric.clone();
+                row
+            })
+            .collect();
+        let series = here.into_iter().map(|summary| self.series(case, summary, launches, &base, known)).collect();
+        Gathered::Series(series, gone)
     }
 
     /// One metric: head's launches, and as many of each session that has enough (STATISTICS.md section 4: low
@@ -154,7 +170,9 @@ impl<'a> Judge<'a> {
         let mut used = Vec::new();
         for (place, launches) in base.iter().enumerate() {
             let values = values(self.history[place].run, launches, metric);
-            if values.len() >= MIN_LAUNCHES {
+            // One impossible value must not blind the gate for as long as its session stays in the window.
+            let possible = values.iter().all(|used| kind::impossible(metric, used.value).is_none());
+            if possible && values.len() >= MIN_LAUNCHES {
                 sessions.push(values);
                 used.push(place);
             }
@@ -208,7 +226,7 @@ impl<'a> Judge<'a> {
             return plain(Call::NotComparable, Reason::New, "no earlier result on this testbed; this run is the first");
         }
         let all = series.sessions.iter().flatten().chain(&series.head);
-        if let Some(what) = all.clone().find_map(|used| kind::impossible(metric, used.value)) {
+        if let Some(what) = series.head.iter().find_map(|used| kind::impossible(metric, used.value)) {
             return plain(Call::Inconclusive, Reason::BadValue, &what);
         }
         if series.head.len() < MIN_LAUNCHES || series.sessions.is_empty() {
@@ -218,7 +236,12 @@ impl<'a> Judge<'a> {
             );
             return plain(Call::Inconclusive, Reason::TooFewLaunches, &note);
         }
-        let constant = series.sessions.len() >= K_SCREEN && all.clone().all(|used| used.value == series.head[0].value);
+        // An epoch in which nothing ever varied, and a head that does not vary either, carry no noise to test against.
+        let steady =
+            |mut launches: std::slice::Iter<'_, Used<'_>>, value: f64| launches.all(|used| used.value == value);
+        let constant = series.sessions.len() >= K_SCREEN
+            && series.sessions.iter().all(|session| steady(session.iter(), series.sessions[0][0].value))
+            && steady(series.head.iter(), series.head[0].value);
         if metric.exact || constant {
             return (exact(series), None);
         }
@@ -233,7 +256,16 @@ impl<'a> Judge<'a> {
         }
         // A long history demands that the lower quartile and the best launch agree (STATISTICS.md section 4).
         let best = self.finding(series, 0.0, family).decide(metric, &series.thresholds, moved);
-        (if best.severity < verdict.severity { best } else { verdict }, Some(finding))
+        let mut agreed = verdict;
+        if agreed.severity > Severity::None && agreed.call != best.call {
+            agreed.call = Call::Inconclusive;
+            agreed.severity = Severity::None;
+            agreed.reason = Reason::Suspect;
+            "the lower quartile of the launches moved, the best launch did not; a paired run decides"
+                .clone_into(&mut agreed.note);
+        }
+        agreed.severity = agreed.severity.min(best.severity);
+        (agreed, Some(finding))
     }
 
     /// Head against the history's prediction, with `p` the quantile over launches that makes a session's value.
@@ -241,7 +273,7 @@ impl<'a> Judge<'a> {
         let d = kind::sign(&series.metric);
         let mut sessions: Vec<f64> = series.sessions.iter().map(|session| session_value(session, d, p)).collect();
         let mut head = session_value(&series.head, d, p);
-        let absolute = (d * head).exp() - (d * median(&sessions)).exp();
+        let base = (d * median(&sessions)).exp();
         if kind::follows_the_machine(&series.metric) {
             self.machine.correct(&series.used, &mut sessions, &mut head);
         }
@@ -253,19 +285,23 @@ impl<'a> Judge<'a> {
             strict: prediction.half_width(Q / family as f64),
             screen: prediction.half_width(ALPHA_SCREEN),
             report: prediction.half_width(ALPHA_REPORT),
-            absolute,
+            base,
         }
     }
 
     /// The spread expected before looking at this case's history: a fixed prior or the launches' own spread while the
     /// history is short, the typical spread of the same kind of metric later.
     fn prior(&self, series: &Series<'a>, p: f64) -> f64 {
-        if series.sessions.len() < K_SCREEN {
-            return PRIOR_SPREAD.max(launch_spread(series, p));
+        let fixed = || PRIOR_SPREAD.max(launch_spread(series, p));
+        if series.sessions.len() < K_GATE {
+            return fixed();
         }
-        self.priors.get(kind_name(series.metric.kind)).copied().unwrap_or(PRIOR_SPREAD)
+        self.priors.get(kind_name(series.metric.kind)).copied().unwrap_or_else(fixed)
     }
 }
+
+/// Fewer series than this have no typical spread: it would be their own spread counted twice.
+const ENOUGH_SERIES: usize = 5;
 
 /// Geometric median spread of all metrics of a kind that have history enough: what one more of the kind is expected
 /// to show.
@@ -279,7 +315,10 @@ fn priors(series: &[Series<'_>]) -> BTreeMap<&'static str, f64> {
             logs.entry(kind_name(series.metric.kind)).or_default().push(spread.ln());
         }
     }
-    logs.into_iter().map(|(kind, logs)| (kind, median(&logs).exp())).collect()
+    logs.into_iter()
+        .filter(|(_, logs)| logs.len() >= ENOUGH_SERIES)
+        .map(|(kind, logs)| (kind, median(&logs).exp()))
+        .collect()
 }
 
 const fn kind_name(kind: MetricKind) -> &'static str {
@@ -330,6 +369,17 @@ fn find<'s, 'a>(session: &'s ByCase<'a>, case: &Case) -> &'s [&'a LaunchSummary]
     std::iter::once(&case.id).chain(&case.aliases).find_map(|id| session.get(id)).map_or(&[][..], Vec::as_slice)
 }
 
+/// The judged metrics of a case's measured launches, each once, in the order they first appear.
+fn metrics<'a>(launches: &[&'a LaunchSummary]) -> Vec<&'a MetricSummary> {
+    let mut found: Vec<&MetricSummary> = Vec::new();
+    for summary in launches.iter().filter(|launch| measured(launch)).flat_map(|launch| &launch.metrics) {
+        if !summary.metric.derived && found.iter().all(|known| known.metric.name != summary.metric.name) {
+            found.push(summary);
+        }
+    }
+    found
+}
+
 fn measured(launch: &LaunchSummary) -> bool {
     launch.outcome.kind == OutcomeKind::Measured
 }
@@ -347,15 +397,29 @@ fn exact(series: &Series<'_>) -> Verdict {
     if head == base {
         return bare(Call::Unchanged, Reason::ExactEqual, "equal in every launch".to_owned());
     }
+    if series.thresholds.absolute_floor.is_some_and(|floor| (head - base).abs() < floor) {
+        return bare(
+            Call::Unchanged,
+            Reason::BelowFloor,
+            format!("{base} became {head}, less than the absolute floor"),
+        );
+    }
     if base == 0.0 {
-        let mut verdict = bare(Call::Regressed, Reason::ZeroBase, format!("was 0, is {head}"));
-        verdict.severity = Severity::Severe;
-        return verdict;
+        let (call, severity) = match series.metric.direction {
+            Direction::LowerIsBetter => (Call::Regressed, Severity::Severe),
+            Direction::HigherIsBetter => (Call::Improved, Severity::Severe),
+            Direction::Unknown => (Call::Inconclusive, Severity::None),
+        };
+        return Verdict { severity, ..bare(call, Reason::ZeroBase, format!("was 0, is {head}")) };
     }
     let shift = kind::sign(&series.metric) * (head / base).ln();
-    let finding = Finding { shift, strict: 0.0, screen: 0.0, report: 0.0, absolute: head - base };
+    let finding = Finding { shift, strict: 0.0, screen: 0.0, report: 0.0, base };
     let mut verdict = finding.decide(&series.metric, &series.thresholds, false);
-    if verdict.reason == Reason::WithinMargin || verdict.reason == Reason::Established {
+    // Without noise there is nothing to suspect: below the first threshold it is a change too small to matter.
+    if verdict.reason == Reason::Suspect {
+        verdict.call = Call::Unchanged;
+    }
+    if matches!(verdict.reason, Reason::WithinMargin | Reason::Established | Reason::Suspect) {
         verdict.reason = Reason::ExactChange;
     }
     verdict.note = format!("an exact metric: {base} became {head}");

@@ -62,7 +62,7 @@ pub struct SuiteDecision {
 
 /// Sums up. Order of precedence: regression, failed case, nothing comparable, undecided on demand, pass.
 #[must_use]
-pub fn decide_suite(rows: &[Judged<'_>], demand: Demand) -> SuiteDecision {
+pub fn decide_suite(rows: &[Judged<'_>], gate: Severity, demand: Demand) -> SuiteDecision {
     let mut counts = BTreeMap::new();
     for row in rows {
         *counts.entry(count_key(&row.verdict)).or_insert(0) += 1;
@@ -70,8 +70,13 @@ pub fn decide_suite(rows: &[Judged<'_>], demand: Demand) -> SuiteDecision {
     let failing = rows.iter().filter(|row| row.fails).count();
     let failed = rows.iter().filter(|row| row.verdict.reason == Reason::HeadFailed).count();
     let comparable = rows.iter().filter(|row| row.verdict.call != Call::NotComparable).count();
-    let open = rows.iter().filter(|row| row.gating && row.verdict.call == Call::Inconclusive).count();
-    let advisory = rows.iter().filter(|row| row.verdict.call == Call::Regressed && !row.fails).count();
+    // Undecided: the data cannot say, or history says so and only a confirmation could fail it.
+    let unconfirmed =
+        |row: &&Judged<'_>| row.gating && row.verdict.call == Call::Regressed && !row.fails && row.verdict.provisional;
+    let waiting =
+        rows.iter().filter(unconfirmed).filter(|row| row.verdict.severity >= gate && gate > Severity::None).count();
+    let open = waiting + rows.iter().filter(|row| row.gating && row.verdict.call == Call::Inconclusive).count();
+    let advisory = rows.iter().filter(|row| row.verdict.call == Call::Regressed && !row.fails).count() - waiting;
     let (exit, headline) = if failing > 0 {
         let worst = rows.iter().filter(|row| row.fails).map(|row| row.verdict.severity).max().unwrap_or(Severity::None);
         (Exit::Regression, format!("{} regressed at or above the gate, the worst {worst}", cases(failing)))
@@ -81,8 +86,10 @@ pub fn decide_suite(rows: &[Judged<'_>], demand: Demand) -> SuiteDecision {
         (Exit::Nothing, "nothing was comparable".to_owned())
     } else if open > 0 && demand.require_decision {
         (Exit::Inconclusive, format!("{} undecided, and a decision is required", cases(open)))
+    } else if waiting > 0 {
+        (Exit::Pass, format!("no confirmed regression; {} regressed by history alone, not confirmed", cases(waiting)))
     } else if advisory > 0 {
-        (Exit::Pass, format!("no gated regression; {} regressed below the gate", cases(advisory)))
+        (Exit::Pass, format!("no gated regression; {} regressed below the gate or not gated", cases(advisory)))
     } else if open > 0 {
         (Exit::Pass, format!("no gated regression; {} inconclusive", cases(open)))
     } else {

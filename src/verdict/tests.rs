@@ -148,7 +148,10 @@ fn a_failure_in_one_launch_fails_the_case() {
     head[1].outcome = Outcome::because(OutcomeKind::TimedOut, "killed");
     let judgement = judged(&cases, &head, &history);
     assert_eq!(judgement.rows[0].verdict.reason, Reason::HeadFailed);
-    assert_eq!(decide_suite(&judgement.rows, Demand { require_decision: false }).exit, Exit::CaseFailed);
+    assert_eq!(
+        decide_suite(&judgement.rows, Severity::Moderate, Demand { require_decision: false }).exit,
+        Exit::CaseFailed
+    );
 }
 
 #[test]
@@ -302,6 +305,9 @@ fn an_open_gated_row_ends_with_three_only_on_demand() {
     let history = [session(&[("a", QUIET)])];
     let head = launches(&[("a", QUIET)]);
     let judgement = judged(&cases, &head, &history);
-    assert_eq!(decide_suite(&judgement.rows, Demand { require_decision: false }).exit, Exit::Pass);
-    assert_eq!(decide_suite(&judgement.rows, Demand { require_decision: true }).exit, Exit::Inconclusive);
+    assert_eq!(decide_suite(&judgement.rows, Severity::Moderate, Demand { require_decision: false }).exit, Exit::Pass);
+    assert_eq!(
+        decide_suite(&judgement.rows, Severity::Moderate, Demand { require_decision: true }).exit,
+        Exit::Inconclusive
+    );
 }

@@ -223,10 +223,7 @@ pub fn fault<'a>(shown: &'a str, doing: &'a str) -> impl Fn(rusqlite::Error) -> 
                     "the database is damaged ({e}, while {doing}); put back a copy or an export of it, or {MOVE_AWAY}"
                 ),
             },
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Engine {
-                context: format!("{context}: another process kept the database locked; try again when it is done"),
-                source: e.into(),
-            },
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy { context },
             _ => StoreError::Engine { context, source: e.into() },
         }
     }
