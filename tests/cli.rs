@@ -511,3 +511,14 @@ fn a_selection_other_than_that_of_the_interrupted_run_is_not_resumed() {
     let ran = place.run(&["run", "suite.toml", "--filter", "alpha*", "--launches", "9", "--resume"]).expect(2);
     assert!(ran.stderr.contains("the number of launches"), "{}", ran.stderr);
 }
+
+#[test]
+fn a_case_that_does_other_work_now_is_new() {
+    let place = Place::new();
+    place.write("suite.toml", GEMM);
+    place.run(&["run", "suite.toml"]).expect(0);
+    place.write("suite.toml", &GEMM.replace("k = 64", "k = 256"));
+    let ran = place.run(&["compare", "suite.toml"]).expect(5);
+    assert!(ran.stdout.contains("did other work"), "{}", ran.stdout);
+    assert_eq!(verdicts(&place.report())["gemm/m=32@cpu"].0, "new");
+}

@@ -63,7 +63,14 @@ const CRATES: &[(&str, &[&str])] = &[
 ];
 
 /// Documents whose paths are checked, and the folders that make a word in backticks a path of the repository.
-const DOCUMENTS: &[&str] = &["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"];
+const DOCUMENTS: &[&str] = &[
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "reports/README.md",
+    "reports/performance.md",
+    "reports/example/report.md",
+];
 const FOLDERS: &[&str] =
     &["src/", "suites/", "clients/", "tests/", "benches/", "examples/", ".github/", ".ci/", "reports/", "baselines/"];
 
@@ -94,6 +101,12 @@ fn paths_in_documents_exist() {
         for path in paths_in(&text) {
             if !root.join(&path).exists() {
                 problems.push(format!("{document} names `{path}`, which does not exist"));
+            }
+        }
+        let folder = Path::new(document).parent().expect("a document lies in a folder");
+        for link in links_in(&text) {
+            if !root.join(folder).join(&link).exists() {
+                problems.push(format!("{document} links `{link}`, which does not exist"));
             }
         }
     }
@@ -152,7 +165,14 @@ fn innocent_text_is_let_through() {
 fn paths_are_picked_out_of_documents() {
     let text = "`src/cli.rs` and `tests/structure.rs`, `cargo test`, `and/or`, `suites/*.toml`, `src/{a,b}.rs`,\n\
                 `reports/latest/`, `src/x.rs:12`, `benches/peers/run <model>`\n```\nsrc/not/in/backticks\n```\n`src/lib.rs`";
+    assert_eq!(links_in("[a](b/c.md), ![d](e.svg), [f](https://x.y), [g](#h)"), ["b/c.md", "e.svg"]);
     assert_eq!(paths_in(text), ["src/cli.rs", "tests/structure.rs", "src/x.rs", "src/lib.rs"]);
+}
+
+/// Targets of Markdown links that are files of the repository.
+fn links_in(text: &str) -> Vec<String> {
+    let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    targets.filter(|target| !target.contains("://") && !target.starts_with('#')).map(str::to_owned).collect()
 }
 
 /// Everything that is wrong with one file; `name` is its path below `src/`.

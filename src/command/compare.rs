@@ -180,8 +180,13 @@ fn explicit(head: &Run, run: Run) -> Result<Base> {
 fn judge(arguments: &Compare, head: &Run, base: &Base, store: &SqliteStore) -> Result<Report> {
     let head_launches = store.summaries(head.id)?;
     let mut history = Vec::new();
+    let mut redefined = BTreeSet::new();
     for run in &base.runs {
-        history.push(Session { run: run.id, launches: store.summaries(run.id)? });
+        let other = base::redefined(&head.cases, &run.cases);
+        let mut launches = store.summaries(run.id)?;
+        launches.retain(|launch| !other.contains(&launch.case));
+        redefined.extend(other);
+        history.push(Session { run: run.id, launches });
     }
     let gate = match &arguments.gate {
         Some(word) => *Severity::ALL.iter().find(|severity| severity.as_str() == word).expect("clap takes these words"),
@@ -192,7 +197,10 @@ fn judge(arguments: &Compare, head: &Run, base: &Base, store: &SqliteStore) -> R
         verdict::judge(Head { run: head.id, cases: &head.cases, launches: &head_launches }, &history, &gone, gate);
     let decision = policy::decide_suite(&judged.rows, gate, Demand { require_decision: arguments.require_decision });
     let mut notes = base.notes.clone();
-    let next = advice(head, base, &mut notes);
+    notes.extend(redefined.iter().map(|case| {
+        format!("`{case}` did other work in earlier runs (its definition changed); those do not count as its base")
+    }));
+    let next = advice(arguments, head, base, &mut notes);
     let samples = SampleReader::new(store, &judged);
     let report = build::report(
         Parts {
@@ -231,7 +239,7 @@ fn gone(head: &Run, newest: &Run) -> BTreeSet<CaseId> {
 }
 
 /// What to say and to type where there is no base yet.
-fn advice(head: &Run, base: &Base, notes: &mut Vec<String>) -> Option<String> {
+fn advice(arguments: &Compare, head: &Run, base: &Base, notes: &mut Vec<String>) -> Option<String> {
     if let Some(why) = head.unfit_as_base() {
         notes.push(format!("head can never be a baseline: {why}"));
     }
@@ -239,17 +247,18 @@ fn advice(head: &Run, base: &Base, notes: &mut Vec<String>) -> Option<String> {
         return None;
     }
     let command = if std::env::var_os("CARGO").is_some() { "cargo run --release --" } else { "regrade" };
+    let suite = arguments.suite.as_ref().map_or_else(String::new, |path| format!(" {}", path.display()));
     if head.unfit_as_base().is_some() {
-        return Some(format!("{command} run"));
+        return Some(format!("{command} run{suite}"));
     }
     if head.status != RunStatus::Complete {
-        return Some(format!("{command} run --resume"));
+        return Some(format!("{command} run{suite} --resume"));
     }
     notes.push(format!(
         "no baseline of `{}` on this testbed yet: this run ({}) is stored as the first",
         head.suite.name, head.id
     ));
-    Some(format!("{command} compare"))
+    Some(format!("{command} compare{suite}"))
 }
 
 /// Reads sample vectors for the rows of a report, case by case, once.

@@ -135,7 +135,7 @@ impl Metric {
     pub const LATENCY: &'static str = "latency";
     /// Process CPU time (user and system, all threads) of one iteration, seconds.
     pub const CPU_TIME: &'static str = "cpu_time";
-    /// Time from an empty process to a loaded workload, seconds.
+    /// Time to load a workload in a fresh process: allocate, fill weights and inputs, compile; seconds.
     pub const LOAD_TIME: &'static str = "load_time";
     /// Highest resident set of the process, bytes.
     pub const PEAK_MEMORY: &'static str = "peak_memory";

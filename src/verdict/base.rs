@@ -1,8 +1,10 @@
 //! Which stored runs play base.
 
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
 
-use crate::domain::{Run, RunId, RunStatus};
+use crate::domain::{CaseId, CaseRecord, Run, RunId, RunStatus, WorkloadKind};
 use crate::verdict::policy::{HISTORY_DAYS, HISTORY_SESSIONS};
 
 /// The runs chosen, newest first, and what a reader should know about the choice.
@@ -67,4 +69,25 @@ pub fn choose<'a>(runs: &'a [Run], wanted: &Wanted<'_>) -> Chosen<'a> {
         notes.push(format!("{dirty} of the {} base runs measured a work tree with uncommitted changes", chosen.len()));
     }
     Chosen { runs: chosen, notes }
+}
+
+/// Cases of a base run that did other work than head's case of that name (or of that earlier name): a parameter that is no
+/// axis was changed in the suite. Their launches say nothing about head.
+#[must_use]
+pub fn redefined(head: &[CaseRecord], base: &[CaseRecord]) -> BTreeSet<CaseId> {
+    let now = |id: &CaseId| {
+        let by_name = head.iter().find(|record| record.case.id == *id);
+        by_name.or_else(|| head.iter().find(|record| record.case.aliases.contains(id)))
+    };
+    base.iter()
+        .filter(|old| {
+            now(&old.case.id).is_some_and(|new| {
+                let (old, new) = (&old.case.workload, &new.case.workload);
+                // A command bears its benchmark's name, and its words may change with the code they run.
+                let renamed = old.kind != WorkloadKind::Command && old.name != new.name;
+                old.kind != new.kind || renamed || old.params != new.params
+            })
+        })
+        .map(|record| record.case.id.clone())
+        .collect()
 }
