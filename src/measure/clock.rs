@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Name of the clock behind [`process_cpu_s`].
+/// Name of the clock behind `process_cpu_s`.
 pub const PROCESS_CPU: &str = "process-cpu";
 
 /// Reads taken to find the resolution: enough to meet an undisturbed pair on a busy machine, done in microseconds.

@@ -110,7 +110,7 @@ pub fn share(fraction: f64) -> String {
     if fraction.is_finite() { format!("{} %", (fraction * 1e4).round() / 100.0) } else { NOTHING.to_owned() }
 }
 
-/// Data as one harmless line: see [`text::clean`].
+/// Data as one harmless line: control characters and direction overrides become spaces.
 #[must_use]
 pub fn line(text: &str) -> String {
     text::clean(text)
