@@ -20,7 +20,9 @@ fn main() -> ExitCode {
                 }
             }
             // Nothing sensible can be done when standard error is closed.
-            let _ = writeln!(anstream::stderr(), "error: {}", causes.join(": "));
+            let text = causes.join(": ");
+            let prefix = if text.starts_with("error:") { "" } else { "error: " };
+            let _ = writeln!(anstream::stderr(), "{prefix}{text}");
             exit.into()
         }
     }

@@ -12,7 +12,7 @@ use crate::cli::{Compare, Format};
 use crate::command::context::{Context, find_run, print};
 use crate::command::git::WorkTree;
 use crate::command::run::show;
-use crate::command::session::{load_suite, measure, suite_path};
+use crate::command::session::{go_on, load_suite, measure, suite_path};
 use crate::command::{NotComparable, usage};
 use crate::domain::{Call, CaseId, Launch, LaunchId, Run, RunId, RunStatus, Severity};
 use crate::exit::Exit;
@@ -42,7 +42,9 @@ pub fn run(arguments: &Compare, context: &Context) -> Result<Exit> {
     } else {
         let suite = load_suite(&suite_path(arguments.suite.as_ref())?)?;
         let mut store = context.store()?;
-        // A base that is not there is said before minutes are spent on measuring head.
+        // A folder that cannot be made or a base that is not there is said before minutes are spent on measuring head.
+        let folder = &arguments.reports;
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let named = named_base(arguments, &suite.info.name, &store)?;
         let measured = measure(&suite, &arguments.select, &arguments.measure, &mut store, context)?;
         (store, measured.run, named, measured.ending)
@@ -246,19 +248,17 @@ fn advice(arguments: &Compare, head: &Run, base: &Base, notes: &mut Vec<String>)
     if !base.runs.is_empty() {
         return None;
     }
-    let command = if std::env::var_os("CARGO").is_some() { "cargo run --release --" } else { "regrade" };
-    let suite = arguments.suite.as_ref().map_or_else(String::new, |path| format!(" {}", path.display()));
-    if head.unfit_as_base().is_some() {
-        return Some(format!("{command} run{suite}"));
-    }
     if head.status != RunStatus::Complete {
-        return Some(format!("{command} run{suite} --resume"));
+        return Some(go_on(head));
     }
-    notes.push(format!(
-        "no baseline of `{}` on this testbed yet: this run ({}) is stored as the first",
-        head.suite.name, head.id
-    ));
-    Some(format!("{command} compare{suite}"))
+    if head.unfit_as_base().is_none() {
+        notes.push(format!(
+            "no baseline of `{}` on this testbed yet: this run ({}) is stored as the first",
+            head.suite.name, head.id
+        ));
+    }
+    // What was typed compares next time; for a stored head there is nothing to repeat.
+    arguments.head.is_none().then(|| head.command_line.clone())
 }
 
 /// Reads sample vectors for the rows of a report, case by case, once.

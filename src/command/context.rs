@@ -51,7 +51,7 @@ impl Context {
     pub fn store(&self) -> Result<SqliteStore> {
         let mut store = SqliteStore::open(&self.db)?;
         for id in store.mark_interrupted()? {
-            self.tell(&format!("run {id} was interrupted; `regrade run --resume` goes on with it"));
+            self.tell(&format!("run {id} was interrupted; the command that began it goes on with --resume"));
         }
         Ok(store)
     }

@@ -71,7 +71,9 @@ fn stored(action: &BaselineAction, context: &Context) -> Result<Exit> {
         BaselineAction::Promote { run, name } => Action::Promote { name: name.clone(), run: run_id(run)? },
         BaselineAction::Drop { name } => Action::Drop { name: name.clone() },
         BaselineAction::Prune { keep, dry_run } => Action::Prune { keep: *keep, dry_run: *dry_run },
-        BaselineAction::Export { runs, output } => Action::Export { runs: runs.clone(), to: output.clone() },
+        BaselineAction::Export { runs, output } => {
+            Action::Export { runs: runs.iter().map(|run| run_id(run)).collect::<Result<_>>()?, to: output.clone() }
+        }
         BaselineAction::Import { file } => Action::Import { from: file.clone() },
     };
     let mut store = if action.writes() { context.store()? } else { context.stored()? };

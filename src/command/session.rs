@@ -183,10 +183,17 @@ pub fn measure(
     let ending = ending?;
     match ending {
         Ending::Complete => {}
-        Ending::Cancelled => context.tell("interrupted; what was measured is kept, `regrade run --resume` goes on"),
-        Ending::OutOfBudget => context.tell("the suite's budget is used up; `regrade run --resume` goes on"),
+        Ending::Cancelled => {
+            context.tell(&format!("interrupted; what was measured is kept, `{}` goes on", go_on(&run)));
+        }
+        Ending::OutOfBudget => context.tell(&format!("the suite's budget is used up; `{}` goes on", go_on(&run))),
     }
     Ok(Measured { run: store.run(&run.id.to_string())?, ending })
+}
+
+/// The command line that goes on with a run.
+pub fn go_on(run: &Run) -> String {
+    format!("{} --resume", run.command_line.trim_end_matches(" --resume"))
 }
 
 /// Stores a launch; while another process holds the database for long (an import, a prune), tries again for some

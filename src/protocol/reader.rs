@@ -10,6 +10,9 @@ use crate::protocol::Message;
 /// Types of message this version understands; any other type is kept as it is.
 const KNOWN: &[&str] = &["hello", "device", "samples", "value", "check", "evidence", "warmup", "stop", "outcome"];
 
+/// The most messages of one launch: hundreds of metrics in hundreds of parts.
+const MOST_MESSAGES: usize = 100_000;
+
 /// The longest line accepted, bytes: 64 MiB is four million samples.
 const MAX_LINE: u64 = 64 << 20;
 
@@ -51,6 +54,11 @@ pub fn read_messages(mut input: impl BufRead) -> Reading {
                 break;
             }
         };
+        if reading.messages.len() + reading.unknown.len() >= MOST_MESSAGES {
+            let what = format!("more than {MOST_MESSAGES} messages");
+            reading.broken = Some(ReadError { line: number, what, text: String::new() });
+            break;
+        }
         let text = String::from_utf8_lossy(&line);
         let text = text.trim();
         if text.is_empty() {

@@ -1,8 +1,9 @@
 //! One launch: starts the worker or the user's command, bounds it, and turns what it said, or how it died, into a
 //! [`Launch`].
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{Read, Seek};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -82,8 +83,8 @@ fn unstarted(case: &Case, index: u32, position: u32, started: Timestamp, reason:
     }
 }
 
-/// The most a worker may say, bytes: sixteen million samples.
-const MOST_OUTPUT: u64 = 256 << 20;
+/// The most a worker may say, bytes: some three million samples.
+const MOST_OUTPUT: u64 = 64 << 20;
 
 /// The file a worker writes to, in a folder of its own that goes when the launch is over.
 struct Scratch {
@@ -105,11 +106,26 @@ impl Scratch {
 
     /// What the worker said, without secrets. More than [`MOST_OUTPUT`] is a broken last line.
     fn read(&self, secrets: &[String]) -> Reading {
+        if !self.is_in_place() {
+            let what = "the file that REGRADE_OUTPUT names was removed or replaced; append to it".to_owned();
+            return Reading { broken: Some(ReadError { line: 0, what, text: String::new() }), ..Reading::default() };
+        }
         let mut bytes = Vec::new();
         let mut file = &self.file;
         // A file that cannot be read back says nothing, and a worker that said nothing has failed.
         let _ = file.rewind().and_then(|()| file.take(MOST_OUTPUT).read_to_end(&mut bytes));
         read_messages(redact(&String::from_utf8_lossy(&bytes), secrets).as_bytes())
+    }
+}
+
+impl Scratch {
+    /// Whether the name still stands for the file that was made.
+    fn is_in_place(&self) -> bool {
+        let same = |a: &Metadata, b: &Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+        match (std::fs::symlink_metadata(&self.output), self.file.metadata()) {
+            (Ok(named), Ok(ours)) => same(&named, &ours),
+            _ => false,
+        }
     }
 }
 
@@ -185,7 +201,11 @@ fn assemble(launch: &mut Launch, case: &Case, said: Reading, finished: &Finished
             Message::Outcome(outcome) => told = Some(outcome),
         }
     }
+    let unsaid = told.is_none();
     launch.outcome = outcome(case, &finished.ended, told, said.broken, silent, &launch.checks);
+    if let (true, OutcomeKind::Failed, Some(words)) = (unsaid, launch.outcome.kind, last_words(&launch.log)) {
+        launch.outcome.reason = launch.outcome.reason.take().map(|reason| format!("{reason}; its last words: {words}"));
+    }
     if silent && launch.outcome.kind == OutcomeKind::Measured {
         from_outside(launch, finished);
     }
@@ -194,6 +214,13 @@ fn assemble(launch: &mut Launch, case: &Case, said: Reading, finished: &Finished
     {
         launch.outcome = Outcome::because(OutcomeKind::Failed, what);
     }
+}
+
+/// The last line that a process left on its standard streams, shortened.
+fn last_words(log: &str) -> Option<String> {
+    const MOST: usize = 200;
+    let line = log.lines().map(str::trim).rfind(|line| !line.is_empty())?;
+    Some(line.chars().take(MOST).collect())
 }
 
 /// Why what was reported can be no measurement.
@@ -208,7 +235,9 @@ fn nonsense(launch: &Launch) -> Option<String> {
         launch.samples.iter().flat_map(|samples| samples.values.iter().map(|value| (&samples.metric, *value)));
     let single = launch.values.iter().map(|value| (&value.metric, value.value));
     sampled.chain(single).find_map(|(metric, value)| {
-        let impossible = !value.is_finite() || (metric.kind == MetricKind::Timing && value <= 0.0);
+        let impossible = !value.is_finite()
+            || (metric.kind == MetricKind::Timing && value <= 0.0)
+            || (metric.kind != MetricKind::Ratio && value < 0.0);
         impossible.then(|| format!("reported an impossible value: `{}` of {value} {}", metric.name, metric.unit))
     })
 }

@@ -53,14 +53,14 @@ pub fn choose<'a>(runs: &'a [Run], wanted: &Wanted<'_>) -> Chosen<'a> {
     let mut notes = Vec::new();
     let mut chosen = on(wanted.base_branch);
     if wanted.stand_ins && chosen.is_empty() && !candidates.is_empty() {
-        let missing = wanted.base_branch.unwrap_or("the base branch");
+        let missing = wanted.base_branch.map_or("the base branch".to_owned(), |branch| format!("`{branch}`"));
         chosen = on(wanted.own_branch);
         if chosen.is_empty() {
             chosen = candidates;
-            notes.push(format!("no run of `{missing}` on this testbed: compared with the runs of every branch"));
+            notes.push(format!("no run of {missing} on this testbed: compared with the runs of every branch"));
         } else {
             let own = wanted.own_branch.unwrap_or_default();
-            notes.push(format!("no run of `{missing}` on this testbed: compared with earlier runs of `{own}`"));
+            notes.push(format!("no run of {missing} on this testbed: compared with earlier runs of `{own}`"));
         }
     }
     chosen.truncate(HISTORY_SESSIONS as usize);
@@ -71,21 +71,20 @@ pub fn choose<'a>(runs: &'a [Run], wanted: &Wanted<'_>) -> Chosen<'a> {
     Chosen { runs: chosen, notes }
 }
 
-/// Cases of a base run that did other work than head's case of that name (or of that earlier name): a parameter that is no
-/// axis was changed in the suite. Their launches say nothing about head.
+/// Cases of a base run that did other work than head's case of that name: a parameter that is no axis, or the words of a
+/// command, were changed in the suite. Their launches say nothing about head.
 #[must_use]
 pub fn redefined(head: &[CaseRecord], base: &[CaseRecord]) -> BTreeSet<CaseId> {
-    let now = |id: &CaseId| {
-        let by_name = head.iter().find(|record| record.case.id == *id);
-        by_name.or_else(|| head.iter().find(|record| record.case.aliases.contains(id)))
-    };
+    // Who writes an alias says that the work is the same; a command may well be called otherwise then.
+    let now = |id: &CaseId| head.iter().find(|record| record.case.id == *id);
     base.iter()
         .filter(|old| {
             now(&old.case.id).is_some_and(|new| {
                 let (old, new) = (&old.case.workload, &new.case.workload);
-                // A command bears its benchmark's name, and its words may change with the code they run.
-                let renamed = old.kind != WorkloadKind::Command && old.name != new.name;
-                old.kind != new.kind || renamed || old.params != new.params
+                old.kind != new.kind || old.params != new.params || old.command != new.command || {
+                    // A command bears its benchmark's name.
+                    old.kind != WorkloadKind::Command && old.name != new.name
+                }
             })
         })
         .map(|record| record.case.id.clone())

@@ -108,7 +108,7 @@ impl Listing {
     /// For people: names, then runs under a heading for each suite, testbed and branch.
     pub fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
         if self.baselines.is_empty() {
-            writeln!(out, "no named baselines; `regrade baseline promote NAME RUN` makes one")?;
+            writeln!(out, "no named baselines; `regrade baseline promote RUN NAME` makes one")?;
         } else {
             writeln!(out, "baselines")?;
             let rows = self.baselines.iter().map(|baseline| {
