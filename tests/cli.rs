@@ -150,6 +150,8 @@ fn a_baseline_can_be_named_and_compared_with() {
     place.set_factor("alpha", "2");
     place.run(&["compare", "suite.toml", "--base", "v1"]).expect(1);
     assert_eq!(place.report()["base"].as_array().expect("base").len(), 1);
+    let refused = place.run(&["baseline", "promote", "latest", "main"]).expect(2);
+    assert!(refused.stderr.contains("is a branch"), "{}", refused.stderr);
     place.run(&["baseline", "drop", "v1"]).expect(0);
     place.run(&["compare", "suite.toml", "--base", "v1"]).expect(2);
 }

@@ -50,7 +50,10 @@ pub fn run(arguments: &Compare, context: &Context) -> Result<Exit> {
         (store, measured.run, named, measured.ending)
     };
     if ending == Ending::Cancelled {
-        show(&head, &store, arguments.format, context)?;
+        // A program that asked for a report gets none rather than another document.
+        if arguments.format == Format::Text {
+            show(&head, &store, arguments.format, context)?;
+        }
         return Ok(Exit::Environment);
     }
     let mut base = choose_base(arguments, &head, named, &store)?;

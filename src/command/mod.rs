@@ -21,7 +21,7 @@ use crate::cli::{BaselineAction, Cli, Command};
 use crate::command::baseline::Action;
 use crate::command::context::{Context, find_run, print};
 use crate::exit::Exit;
-use crate::store::RunQuery;
+use crate::store::{RunQuery, Store};
 
 /// Runs that `baseline list` shows.
 const LISTED_RUNS: u32 = 50;
@@ -68,6 +68,11 @@ fn stored(action: &BaselineAction, context: &Context) -> Result<Exit> {
         BaselineAction::Promote { name, .. } if name == "latest" => {
             return Err(usage("`latest` always stands for the newest run; give the baseline another name"));
         }
+        BaselineAction::Promote { name, .. } if is_branch(context, name)? => {
+            return Err(usage(format!(
+                "`{name}` is a branch with stored runs, and `--base {name}` means it; give the baseline another name"
+            )));
+        }
         BaselineAction::Promote { run, name } => Action::Promote { name: name.clone(), run: run_id(run)? },
         BaselineAction::Drop { name } => Action::Drop { name: name.clone() },
         BaselineAction::Prune { keep, dry_run } => Action::Prune { keep: *keep, dry_run: *dry_run },
@@ -81,6 +86,12 @@ fn stored(action: &BaselineAction, context: &Context) -> Result<Exit> {
     let exit = baseline::run(&action, &mut store, &mut out)?;
     print(&out)?;
     Ok(exit)
+}
+
+/// Whether runs of a branch of this name are stored.
+fn is_branch(context: &Context, name: &str) -> Result<bool> {
+    let query = RunQuery { branch: Some(name.to_owned()), limit: Some(1), ..RunQuery::default() };
+    Ok(!context.stored()?.runs(&query)?.is_empty())
 }
 
 /// The exit code an error stands for: the user's words and files (2), or the environment (6).

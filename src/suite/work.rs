@@ -200,13 +200,17 @@ pub(super) fn default_of(param: &Param) -> Option<ParamValue> {
     }
 }
 
+/// No size or count of a built-in workload is larger: 2^40.
+const LARGEST: i64 = 1 << 40;
+
 /// Whether a value suits a parameter; what does not is noted.
 pub(super) fn check_value(entry: &Entry, param: &Param, value: &At<Scalar>, problems: &mut Problems) -> bool {
     let wanted = match (param.kind, &value.0) {
-        (ParamKind::Size { .. }, ParamValue::Int(1..))
+        (ParamKind::Size { .. }, ParamValue::Int(1..=LARGEST))
         | (ParamKind::Flag { .. }, ParamValue::Bool(_))
         | (ParamKind::OptionalText, ParamValue::Text(_)) => return true,
         (ParamKind::Choice(choices), ParamValue::Text(text)) if choices.contains(&text.as_str()) => return true,
+        (ParamKind::Size { .. }, ParamValue::Int(1..)) => format!("at most {LARGEST}"),
         (ParamKind::Size { .. }, _) => "a whole number of at least 1".to_owned(),
         (ParamKind::Flag { .. }, _) => "true or false".to_owned(),
         (ParamKind::OptionalText, _) => "a text".to_owned(),
