@@ -37,6 +37,11 @@ pub fn parse(arguments: &[String], plan: &Plan) -> Result<BTreeMap<CaseId, f64>>
     Ok(extra)
 }
 
+/// What marks a run whose cases did more work than the suite says; nothing for an honest one.
+pub fn stamp(arguments: &[String]) -> Option<String> {
+    (!arguments.is_empty()).then(|| format!("--inject {}", arguments.join(" --inject ")))
+}
+
 fn one(argument: &str) -> Result<(&str, f64)> {
     let wrong = || usage(format!("--inject '{argument}': expected GLOB=PERCENT with more than 0 %, e.g. 'gemm*=30%'"));
     let (glob, percent) = argument.rsplit_once('=').ok_or_else(wrong)?;

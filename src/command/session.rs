@@ -230,7 +230,6 @@ fn fresh(
     let seed = arguments.seed.unwrap_or_else(|| id.0.as_u64_pair().1 & ((1 << 53) - 1));
     let plan = plan(suite, select, machine, seed, arguments.launches)?;
     inject::parse(&arguments.inject, &plan)?;
-    let synthetic = (!arguments.inject.is_empty()).then(|| format!("--inject {}", arguments.inject.join(" --inject ")));
     let run = Run {
         id,
         suite: plan.suite.clone(),
@@ -248,7 +247,7 @@ fn fresh(
         started: Timestamp::now(),
         finished: None,
         status: RunStatus::Running,
-        synthetic,
+        synthetic: inject::stamp(&arguments.inject),
         debug_build: debug_build(),
         cases: plan
             .cases
@@ -293,8 +292,7 @@ fn resumed(
     if run.suite.launches != plan.suite.launches {
         changed.push("the number of launches");
     }
-    let injected = (!arguments.inject.is_empty()).then(|| format!("--inject {}", arguments.inject.join(" --inject ")));
-    if run.synthetic != injected || run.debug_build != debug_build() {
+    if run.synthetic != inject::stamp(&arguments.inject) || run.debug_build != debug_build() {
         changed.push("the way of measuring");
     }
     if !run.cases.iter().map(|record| &record.case.id).eq(plan.cases.iter().map(|case| &case.id)) {

@@ -167,17 +167,4 @@ impl Metric {
     pub fn standard_names() -> impl Iterator<Item = &'static str> {
         STANDARD.iter().map(|row| row.name)
     }
-
-    /// A metric nobody described: the direction is unknown, so it can never fail a build.
-    #[must_use]
-    pub fn undescribed(name: &str, unit: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            unit: unit.to_owned(),
-            direction: Direction::Unknown,
-            kind: MetricKind::Ratio,
-            exact: false,
-            derived: false,
-        }
-    }
 }
