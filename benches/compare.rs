@@ -58,7 +58,7 @@ fn main() {
             .arg("--db")
             .arg(&db)
             .current_dir(dir.path());
-        let limits = Limits { timeout: Duration::from_secs(60), memory: None };
+        let limits = Limits { timeout: Duration::from_secs(60), memory: None, output: None };
         let finished = process::run(command, limits, &AtomicBool::new(false)).expect("starts");
         println!(
             "{:.3} s wall, {:.3} s user, {:.0} MB peak, {:?}",

@@ -55,6 +55,17 @@ fn an_unchanged_program_passes_and_reports_are_written() {
 }
 
 #[test]
+fn an_absent_checkpoint_is_found_before_anything_is_measured() {
+    let place = Place::new();
+    let benchmark = "[[benchmark]]\nname = \"a\"\nmodel = \"gpt2-tiny\"\ncheckpoint = \"absent.safetensors\"\n";
+    place.write("suite.toml", &format!("schema_version = 1\nname = \"demo\"\n{benchmark}"));
+    let ran = place.run(&["run", "suite.toml"]).expect(2);
+    assert!(ran.stderr.contains("`a@cpu`") && ran.stderr.contains("absent.safetensors"), "{}", ran.stderr);
+    let listed = place.run(&["baseline", "list"]).expect(0);
+    assert!(!listed.stdout.contains("demo"), "no run was begun: {}", listed.stdout);
+}
+
+#[test]
 fn a_severe_regression_fails_and_only_where_it_is() {
     let place = with_history();
     place.set_factor("beta", "1.3");

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use crate::cli::Format;
 use crate::domain::{Run, RunId};
 use crate::exit::Exit;
+use crate::render::format;
 use crate::store::transfer::{self, Exported, Imported};
 use crate::store::{Baseline, ENGINES, Pruned, RunQuery, Store};
 
@@ -158,8 +159,8 @@ fn prune(store: &mut dyn Store, keep: u32, dry_run: bool, out: &mut dyn Write) -
     writeln!(
         out,
         "{verb} {} with {}; the newest {keep} of each suite, testbed and branch stay, and so do named runs",
-        view::count(runs.len() as u64, "run"),
-        view::count(launches, "launch"),
+        format::plural(runs.len(), "run", "runs"),
+        format::plural(launches as usize, "launch", "launches"),
     )?;
     Ok(())
 }
@@ -174,7 +175,13 @@ fn export(store: &dyn Store, wanted: &[String], to: Option<&Path>, out: &mut dyn
         bail!("{} is a database, which an export would destroy; name another file", path.display());
     }
     let Exported { runs, launches } = write_whole(path, |file| transfer::export(store, &runs, file))?;
-    writeln!(out, "wrote {} with {} to {}", view::count(runs, "run"), view::count(launches, "launch"), path.display())?;
+    writeln!(
+        out,
+        "wrote {} with {} to {}",
+        format::plural(runs as usize, "run", "runs"),
+        format::plural(launches as usize, "launch", "launches"),
+        path.display()
+    )?;
     Ok(())
 }
 
@@ -212,9 +219,9 @@ fn import(store: &mut dyn Store, from: &Path, out: &mut dyn Write) -> anyhow::Re
     writeln!(
         out,
         "imported {} and {}; {} known already",
-        view::count(runs, "run"),
-        view::count(launches, "launch"),
-        view::count(known, "launch"),
+        format::plural(runs as usize, "run", "runs"),
+        format::plural(launches as usize, "launch", "launches"),
+        format::plural(known as usize, "launch", "launches"),
     )?;
     for name in names {
         writeln!(out, "`{name}` came along")?;

@@ -43,7 +43,11 @@ pub fn stamp(arguments: &[String]) -> Option<String> {
 }
 
 fn one(argument: &str) -> Result<(&str, f64)> {
-    let wrong = || usage(format!("--inject '{argument}': expected GLOB=PERCENT with more than 0 %, e.g. 'gemm*=30%'"));
+    let wrong = || {
+        usage(format!(
+            "--inject '{argument}': expected GLOB=PERCENT, more than 0 % and at most 900 %, e.g. 'gemm*=30%'"
+        ))
+    };
     let (glob, percent) = argument.rsplit_once('=').ok_or_else(wrong)?;
     let number: f64 = percent.trim().trim_end_matches('%').trim().parse().map_err(|_| wrong())?;
     let fraction = number / 100.0;
@@ -65,7 +69,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused_with_the_form_expected() {
-        for text in ["gemm", "gemm=fast", "=30%", "gemm=0%", "gemm=-5%", "gemm=NaN", "gemm=inf"] {
+        for text in ["gemm", "gemm=fast", "=30%", "gemm=0%", "gemm=-5%", "gemm=901%", "gemm=NaN", "gemm=inf"] {
             let error = one(text).expect_err(text).to_string();
             assert!(error.contains("GLOB=PERCENT"), "{error}");
         }

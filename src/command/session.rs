@@ -230,6 +230,7 @@ fn fresh(
     let seed = arguments.seed.unwrap_or_else(|| id.0.as_u64_pair().1 & ((1 << 53) - 1));
     let plan = plan(suite, select, machine, seed, arguments.launches)?;
     inject::parse(&arguments.inject, &plan)?;
+    check_files(&plan)?;
     let run = Run {
         id,
         suite: plan.suite.clone(),
@@ -263,6 +264,24 @@ fn fresh(
     };
     store.begin_run(&run)?;
     Ok((run, plan))
+}
+
+/// Finds absent checkpoints before anything is measured, not minutes later in a launch.
+fn check_files(plan: &Plan) -> Result<()> {
+    for case in plan.cases.iter().filter(|case| case.skip.is_none()) {
+        if let Ok(path) = case.workload.text("checkpoint")
+            && !Path::new(path).is_file()
+        {
+            let folder = std::env::current_dir().unwrap_or_default();
+            return Err(usage(format!(
+                "`{}` takes its weights from `{path}`, and there is no such file in {}; paths of a suite start from the \
+                 current folder",
+                case.id,
+                folder.display()
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The newest interrupted run of this suite here, with the plan it was following.

@@ -11,6 +11,7 @@ use std::time::Instant;
 use thiserror::Error;
 
 use crate::domain::{Sampling, StopReason, Warmup};
+use crate::stats::quantile::median;
 
 mod calibrate;
 mod clock;
@@ -112,7 +113,7 @@ impl Measurement {
     /// Median latency, seconds per nominal iteration (type-7: the mean of the middle two of an even count).
     #[must_use]
     pub fn median_latency_s(&self) -> f64 {
-        stopping::median(&mut self.latency.clone())
+        median(&self.latency)
     }
 }
 

@@ -4,6 +4,7 @@
 
 use crate::domain::{Sampling, StopReason};
 use crate::measure::LEAST_SAMPLES;
+use crate::stats::quantile::quantile;
 
 /// Largest chance that the interval misses on one side: 95 % in all.
 const TAIL: f64 = 0.025;
@@ -79,7 +80,7 @@ fn is_precise(values: &mut [f64], precision: f64) -> bool {
     };
     values.sort_unstable_by(f64::total_cmp);
     let (low, high) = (values[rank - 1], values[values.len() - rank]);
-    let middle = median_of_sorted(values);
+    let middle = quantile(values, 0.5);
     low >= middle * (1.0 - precision) && high <= middle * (1.0 + precision)
 }
 
@@ -98,21 +99,6 @@ fn interval_rank(n: usize) -> Option<usize> {
         ln_p += ((n - k) as f64 / (k + 1) as f64).ln();
     }
     None
-}
-
-/// Median, the mean of the middle two of an even count; NaN for no values. Reorders.
-pub fn median(values: &mut [f64]) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
-    median_of_sorted(values)
-}
-
-fn median_of_sorted(values: &[f64]) -> f64 {
-    let n = values.len();
-    match n {
-        0 => f64::NAN,
-        _ if n % 2 == 1 => values[n / 2],
-        _ => f64::midpoint(values[n / 2 - 1], values[n / 2]),
-    }
 }
 
 #[cfg(test)]
@@ -148,13 +134,6 @@ mod tests {
         assert_eq!(interval_rank(0), None);
         // Normal approximation n/2 − 0.98·√n, far beyond where ½ⁿ underflows.
         assert!(interval_rank(10_000).is_some_and(|rank| (4900..=4903).contains(&rank)));
-    }
-
-    #[test]
-    fn medians_of_odd_even_and_no_values() {
-        assert_eq!(median(&mut [3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(&mut [4.0, 1.0, 2.0, 3.0]), 2.5);
-        assert!(median(&mut []).is_nan());
     }
 
     #[test]

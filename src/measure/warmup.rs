@@ -2,7 +2,7 @@
 //!
 //! Must not know what is being timed, nor the caps on time: it only looks at the values it is given.
 
-use crate::measure::stopping::median;
+use crate::stats::quantile::median;
 
 /// The warm-up's batches are at least this fraction of its cap, so that a window spans a fair share of it and slow
 /// effects (clock ramps, first-touch memory) show in a handful of values.
@@ -67,7 +67,7 @@ fn trending(window: &[f64], tolerance: f64) -> bool {
         return false;
     }
     let (first, second) = window.split_at(window.len() / 2);
-    let (first, second) = (median(&mut first.to_vec()), median(&mut second.to_vec()));
+    let (first, second) = (median(first), median(second));
     (second - first).abs() > tolerance * second
 }
 

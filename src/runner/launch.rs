@@ -39,7 +39,11 @@ const ALLOCATOR: (&str, &str) = (
 pub fn make(case: &Case, index: u32, position: u32, settings: &Settings<'_>) -> Result<Option<Launch>, RunnerError> {
     let scratch = Scratch::new()?;
     let command = command(case, index, &scratch.output, settings)?;
-    let limits = Limits { timeout: Duration::from_secs_f64(case.timeout_s), memory: case.memory_limit };
+    let limits = Limits {
+        timeout: Duration::from_secs_f64(case.timeout_s),
+        memory: case.memory_limit,
+        output: Some((&scratch.file, MOST_OUTPUT)),
+    };
     let started = Timestamp::now();
     let watch = Watch::start();
     let finished = match process::run(command, limits, settings.cancel) {
@@ -268,6 +272,10 @@ fn outcome(
             };
             Outcome::because(OutcomeKind::OutOfMemory, reason)
         }
+        (Ended::OverOutput, _) => Outcome::because(
+            OutcomeKind::Failed,
+            format!("killed after writing more than {} MiB of messages; send fewer samples", MOST_OUTPUT >> 20),
+        ),
         (Ended::Cancelled, _) => Outcome::because(OutcomeKind::Skipped, "cancelled"),
         (Ended::Signalled(signal), _) => {
             Outcome::because(OutcomeKind::Failed, format!("died of signal {signal} ({})", signal_name(*signal)))

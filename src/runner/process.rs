@@ -13,6 +13,7 @@
 //!   group count once for each. A worker that reports its own peak knows better.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{PipeReader, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
@@ -46,12 +47,14 @@ const HEAD: usize = 8 << 10;
 const TAIL: usize = 24 << 10;
 
 /// What a child may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+#[derive(Debug, Clone, Copy)]
+pub struct Limits<'a> {
     /// Wall time until it is killed.
     pub timeout: Duration,
     /// Resident bytes of its whole process group above which it is killed.
     pub memory: Option<u64>,
+    /// A file it writes to, and the bytes above which it is killed.
+    pub output: Option<(&'a File, u64)>,
 }
 
 /// How a child ended.
@@ -68,6 +71,8 @@ pub enum Ended {
         /// The most that was seen resident, bytes.
         peak: u64,
     },
+    /// It was killed for writing too much to the file that was watched.
+    OverOutput,
     /// It was killed because the run was cancelled.
     Cancelled,
 }
@@ -127,7 +132,7 @@ pub enum ProcessError {
 ///
 /// # Errors
 /// When the child cannot be started, waited for, or killed.
-pub fn run(mut command: Command, limits: Limits, cancel: &AtomicBool) -> Result<Finished, ProcessError> {
+pub fn run(mut command: Command, limits: Limits<'_>, cancel: &AtomicBool) -> Result<Finished, ProcessError> {
     let program = command.get_program().to_string_lossy().into_owned();
     let start_error = |source| ProcessError::Start { program: program.clone(), source };
     let (reader, writer) = std::io::pipe().map_err(start_error)?;
@@ -203,7 +208,7 @@ fn notify_of_death(child: &Child) -> Receiver<Death> {
 }
 
 /// Looks at the child from time to time until it dies or must be killed.
-fn watch(deaths: &Receiver<Death>, group: &mut Group, limits: Limits, start: Instant, cancel: &AtomicBool) -> Stop {
+fn watch(deaths: &Receiver<Death>, group: &mut Group, limits: Limits<'_>, start: Instant, cancel: &AtomicBool) -> Stop {
     let deadline = start + limits.timeout;
     let (mut pause, longest) = POLL;
     loop {
@@ -220,6 +225,11 @@ fn watch(deaths: &Receiver<Death>, group: &mut Group, limits: Limits, start: Ins
             && peak > limit
         {
             return Stop::Limit(Ended::OverMemory { peak });
+        }
+        if let Some((file, most)) = limits.output
+            && file.metadata().is_ok_and(|metadata| metadata.len() > most)
+        {
+            return Stop::Limit(Ended::OverOutput);
         }
         if cancel.load(Ordering::Relaxed) {
             return Stop::Limit(Ended::Cancelled);
@@ -280,8 +290,8 @@ impl Group {
 
     /// Ends a child that broke a limit; `None` if it does not die.
     fn kill(&self, deaths: &Receiver<Death>, why: Ended) -> Option<Death> {
-        // What eats memory must not go on eating while it tidies up.
-        if !matches!(why, Ended::OverMemory { .. }) {
+        // What eats memory or disk must not go on eating while it tidies up.
+        if !matches!(why, Ended::OverMemory { .. } | Ended::OverOutput) {
             self.signal(Signal::TERM);
             if let Ok(death) = deaths.recv_timeout(GRACE) {
                 return Some(death);

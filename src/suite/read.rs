@@ -66,7 +66,15 @@ fn benchmark(mut value: Spanned<DeValue<'_>>, problems: &mut Problems) -> Option
         DeValue::Table(table) => take_params(table),
         _ => Vec::new(),
     };
-    let mut read = typed::<BenchmarkTable>(ValueDeserializer::from(value), problems)?;
+    let Some(mut read) = typed::<BenchmarkTable>(ValueDeserializer::from(value), problems) else {
+        // What is missing may be there, misspelt: parameters have other names than the format's own keys.
+        for key in params.iter().map(|param| &param.key) {
+            if let Some(near) = suggest::nearest(key, keys_of::<BenchmarkTable>().iter().copied()) {
+                problems.add(&key.span, format!("unknown key `{}`", key.value), format!("did you mean `{near}`?"));
+            }
+        }
+        return None;
+    };
     read.params = params;
     Some(read)
 }

@@ -9,7 +9,7 @@ use crate::domain::{Direction, Metric, Sampling, Severity, Thresholds};
 use crate::suite::at::At;
 use crate::suite::error::Problems;
 use crate::suite::format::{BenchmarkTable, Better, Gate, Limits, SamplingTable, SuiteFile, ThresholdsTable};
-use crate::suite::quantity::{self, Amount, Seconds};
+use crate::suite::quantity::{self, Amount, Bytes, Seconds};
 use crate::suite::suggest;
 
 /// Seconds until a launch is killed, where the suite says nothing.
@@ -51,6 +51,7 @@ pub(super) fn check_suite(file: &SuiteFile, backends: &[&str], problems: &mut Pr
     check_backends(file.backends.as_deref(), backends, problems);
     positive(file.timeout.as_ref(), "timeout", problems);
     positive(file.budget.as_ref(), "budget", problems);
+    check_memory(file.memory_limit.as_ref(), problems);
     check_tags(&file.tags, problems);
 }
 
@@ -68,6 +69,7 @@ pub(super) fn settings(
     check_backends(benchmark.backends.as_deref(), backends, problems);
     check_tags(&benchmark.tags, problems);
     positive(benchmark.timeout.as_ref(), "timeout", problems);
+    check_memory(benchmark.memory_limit.as_ref(), problems);
 
     let texts = |list: &[At<String>]| list.iter().map(|text| text.value.clone()).collect::<Vec<_>>();
     let named = benchmark.backends.as_deref().or(file.backends.as_deref());
@@ -109,10 +111,17 @@ pub(super) fn check_names(file: &SuiteFile, problems: &mut Problems) {
     }
 }
 
-/// Checks a name's characters.
+/// Longest name, characters: names become parts of file names.
+const LONGEST_NAME: usize = 100;
+
+/// Checks a name's length and characters.
 pub(super) fn check_name(name: &At<String>, what: &str, problems: &mut Problems) {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if name.is_empty() || !name.chars().all(allowed) {
+    if name.len() > LONGEST_NAME {
+        let shown = &name.value.chars().take(20).collect::<String>();
+        let help = format!("use at most {LONGEST_NAME} characters");
+        problems.add(&name.span, format!("`{shown}…` is too long for {what}"), help);
+    } else if !name.chars().any(|c| c.is_ascii_alphanumeric()) || !name.chars().all(allowed) {
         let help = "use letters, digits, `-`, `_` and `.`".to_owned();
         problems.add(&name.span, format!("`{}` cannot be {what}", name.value), help);
     }
@@ -134,6 +143,16 @@ fn check_backends(named: Option<&[At<String>]>, known: &[&str], problems: &mut P
             let message = format!("backend `{}` is listed twice", name.value);
             problems.add(&name.span, message, "list it once".to_owned());
         }
+    }
+}
+
+/// Less than any process needs to start, bytes.
+const LEAST_MEMORY: u64 = 1 << 20;
+
+fn check_memory(limit: Option<&At<Bytes>>, problems: &mut Problems) {
+    if let Some(limit) = limit.filter(|limit| limit.0 < LEAST_MEMORY) {
+        let help = "as in \"4 GiB\"; leave it out for no limit".to_owned();
+        problems.add(&limit.span, "`memory_limit` is less than 1 MiB, which no process can start in", help);
     }
 }
 
@@ -238,6 +257,11 @@ fn sampling(layers: &[&SamplingTable], problems: &mut Problems) -> Sampling {
                 problems.add(&precision.span, "`precision` must be above 0 % and below 100 %", help);
             }
             rules.precision = precision.0;
+        }
+        let last = [&layer.max_time, &layer.min_time].into_iter().flatten().next();
+        if let Some(last) = last.filter(|_| rules.min_time_s > rules.max_time_s) {
+            let message = format!("`min_time` ({} s) is above `max_time` ({} s)", rules.min_time_s, rules.max_time_s);
+            problems.add(&last.span, message, "raise `max_time`".to_owned());
         }
         let last = [&layer.max_samples, &layer.min_samples].into_iter().flatten().next();
         if let Some(last) = last.filter(|_| rules.min_samples > rules.max_samples) {

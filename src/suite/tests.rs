@@ -144,7 +144,7 @@ fn settings_of_a_benchmark_lie_over_those_of_the_suite() {
         name = "b"
         model = "gpt2"
         timeout = "2m"
-        memory_limit = 4096
+        memory_limit = 4194304
         tags = ["slow"]
         owner = "y"
         gate_metrics = ["cpu_time"]
@@ -156,7 +156,7 @@ fn settings_of_a_benchmark_lie_over_those_of_the_suite() {
     assert_eq!((a.timeout_s, a.memory_limit, a.owner.as_deref()), (90.0, Some(1 << 30), Some("x")));
     assert_eq!((a.sampling.max_time_s, a.sampling.max_samples), (1.0, 50));
     assert_eq!(a.aliases, ["old@cpu".into()]);
-    assert_eq!((b.timeout_s, b.memory_limit, b.owner.as_deref()), (120.0, Some(4096), Some("y")));
+    assert_eq!((b.timeout_s, b.memory_limit, b.owner.as_deref()), (120.0, Some(4 << 20), Some("y")));
     assert_eq!((b.sampling.max_time_s, b.sampling.max_samples), (2.0, 50));
     assert_eq!(b.tags, ["all", "slow"]);
     assert_eq!((&b.gate_metrics[..], &b.needs[..]), (&["cpu_time".to_owned()][..], &["cores >= 2".to_owned()][..]));

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::domain::{CaseId, LaunchSummary, Metric, Outcome, OutcomeKind, Run, RunId, RunStatus};
+use crate::render::format;
 use crate::stats::quantile::quantile;
 use crate::store::{Baseline, unfit_as_baseline};
 
@@ -18,16 +19,6 @@ const VERSION: u32 = 1;
 const SHORT_ID: usize = 13;
 /// Enough of a commit hash.
 const SHORT_COMMIT: usize = 7;
-
-/// `3 runs`, `1 launch`.
-pub fn count(n: u64, noun: &str) -> String {
-    let ending = match (n, noun.ends_with("ch")) {
-        (1, _) => "",
-        (_, true) => "es",
-        (_, false) => "s",
-    };
-    format!("{n} {noun}{ending}")
-}
 
 /// All of `baseline list`.
 #[derive(Debug, Serialize)]
@@ -86,10 +77,10 @@ impl RunRow {
     fn cells(&self) -> Vec<String> {
         vec![
             short(&self.id.to_string(), SHORT_ID),
-            moment(self.started),
+            format::moment(self.started),
             commit(self.commit.as_deref(), self.dirty),
             self.status.to_string(),
-            count(self.launches, "launch"),
+            format::plural(self.launches as usize, "launch", "launches"),
         ]
     }
 }
@@ -113,7 +104,7 @@ impl Listing {
             writeln!(out, "baselines")?;
             let rows = self.baselines.iter().map(|baseline| {
                 let id = short(&baseline.run.to_string(), SHORT_ID);
-                vec![baseline.name.clone(), id, format!("since {}", moment(baseline.since))]
+                vec![baseline.name.clone(), id, format!("since {}", format::moment(baseline.since))]
             });
             write_table(out, &rows.collect::<Vec<_>>())?;
         }
@@ -216,7 +207,7 @@ impl Detail {
     /// For people.
     pub fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
         let run = &self.run;
-        let finished = run.finished.map_or_else(|| "not yet".to_owned(), moment);
+        let finished = run.finished.map_or_else(|| "not yet".to_owned(), format::moment);
         let mut rows = vec![
             ("run", run.id.to_string()),
             ("names", self.names.join(", ")),
@@ -230,7 +221,7 @@ impl Detail {
             ("regrade", run.regrade_version.clone()),
             ("command", run.command_line.clone()),
             ("seed", run.seed.to_string()),
-            ("started", moment(run.started)),
+            ("started", format::moment(run.started)),
             ("finished", finished),
             ("cases", run.cases.len().to_string()),
             ("launches", self.launches.to_string()),
@@ -243,8 +234,12 @@ impl Detail {
             let rows = case.metrics.iter().map(|row| {
                 vec![
                     row.metric.name.clone(),
-                    quantity(row.median, &row.metric.unit),
-                    format!("{}, {}", count(row.launches as u64, "launch"), count(row.samples, "sample")),
+                    format::quantity(row.median, &row.metric.unit),
+                    format!(
+                        "{}, {}",
+                        format::plural(row.launches, "launch", "launches"),
+                        format::plural(row.samples as usize, "sample", "samples")
+                    ),
                 ]
             });
             write_table(out, &rows.collect::<Vec<_>>())?;
@@ -287,36 +282,8 @@ fn metrics(launches: &[&LaunchSummary]) -> Vec<MetricDetail> {
         .collect()
 }
 
-/// Four digits and a prefix: `1.234 ms`, `56.78 MB`. Bare numbers take no prefix, and seconds none above 1.
-fn quantity(value: f64, unit: &str) -> String {
-    const LARGE: &[(f64, &str)] = &[(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
-    const SMALL: &[(f64, &str)] = &[(1.0, ""), (1e-3, "m"), (1e-6, "µ"), (0.0, "n")];
-    let (unit, prefixes) = match unit {
-        "1" => ("", &[][..]),
-        "s" => (unit, SMALL),
-        _ => (unit, LARGE),
-    };
-    let (scale, prefix) = match prefixes.iter().find(|(scale, _)| value.abs() >= *scale) {
-        Some((0.0, prefix)) => (1e-9, *prefix),
-        Some(found) => *found,
-        None => (1.0, ""),
-    };
-    let scaled = value / scale;
-    let digits = match scaled.abs() {
-        x if x >= 1000.0 => 0,
-        x if x >= 100.0 => 1,
-        x if x >= 10.0 => 2,
-        _ => 3,
-    };
-    format!("{scaled:.digits$} {prefix}{unit}").trim_end().to_owned()
-}
-
 fn short(text: &str, length: usize) -> String {
     text.chars().take(length).collect()
-}
-
-fn moment(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%d %H:%MZ").to_string()
 }
 
 fn commit(commit: Option<&str>, dirty: bool) -> String {
@@ -345,33 +312,4 @@ fn table(rows: &[Vec<String>]) -> Vec<String> {
 
 fn write_table(out: &mut dyn Write, rows: &[Vec<String>]) -> io::Result<()> {
     table(rows).iter().try_for_each(|row| writeln!(out, "{row}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{count, quantity};
-
-    #[test]
-    fn quantities_keep_four_digits() {
-        let shown = [
-            (0.001_234_56, "s"),
-            (1234.0, "s"),
-            (2.5e-9, "s"),
-            (0.0, "s"),
-            (123_456_789.0, "B"),
-            (12.0, "B"),
-            (2.5e13, "FLOP/s"),
-            (0.5, "1"),
-            (f64::NAN, "s"),
-        ]
-        .map(|(value, unit)| quantity(value, unit));
-        let wanted =
-            ["1.235 ms", "1234 s", "2.500 ns", "0.000 ns", "123.5 MB", "12.00 B", "25.00 TFLOP/s", "0.500", "NaN s"];
-        assert_eq!(shown, wanted);
-    }
-
-    #[test]
-    fn nouns_are_counted() {
-        assert_eq!([count(1, "launch"), count(2, "launch"), count(0, "run")], ["1 launch", "2 launches", "0 runs"]);
-    }
 }

@@ -4,14 +4,14 @@ use super::*;
 
 const LONG: Duration = Duration::from_secs(30);
 
-fn shell(script: &str, limits: Limits) -> Finished {
+fn shell(script: &str, limits: Limits<'_>) -> Finished {
     let mut command = Command::new("sh");
     command.args(["-c", script]);
     run(command, limits, &AtomicBool::new(false)).expect("sh runs")
 }
 
-fn unlimited() -> Limits {
-    Limits { timeout: LONG, memory: None }
+fn unlimited() -> Limits<'static> {
+    Limits { timeout: LONG, memory: None, output: None }
 }
 
 /// Whether a process is there and no zombie.
@@ -47,7 +47,7 @@ fn a_program_that_is_not_there_is_an_error_with_its_name() {
 
 #[test]
 fn a_hang_is_ended_at_the_deadline() {
-    let limits = Limits { timeout: Duration::from_millis(300), memory: None };
+    let limits = Limits { timeout: Duration::from_millis(300), memory: None, output: None };
     let finished = shell("echo started; sleep 60", limits);
     assert_eq!(finished.ended, Ended::TimedOut);
     assert_eq!(finished.log, "started\n");
@@ -56,7 +56,7 @@ fn a_hang_is_ended_at_the_deadline() {
 
 #[test]
 fn a_hang_that_ignores_sigterm_is_killed() {
-    let limits = Limits { timeout: Duration::from_millis(100), memory: None };
+    let limits = Limits { timeout: Duration::from_millis(100), memory: None, output: None };
     let finished = shell("trap '' TERM; echo $$; while :; do sleep 1; done", limits);
     assert_eq!(finished.ended, Ended::TimedOut);
     assert!(!alive(&finished.log));
@@ -66,7 +66,7 @@ fn a_hang_that_ignores_sigterm_is_killed() {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_memory_hog_is_ended_at_the_limit() {
-    let limits = Limits { timeout: LONG, memory: Some(64 << 20) };
+    let limits = Limits { timeout: LONG, memory: Some(64 << 20), output: None };
     // `tail` keeps the last line, which has no end. The hog is a grandchild: the group counts, not the shell.
     let finished = shell("head -c 4000000000 /dev/zero | tail -n 1 | wc -c; echo survived", limits);
     let Ended::OverMemory { peak } = finished.ended else { panic!("{finished:?}") };
@@ -78,7 +78,7 @@ fn a_memory_hog_is_ended_at_the_limit() {
 #[test]
 #[cfg(target_os = "linux")]
 fn memory_below_the_limit_is_reported() {
-    let limits = Limits { timeout: LONG, memory: Some(4 << 30) };
+    let limits = Limits { timeout: LONG, memory: Some(4 << 30), output: None };
     let finished =
         shell("head -c 32000000 /dev/zero | { tail -c 32000000; sleep 0.5; } | { sleep 0.3; wc -c; }", limits);
     assert_eq!(finished.ended, Ended::Exited(0));
@@ -159,4 +159,12 @@ fn a_short_log_is_kept_whole_in_any_portions() {
         text.chunks(portion).for_each(|chunk| log.push(chunk));
         assert_eq!(log.text().as_bytes(), text);
     }
+}
+
+#[test]
+fn a_flood_into_the_watched_file_is_ended_at_the_limit() {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    let script = format!("exec cat /dev/zero > {}", file.path().display());
+    let limits = Limits { timeout: LONG, memory: None, output: Some((file.as_file(), 1 << 20)) };
+    assert_eq!(shell(&script, limits).ended, Ended::OverOutput);
 }

@@ -139,9 +139,15 @@ fn the_version_and_the_names_are_checked() {
     let error = refused("schema_version = 1\nname = \"a/b\"\n").to_string();
     assert!(error.contains("test.toml:2:8") && error.contains("cannot be a suite's name"), "{error}");
 
+    let error = refused("schema_version = 1\nname = \"..\"\n").to_string();
+    assert!(error.contains("test.toml:2:8") && error.contains("cannot be a suite's name"), "{error}");
+    let error = refused(&format!("schema_version = 1\nname = \"{}\"\n", "x".repeat(101))).to_string();
+    assert!(error.contains("is too long for a suite's name") && error.contains("at most 100"), "{error}");
+
     assert_refused("", 2, "suite `test` has no cases", "add a `[[benchmark]]`");
     assert_refused("[benchmark]\nname = \"a\"\n", 3, "must be a list of tables", "[[benchmark]]");
     assert_refused("[[benchmark]]\nmodel = \"gpt2\"\n", 3, "`name` is missing", "add `name`");
+    assert_refused("[[benchmark]]\nnmae = \"a\"\nmodel = \"gpt2\"\n", 4, "unknown key `nmae`", "did you mean `name`?");
     assert_refused(&format!("{GEMM}{GEMM}"), 7, "two benchmarks are named `a`", "rename");
     assert_refused(&gemm("aliases = [\"a\"]"), 6, "already a name or an alias", "");
     assert_refused(&gemm("aliases = [\"x\", \"x\"]"), 6, "already a name or an alias", "");
@@ -165,6 +171,13 @@ fn workloads_and_parameters_are_checked() {
         ("model = \"gpt2\"\ncheckpoint = 3", 6, "must be a text", ""),
         ("model = \"gpt2\"\nthreshold = { minor = 0.01 }", 6, "unknown key", "did you mean `thresholds`?"),
         ("model = \"gpt2\"\nenv = { A = \"1\" }", 6, "only a command takes `env`", ""),
+        ("model = \"gpt2\"\nmemory_limit = \"0 B\"", 6, "less than 1 MiB", "leave it out"),
+        (
+            "model = \"gpt2\"\nsampling = { min_time = \"9s\", max_time = \"1s\" }",
+            6,
+            "`min_time` (9 s) is above",
+            "raise",
+        ),
         ("command = []", 5, "names no program", ""),
         ("command = [\"x\", \"{batch}\"]", 5, "no axis is named `batch`", "{{batch}}"),
         (
