@@ -100,6 +100,13 @@ pub trait Backend: Sync {
     /// # Errors
     /// When parameters, checkpoint or engine do not allow it.
     fn load(&self, workload: &Workload, seed: u64) -> Result<Box<dyn Prepared>, BackendError>;
+
+    /// Does a job, loading and measuring this workload, on the thread where it belongs, and returns when it is done:
+    /// the caller's, unless the engine wants another.
+    fn on_its_thread(&self, workload: &Workload, job: &mut (dyn FnMut() + Send)) {
+        let _ = workload;
+        job();
+    }
 }
 
 /// Every adapter, in the order `regrade list` shows them.

@@ -39,7 +39,7 @@ pub fn run() -> anyhow::Result<Exit> {
 }
 
 /// Where messages go.
-type Send<'a> = &'a mut dyn FnMut(Message) -> Result<(), ProtocolError>;
+type Tell<'a> = &'a mut (dyn FnMut(Message) -> Result<(), ProtocolError> + Send);
 
 fn failed(reason: impl Into<String>) -> Outcome {
     Outcome::because(OutcomeKind::Failed, reason)
@@ -50,7 +50,7 @@ fn skipped(skip: &Skip) -> Outcome {
 }
 
 /// Does what the request asks for, telling everything but the outcome, which it returns.
-fn perform(request: &Request, backend: Option<&dyn Backend>, send: Send<'_>) -> Result<Outcome, ProtocolError> {
+fn perform(request: &Request, backend: Option<&dyn Backend>, send: Tell<'_>) -> Result<Outcome, ProtocolError> {
     let workload = &request.case.workload;
     let Some(backend) = backend else {
         let known: Vec<_> = backend::BACKENDS.iter().map(|backend| backend.name()).collect();
@@ -63,6 +63,13 @@ fn perform(request: &Request, backend: Option<&dyn Backend>, send: Send<'_>) -> 
         return Ok(skipped(&skip));
     }
 
+    let mut outcome = None;
+    backend.on_its_thread(workload, &mut || outcome = Some(load_and_measure(request, backend, send)));
+    outcome.unwrap_or_else(|| Ok(failed("the backend did not do its job")))
+}
+
+fn load_and_measure(request: &Request, backend: &dyn Backend, send: Tell<'_>) -> Result<Outcome, ProtocolError> {
+    let workload = &request.case.workload;
     let start = Instant::now();
     let loaded = backend.load(workload, request.seed);
     let load_s = start.elapsed().as_secs_f64();
@@ -86,7 +93,7 @@ fn perform(request: &Request, backend: Option<&dyn Backend>, send: Send<'_>) -> 
 }
 
 /// Samples, values made of them, and how they came about.
-fn tell(measurement: &Measurement, prepared: &dyn Prepared, send: Send<'_>) -> Result<(), ProtocolError> {
+fn tell(measurement: &Measurement, prepared: &dyn Prepared, send: Tell<'_>) -> Result<(), ProtocolError> {
     let samples = |name, clock: &str, values: &[f64]| {
         Message::Samples(Samples {
             metric: standard(name),
@@ -108,7 +115,7 @@ fn tell(measurement: &Measurement, prepared: &dyn Prepared, send: Send<'_>) -> R
 }
 
 /// Compares the numbers with their reference; the launch is measured only if all of them are right.
-fn check(prepared: &mut dyn Prepared, send: Send<'_>) -> Result<Outcome, ProtocolError> {
+fn check(prepared: &mut dyn Prepared, send: Tell<'_>) -> Result<Outcome, ProtocolError> {
     let checks = match prepared.check() {
         Ok(checks) => checks,
         Err(error) => return Ok(failed(format!("checking the numbers: {error}"))),

@@ -61,12 +61,32 @@ impl Backend for Cpu {
             }
         }
     }
+
+    /// Inside the engine's pool. From outside, every operator that the engine spreads over its pool would first wake a
+    /// sleeping thread: for a small layer norm that took as long as the work and varied twofold within a launch.
+    fn on_its_thread(&self, workload: &Workload, job: &mut (dyn FnMut() + Send)) {
+        match (workload.kind, workload.size("threads")) {
+            (WorkloadKind::Model | WorkloadKind::Operator, Ok(threads)) => {
+                build_pool(threads);
+                rayon::scope(|_| job());
+            }
+            _ => job(),
+        }
+    }
 }
 
-/// Builds rayon's pool with this many threads, unless it stands already, and sees that engine and pool agree.
+/// Bytes of stack of the engine's threads: the backward pass walks deep graphs by recursion. Only touched pages count.
+const STACK: usize = 64 << 20;
+
+/// Builds rayon's pool with this many threads, unless it stands already.
+fn build_pool(wanted: usize) {
+    // An error means that the pool was built before, at which `use_threads` looks.
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(wanted).stack_size(STACK).build_global();
+}
+
+/// Builds the pool and sees that engine and pool agree.
 fn use_threads(wanted: usize) -> Result<(), BackendError> {
-    // An error means that the pool was built before, which the next line looks at.
-    let _ = rayon::ThreadPoolBuilder::new().num_threads(wanted).build_global();
+    build_pool(wanted);
     agree(wanted, candle_core::utils::get_num_threads(), rayon::current_num_threads())
 }
 
