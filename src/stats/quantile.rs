@@ -20,8 +20,15 @@ pub fn quantile(sorted: &[f64], p: f64) -> f64 {
         return low;
     }
     let high = sorted[below + 1];
-    // Equal neighbours stay exact, infinities included: inf - inf would be NaN.
-    if low == high { low } else { low + share * (high - low) }
+    // Equal neighbours stay exact, infinities included: inf - inf would be NaN. The middle is computed alike from both
+    // ends, so that mirrored values have exactly mirrored medians.
+    if low == high {
+        low
+    } else if share == 0.5 {
+        f64::midpoint(low, high)
+    } else {
+        low + share * (high - low)
+    }
 }
 
 /// A sorted copy.

@@ -11,7 +11,9 @@ mod covariate;
 mod decide;
 mod history;
 mod kind;
+pub mod paired;
 pub mod policy;
+pub mod recorded;
 
 use crate::domain::{CaseId, LaunchSummary, Metric, Outcome, RunId, Thresholds, Verdict};
 

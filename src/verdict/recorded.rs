@@ -1,0 +1,458 @@
+//! Verdicts on data that is already there: every launch was made before anyone looked, so all of it may be used at once
+//! and no price is paid for looking early.
+//!
+//! - *Interleaved* launches are judged by the differences inside their rounds: if nothing changed, swapping the sides of
+//!   a round changes nothing, so the signs are fair coins (Wilcoxon's signed ranks, Hodges and Lehmann's estimate).
+//!   Where so few rounds cannot reach the level, Student's t stands in.
+//! - Launches that were *not interleaved* differ by whatever the machine did in between. How much that can be is
+//!   estimated from how far successive blocks of one side drift apart, and never believed to be less than two sessions
+//!   usually differ by.
+//!
+//! Must not know files or formats.
+
+use crate::domain::{Call, Direction, Estimate, Metric, MetricKind, Reason, Severity, Thresholds, Verdict};
+use crate::stats::evidence::{hodges_lehmann, interquartile_spread};
+use crate::stats::quantile::{median, quantile, sorted, standard_deviation};
+use crate::stats::{rank_scan, signed_rank, student};
+use crate::verdict::decide::Finding;
+use crate::verdict::kind::sign;
+use crate::verdict::policy::{ALPHA_REPORT, ALPHA_SCREEN, PRIOR_SPREAD};
+
+/// One-sided level of a class, where the caller does not say: the budget of 5 % over ten comparisons.
+pub const ALPHA: f64 = 0.005;
+
+/// Fewest launches of a side that anything is said about.
+const LEAST: usize = 3;
+/// The smallest spread of rounds believed, log units.
+const FLOOR: f64 = 1e-4;
+/// Another statistic than the median is taken where its spread is smaller by this factor.
+const WORTH: f64 = 0.8;
+/// Blocks of a side by which drift is seen.
+const BLOCKS: usize = 4;
+/// Pairs of blocks that the prior drift is worth.
+const PRIOR_WEIGHT: f64 = 4.0;
+/// The least step of a series that counts, as a fraction.
+const SMALLEST_STEP: f64 = 0.01;
+
+/// Two sides, launch by launch; the values of a launch are its samples.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Recording<'a> {
+    /// Launches of base, in the order they were made.
+    pub base: &'a [Vec<f64>],
+    /// Launches of head.
+    pub head: &'a [Vec<f64>],
+    /// Whether launch `i` of both sides ran next to each other.
+    pub interleaved: bool,
+}
+
+/// What stands for a launch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Statistic {
+    /// The median of its samples.
+    Median,
+    /// The quartile on the good side.
+    LowerQuartile,
+    /// The best sample.
+    Best,
+}
+
+impl Statistic {
+    const ALL: [Self; 3] = [Self::Median, Self::LowerQuartile, Self::Best];
+
+    /// The word used everywhere.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Median => "median",
+            Self::LowerQuartile => "q25",
+            Self::Best => "min",
+        }
+    }
+
+    const fn share(self) -> f64 {
+        match self {
+            Self::Median => 0.5,
+            Self::LowerQuartile => 0.25,
+            Self::Best => 0.0,
+        }
+    }
+
+    /// Launch values on the badness scale.
+    fn of(self, launches: &[Vec<f64>], sign: f64) -> Vec<f64> {
+        launches
+            .iter()
+            .map(|samples| {
+                let badness: Vec<f64> = samples.iter().map(|sample| sign * sample.ln()).collect();
+                quantile(&sorted(&badness), self.share())
+            })
+            .collect()
+    }
+}
+
+/// A verdict with what it rests on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decided {
+    /// The decision.
+    pub verdict: Verdict,
+    /// What stood for a launch.
+    pub statistic: Statistic,
+    /// Typical value of base, in the metric's unit.
+    pub base: f64,
+    /// Typical value of head.
+    pub head: f64,
+}
+
+/// Decides. `alpha` is the one-sided level of a class.
+#[must_use]
+pub fn decide(recording: Recording<'_>, metric: &Metric, thresholds: &Thresholds, alpha: f64) -> Decided {
+    let sides = [recording.base, recording.head];
+    let typical = |launches: &[Vec<f64>]| median(&launches.iter().map(|samples| median(samples)).collect::<Vec<_>>());
+    let [base, head] = sides.map(typical);
+    let decided = |statistic, verdict| Decided { verdict, statistic, base, head };
+    if let Some(verdict) = without_statistics(sides, metric, thresholds) {
+        return decided(Statistic::Median, verdict);
+    }
+    let compared: Vec<(Statistic, Compared)> =
+        Statistic::ALL.map(|statistic| (statistic, compare(recording, statistic, sign(metric)))).into();
+    // Chosen by a spread that swapping the sides of any round leaves as it is: blind to what is judged.
+    let (mut statistic, mut best) = (compared[0].0, &compared[0].1);
+    for (other, candidate) in &compared[1..] {
+        if candidate.blind_spread() < WORTH * best.blind_spread() {
+            (statistic, best) = (*other, candidate);
+        }
+    }
+    let finding = best.finding(alpha, base);
+    let mut verdict = finding.decide(metric, thresholds, false);
+    verdict.provisional = false;
+    verdict.estimate = Some(best.estimate(metric));
+    verdict.note = note(&verdict, &finding, recording.interleaved, alpha);
+    decided(statistic, verdict)
+}
+
+/// What needs or allows no statistics: impossible values, too few launches, values without noise.
+fn without_statistics(sides: [&[Vec<f64>]; 2], metric: &Metric, thresholds: &Thresholds) -> Option<Verdict> {
+    let verdict = |call, severity, reason, estimate, note: String| {
+        Some(Verdict { call, severity, reason, provisional: false, estimate, note })
+    };
+    let open = |reason, note| verdict(Call::Inconclusive, Severity::None, reason, None, note);
+    let values = || sides.iter().flat_map(|launches| launches.iter().flatten());
+    if sides.iter().any(|launches| launches.is_empty()) || sides.iter().any(|side| side.iter().any(Vec::is_empty)) {
+        return verdict(
+            Call::NotComparable,
+            Severity::None,
+            Reason::BadValue,
+            None,
+            "a side or a launch has no values".to_owned(),
+        );
+    }
+    if let Some(bad) = values().find(|value| !value.is_finite() || **value < 0.0) {
+        let note = format!("{bad} is no measurement");
+        return verdict(Call::NotComparable, Severity::None, Reason::BadValue, None, note);
+    }
+    let constant = |launches: &[Vec<f64>]| {
+        let first = launches[0][0];
+        let same = launches.iter().flatten().all(|value| *value == first);
+        (launches.len() > 1 && same).then_some(first)
+    };
+    if let (Some(base), Some(head)) = (constant(sides[0]), constant(sides[1])) {
+        if base == head {
+            let note = "every value of both sides is the same".to_owned();
+            let estimate = Estimate { change: 0.0, lower: Some(0.0), upper: Some(0.0), confidence: 0.95 };
+            return verdict(Call::Unchanged, Severity::None, Reason::ExactEqual, Some(estimate), note);
+        }
+        if base > 0.0 && head > 0.0 {
+            return Some(exact(base, head, metric, thresholds));
+        }
+    }
+    if values().any(|value| *value == 0.0) {
+        return open(Reason::ZeroBase, "a value is zero: a relative change is undefined".to_owned());
+    }
+    let fewest = sides[0].len().min(sides[1].len());
+    if fewest < LEAST {
+        return open(Reason::TooFewLaunches, format!("{fewest} launches of a side say nothing; {LEAST} are the least"));
+    }
+    None
+}
+
+/// Values without noise: any difference is a change, and its class is that of its size.
+fn exact(base: f64, head: f64, metric: &Metric, thresholds: &Thresholds) -> Verdict {
+    let shift = sign(metric) * (head.ln() - base.ln());
+    let limits = thresholds.log();
+    let severity = [Severity::Severe, Severity::Moderate, Severity::Minor]
+        .into_iter()
+        .zip(limits.into_iter().rev())
+        .find(|(_, limit)| shift.abs() >= *limit)
+        .map_or(Severity::None, |(severity, _)| severity);
+    let call = match (severity, metric.direction) {
+        (Severity::None, _) => Call::Unchanged,
+        (_, Direction::Unknown) => Call::Inconclusive,
+        _ if shift > 0.0 => Call::Regressed,
+        _ => Call::Improved,
+    };
+    let change = head / base - 1.0;
+    Verdict {
+        call,
+        severity: if call == Call::Inconclusive { Severity::None } else { severity },
+        reason: Reason::ExactChange,
+        provisional: false,
+        estimate: Some(Estimate { change, lower: Some(change), upper: Some(change), confidence: 0.95 }),
+        note: "both sides are without noise, and they differ".to_owned(),
+    }
+}
+
+/// The two sides as one statistic sees them.
+#[derive(Debug)]
+enum Compared {
+    /// Differences of rounds.
+    Rounds(Vec<f64>),
+    /// Two separate sides: the shift between their medians, its standard error, and that error's degrees of freedom.
+    Apart { shift: f64, error: f64, degrees: f64 },
+}
+
+fn compare(recording: Recording<'_>, statistic: Statistic, sign: f64) -> Compared {
+    let (base, head) = (statistic.of(recording.base, sign), statistic.of(recording.head, sign));
+    if recording.interleaved {
+        return Compared::Rounds(base.iter().zip(&head).map(|(base, head)| head - base).collect());
+    }
+    let drifts: Vec<f64> = [&base, &head].into_iter().flat_map(|side| drifts(side)).collect();
+    let pooled = drifts.iter().map(|drift| drift.powi(2)).sum::<f64>();
+    let count = drifts.len() as f64;
+    // A walk drifts with the root of the time: the sides lie BLOCKS times as far apart as two blocks.
+    let seen = BLOCKS as f64 * pooled;
+    let variance = (seen + PRIOR_WEIGHT * 2.0 * PRIOR_SPREAD.powi(2)) / (count + PRIOR_WEIGHT);
+    let noise = |side: &[f64]| standard_deviation(side).powi(2) / side.len() as f64;
+    Compared::Apart {
+        shift: median(&head) - median(&base),
+        error: (variance + std::f64::consts::FRAC_PI_2 * (noise(&base) + noise(&head))).sqrt(),
+        degrees: count + PRIOR_WEIGHT,
+    }
+}
+
+/// Differences of the medians of successive blocks of a side.
+fn drifts(side: &[f64]) -> Vec<f64> {
+    let blocks = BLOCKS.min(side.len() / 2).max(1);
+    let medians: Vec<f64> =
+        (0..blocks).map(|i| median(&side[i * side.len() / blocks..(i + 1) * side.len() / blocks])).collect();
+    medians.windows(2).map(|pair| pair[1] - pair[0]).collect()
+}
+
+impl Compared {
+    fn shift(&self) -> f64 {
+        match self {
+            Self::Rounds(differences) => hodges_lehmann(differences),
+            Self::Apart { shift, .. } => *shift,
+        }
+    }
+
+    /// A spread that does not change when the sides of a round are swapped.
+    fn blind_spread(&self) -> f64 {
+        match self {
+            Self::Rounds(differences) => {
+                interquartile_spread(&differences.iter().map(|difference| difference.abs()).collect::<Vec<_>>())
+            }
+            Self::Apart { error, .. } => *error,
+        }
+    }
+
+    /// One-sided lower bound of the shift at `alpha`.
+    fn lower(&self, alpha: f64) -> f64 {
+        match self {
+            Self::Rounds(differences) => {
+                let exact = signed_rank::lower_bound(differences, alpha);
+                if exact.is_finite() {
+                    return exact;
+                }
+                let n = differences.len() as f64;
+                let mean = differences.iter().sum::<f64>() / n;
+                let error = standard_deviation(differences).max(FLOOR) / n.sqrt();
+                mean.min(self.shift()) - student::upper_quantile(n - 1.0, alpha) * error
+            }
+            Self::Apart { shift, error, degrees } => shift - student::upper_quantile(*degrees, alpha) * error,
+        }
+    }
+
+    fn mirrored(&self) -> Self {
+        match self {
+            Self::Rounds(differences) => Self::Rounds(differences.iter().map(|difference| -difference).collect()),
+            Self::Apart { shift, error, degrees } => Self::Apart { shift: -shift, error: *error, degrees: *degrees },
+        }
+    }
+
+    fn finding(&self, alpha: f64, base: f64) -> Finding {
+        let (shift, mirrored) = (self.shift(), self.mirrored());
+        let upper = |alpha| -mirrored.lower(alpha);
+        let strict = if shift >= 0.0 { shift - self.lower(alpha) } else { upper(alpha) - shift };
+        let screen = (shift - self.lower(ALPHA_SCREEN)).max(upper(ALPHA_SCREEN) - shift);
+        let report = (shift - self.lower(ALPHA_REPORT)).max(upper(ALPHA_REPORT) - shift);
+        Finding { shift, strict, screen, report, base }
+    }
+
+    /// The shown estimate, in the metric's own direction.
+    fn estimate(&self, metric: &Metric) -> Estimate {
+        let d = sign(metric);
+        let ends = [d * self.lower(ALPHA_REPORT), d * -self.mirrored().lower(ALPHA_REPORT)];
+        Estimate {
+            change: (d * self.shift()).exp_m1(),
+            lower: Some(ends[0].min(ends[1]).exp_m1()),
+            upper: Some(ends[0].max(ends[1]).exp_m1()),
+            confidence: 1.0 - 2.0 * ALPHA_REPORT,
+        }
+    }
+}
+
+fn note(verdict: &Verdict, finding: &Finding, interleaved: bool, alpha: f64) -> String {
+    let percent = |log: f64| format!("{:.1} %", 100.0 * log.exp_m1());
+    let text = match (verdict.reason, verdict.call) {
+        (Reason::Established, call) => {
+            let word = if call == Call::Regressed { "worse" } else { "better" };
+            format!("{word} by at least {} at level {alpha}", percent(finding.shift.abs() - finding.strict))
+        }
+        (Reason::Suspect | Reason::WideInterval, _) => {
+            format!(
+                "changes up to {} are not excluded; more launches decide",
+                percent(finding.shift.abs() + finding.screen)
+            )
+        }
+        _ => verdict.note.clone(),
+    };
+    if interleaved { text } else { format!("{text}; not interleaved: allows for drift of the machine in between") }
+}
+
+/// A metric of recorded data.
+#[must_use]
+pub fn metric(id: &str, unit: &str, lower_is_better: bool) -> Metric {
+    Metric {
+        name: id.to_owned(),
+        unit: unit.to_owned(),
+        direction: if lower_is_better { Direction::LowerIsBetter } else { Direction::HigherIsBetter },
+        kind: MetricKind::Timing,
+        exact: false,
+        derived: false,
+    }
+}
+
+/// First index of every new level of a series of finite values.
+#[must_use]
+pub fn change_points(values: &[f64]) -> Vec<usize> {
+    if values.iter().all(|value| *value > 0.0) {
+        let logs: Vec<f64> = values.iter().map(|value| value.ln()).collect();
+        return rank_scan::steps(&logs, SMALLEST_STEP.ln_1p());
+    }
+    rank_scan::steps(values, SMALLEST_STEP * median(values).abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand_chacha::ChaCha8Rng;
+    use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+    fn uniform(random: &mut ChaCha8Rng) -> f64 {
+        (random.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// `rounds` launches of each side with noise of 1 % between launches, 2 % inside, and a disturbance by round.
+    fn rounds(seed: u64, rounds: usize, factor: f64) -> [Vec<Vec<f64>>; 2] {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let mut sides = [Vec::new(), Vec::new()];
+        for _ in 0..rounds {
+            let mood = 1.0 + 0.3 * uniform(&mut random);
+            for (side, work) in sides.iter_mut().zip([1.0, factor]) {
+                let launch = mood * work * (1.0 + 0.02 * uniform(&mut random));
+                side.push((0..15).map(|_| launch * (1.0 + 0.04 * uniform(&mut random))).collect());
+            }
+        }
+        sides
+    }
+
+    fn judged(sides: &[Vec<Vec<f64>>; 2], interleaved: bool, lower_is_better: bool) -> Decided {
+        let recording = Recording { base: &sides[0], head: &sides[1], interleaved };
+        decide(recording, &metric("x", "s", lower_is_better), &Thresholds::default(), ALPHA)
+    }
+
+    #[test]
+    fn real_changes_are_graded_and_noise_is_not() {
+        for (factor, call, severity) in [
+            (1.0, Call::Unchanged, Severity::None),
+            (1.10, Call::Regressed, Severity::Moderate),
+            (1.30, Call::Regressed, Severity::Severe),
+            (1.0 / 1.30, Call::Improved, Severity::Severe),
+        ] {
+            let verdict = judged(&rounds(5, 20, factor), true, true).verdict;
+            assert_eq!((verdict.call, verdict.severity), (call, severity), "{factor}: {verdict:?}");
+            let estimate = verdict.estimate.expect("an estimate");
+            assert!(estimate.lower <= Some(factor - 1.0) && Some(factor - 1.0) <= estimate.upper, "{estimate:?}");
+        }
+    }
+
+    #[test]
+    fn false_alarms_are_rare() {
+        let alarms = (0..2000)
+            .filter(|seed| {
+                let call = judged(&rounds(*seed, 10, 1.0), true, true).verdict.call;
+                matches!(call, Call::Regressed | Call::Improved)
+            })
+            .count();
+        assert!(alarms <= 10, "{alarms} of 2000");
+    }
+
+    #[test]
+    fn swapping_the_sides_mirrors_the_verdict() {
+        for seed in 0..50 {
+            let sides = rounds(seed, 5 + seed as usize % 10, 1.06);
+            let [base, head] = sides.clone();
+            let (forward, back) = (judged(&sides, true, true).verdict, judged(&[head, base], true, true).verdict);
+            assert_eq!(forward.severity, back.severity);
+            assert_eq!(forward.call == Call::Regressed, back.call == Call::Improved);
+            assert_eq!(forward.call == Call::Unchanged, back.call == Call::Unchanged);
+        }
+    }
+
+    #[test]
+    fn higher_can_be_better() {
+        let verdict = judged(&rounds(1, 20, 1.3), true, false).verdict;
+        assert_eq!(verdict.call, Call::Improved);
+        assert!(verdict.estimate.expect("an estimate").change > 0.2);
+    }
+
+    #[test]
+    fn sides_that_were_not_interleaved_need_more() {
+        let small = judged(&rounds(2, 10, 1.04), false, true).verdict;
+        assert_eq!(small.call, Call::Inconclusive, "{small:?}");
+        let large = judged(&rounds(2, 40, 2.0), false, true).verdict;
+        assert_eq!((large.call, large.severity), (Call::Regressed, Severity::Severe), "{large:?}");
+    }
+
+    #[test]
+    fn values_without_noise_need_no_test() {
+        let flat = |value: f64| vec![vec![value; 3]; 4];
+        let verdict = judged(&[flat(5.0), flat(5.0)], true, true).verdict;
+        assert_eq!((verdict.call, verdict.reason), (Call::Unchanged, Reason::ExactEqual));
+        let verdict = judged(&[flat(5.0), flat(5.5)], true, true).verdict;
+        assert_eq!(
+            (verdict.call, verdict.severity, verdict.reason),
+            (Call::Regressed, Severity::Moderate, Reason::ExactChange)
+        );
+        assert_eq!(judged(&[flat(0.0), flat(0.0)], true, true).verdict.call, Call::Unchanged);
+        assert_eq!(judged(&[flat(0.0), flat(1.0)], true, true).verdict.reason, Reason::ZeroBase);
+    }
+
+    #[test]
+    fn want_of_data_and_bad_data_are_no_pass() {
+        let verdict = judged(&rounds(1, 2, 1.5), true, true).verdict;
+        assert_eq!((verdict.call, verdict.reason), (Call::Inconclusive, Reason::TooFewLaunches));
+        let verdict = judged(&[vec![vec![1.0]; 5], vec![vec![f64::NAN]; 5]], true, true).verdict;
+        assert_eq!((verdict.call, verdict.reason), (Call::NotComparable, Reason::BadValue));
+        assert_eq!(judged(&[vec![], vec![vec![1.0]]], true, true).verdict.call, Call::NotComparable);
+    }
+
+    #[test]
+    fn steps_of_a_series_are_found_whatever_its_scale() {
+        let mut random = ChaCha8Rng::seed_from_u64(9);
+        let series: Vec<f64> =
+            (0..60).map(|i| 1e-6 * if i < 30 { 1.0 } else { 1.1 } * (1.0 + 0.02 * uniform(&mut random))).collect();
+        assert_eq!(change_points(&series), [30]);
+        let centred: Vec<f64> = series.iter().map(|value| value * 1e6 - 1.05).collect();
+        assert_eq!(change_points(&centred), [30]);
+    }
+}
