@@ -9,8 +9,10 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::backend::BACKENDS;
+use crate::domain::{Severity, Thresholds};
 use crate::exit::Exit;
 use crate::render::RENDERERS;
+use crate::verdict::recorded::ALPHA;
 
 /// Grades performance regressions in CI: none, minor, moderate or severe.
 #[derive(Debug, Parser)]
@@ -46,6 +48,8 @@ pub enum Command {
     Run(Run),
     /// Compare head with its base: measure now, or take two stored runs
     Compare(Compare),
+    /// Judge samples from anywhere: verdicts on base and head, steps in series
+    Judge(Judge),
     /// Show a stored run
     Report(Report),
     /// List suites, their cases, what each needs, and why one would be skipped here
@@ -151,6 +155,61 @@ pub struct Compare {
     /// Output on standard output
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
+}
+
+/// `regrade judge`
+#[derive(Debug, Args)]
+pub struct Judge {
+    /// Recorded samples: JSON, or CSV with the columns id, side, launch, value
+    pub input: PathBuf,
+    /// File for the verdicts, as JSON
+    pub output: Option<PathBuf>,
+    /// Limits of minor, moderate and severe
+    #[arg(long, value_name = "MINOR,MODERATE,SEVERE", default_value = "2%,5%,15%", value_parser = thresholds)]
+    pub thresholds: Thresholds,
+    /// Chance of a false class, per comparison and direction
+    #[arg(long, value_name = "SHARE", default_value_t = ALPHA, value_parser = level)]
+    pub alpha: f64,
+    /// End with exit code 1 when something regressed this much
+    #[arg(long, value_name = "SEVERITY", value_parser = severity)]
+    pub gate: Option<Severity>,
+    /// Output on standard output
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+}
+
+/// `1%,5%,15%`
+fn thresholds(text: &str) -> Result<Thresholds, String> {
+    let share = |part: &str| {
+        let part = part.trim();
+        match part.strip_suffix('%') {
+            Some(percent) => percent.trim().parse::<f64>().map(|percent| percent / 100.0),
+            None => part.parse(),
+        }
+        .map_err(|_| format!("`{part}` is no share such as 5% or 0.05"))
+    };
+    let parts = text.split(',').map(share).collect::<Result<Vec<f64>, String>>()?;
+    let [minor, moderate, severe] = parts[..] else {
+        return Err(format!("three limits are needed, as in 2%,5%,15%; got {}", parts.len()));
+    };
+    let thresholds = Thresholds { minor, moderate, severe, absolute_floor: None };
+    thresholds.validate().map_err(|error| error.to_string())?;
+    Ok(thresholds)
+}
+
+/// A level above 0 and below one half.
+fn level(text: &str) -> Result<f64, String> {
+    text.parse::<f64>()
+        .ok()
+        .filter(|level| *level >= 1e-9 && *level < 0.5)
+        .ok_or_else(|| "a level is above 0 and below 0.5, such as 0.005".to_owned())
+}
+
+fn severity(text: &str) -> Result<Severity, String> {
+    Severity::ALL
+        .into_iter()
+        .find(|severity| severity.as_str() == text)
+        .ok_or_else(|| format!("one of {}", Severity::ALL.map(Severity::as_str).join(", ")))
 }
 
 /// `regrade report`

@@ -40,6 +40,7 @@ fn every_command_runs() {
         let name = path.file_name().expect("a name").to_string_lossy().into_owned();
         place.write(&format!("suites/{name}"), &std::fs::read_to_string(&path).expect("a text"));
     }
+    place.write("samples.json", &blocks("json")[0]);
     let mut ran = 0;
     for line in blocks("sh").iter().flat_map(|block| block.lines()) {
         let words = words(line);

@@ -6,6 +6,7 @@ mod context;
 mod doctor;
 mod git;
 mod inject;
+mod judge;
 mod list;
 mod progress;
 mod report;
@@ -35,6 +36,7 @@ pub fn dispatch(cli: &Cli) -> Result<Exit> {
     match &cli.command {
         Command::Run(arguments) => run::run(arguments, &context),
         Command::Compare(arguments) => compare::run(arguments, &context),
+        Command::Judge(arguments) => judge::run(arguments, &context),
         Command::Report(arguments) => report::run(arguments, &context),
         Command::List(arguments) => list::run(arguments, &context),
         Command::Baseline(arguments) => stored(&arguments.action, &context),

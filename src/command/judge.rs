@@ -1,0 +1,166 @@
+//! `regrade judge`: verdicts on samples from anywhere; nothing is measured and nothing is stored.
+
+mod read;
+
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+
+use crate::cli::{Format, Judge};
+use crate::command::context::{Context, print};
+use crate::domain::{Call, Reason, Severity, Thresholds};
+use crate::exit::Exit;
+use crate::render::format;
+use crate::verdict::recorded::{self, Decided, Recording};
+
+/// Everything decided.
+#[derive(Debug, Serialize)]
+struct Judged {
+    pairs: Vec<PairRow>,
+    series: Vec<SeriesRow>,
+}
+
+/// One comparison.
+#[derive(Debug, Serialize)]
+struct PairRow {
+    id: String,
+    verdict: Call,
+    severity: Severity,
+    /// Relative change of head against base, in the metric's own direction.
+    change: Option<f64>,
+    /// Its 95 % interval; an open end is null.
+    interval: Option<[Option<f64>; 2]>,
+    reason: Reason,
+    note: String,
+    /// What stood for a launch.
+    statistic: &'static str,
+    unit: String,
+    base: Option<f64>,
+    head: Option<f64>,
+}
+
+/// One series.
+#[derive(Debug, Serialize)]
+struct SeriesRow {
+    id: String,
+    /// First index of each new level.
+    change_points: Vec<usize>,
+}
+
+/// Judges a file.
+pub fn run(arguments: &Judge, context: &Context) -> Result<Exit> {
+    let input = read::read(&arguments.input)?;
+    let judged = Judged {
+        pairs: input.pairs.iter().map(|pair| judge(pair, &arguments.thresholds, arguments.alpha)).collect(),
+        series: input
+            .series
+            .iter()
+            .map(|series| SeriesRow { id: series.id.clone(), change_points: recorded::change_points(&series.values) })
+            .collect(),
+    };
+    let json = format!("{}\n", serde_json::to_string_pretty(&judged)?);
+    if let Some(path) = &arguments.output {
+        write_whole(path, json.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
+        context.tell(&format!("wrote {}", path.display()));
+    }
+    match arguments.format {
+        Format::Json if arguments.output.is_none() => print(json.as_bytes())?,
+        Format::Json => {}
+        Format::Text => print(table(&judged).as_bytes())?,
+    }
+    let failing = |row: &PairRow| {
+        row.verdict == Call::Regressed
+            && arguments.gate.is_some_and(|gate| gate > Severity::None && row.severity >= gate)
+    };
+    Ok(match () {
+        () if judged.pairs.iter().any(failing) => Exit::Regression,
+        () if judged.pairs.is_empty() && judged.series.is_empty() => Exit::Nothing,
+        () => Exit::Pass,
+    })
+}
+
+fn judge(pair: &read::Pair, thresholds: &Thresholds, alpha: f64) -> PairRow {
+    let metric = recorded::metric(&pair.id, &pair.unit, pair.lower_is_better);
+    let recording = Recording { base: &pair.base, head: &pair.head, interleaved: pair.interleaved };
+    let Decided { verdict, statistic, base, head } = recorded::decide(recording, &metric, thresholds, alpha);
+    let finite = |value: f64| value.is_finite().then_some(value);
+    PairRow {
+        id: pair.id.clone(),
+        verdict: verdict.call,
+        severity: verdict.severity,
+        change: verdict.estimate.map(|estimate| estimate.change).and_then(finite),
+        interval: verdict.estimate.map(|estimate| [estimate.lower.and_then(finite), estimate.upper.and_then(finite)]),
+        reason: verdict.reason,
+        note: verdict.note,
+        statistic: statistic.as_str(),
+        unit: pair.unit.clone(),
+        base: finite(base),
+        head: finite(head),
+    }
+}
+
+/// Writes a file under another name and puts it in place whole.
+fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let partial = folder.join(format!(".{}.partial", path.file_name().unwrap_or_default().to_string_lossy()));
+    let mut file = std::fs::File::create(&partial)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&partial, path)
+}
+
+/// For people: one line a comparison, what was found beneath where something was.
+fn table(judged: &Judged) -> String {
+    use std::fmt::Write as _;
+    let rows: Vec<[String; 6]> = judged
+        .pairs
+        .iter()
+        .map(|row| {
+            let quantity = |value: Option<f64>| {
+                value.map_or_else(|| format::NOTHING.to_owned(), |value| format::quantity(value, &row.unit))
+            };
+            let word = match row.severity {
+                Severity::None => row.verdict.to_string(),
+                severity => format!("{} {severity}", row.verdict),
+            };
+            let end = |end: Option<f64>, open: &str| end.map_or_else(|| open.to_owned(), format::change);
+            let interval = row.interval.map_or_else(
+                || format::NOTHING.to_owned(),
+                |[low, high]| format!("[{}, {}]", end(low, "-∞"), end(high, "+∞")),
+            );
+            let change = row.change.map_or_else(|| format::NOTHING.to_owned(), format::change);
+            [format::line(&row.id), quantity(row.base), quantity(row.head), change, interval, word]
+        })
+        .collect();
+    let mut out = String::new();
+    if !rows.is_empty() {
+        let heading = ["id", "base", "head", "change", "95 % interval", "verdict"].map(str::to_owned);
+        let rows: Vec<&[String; 6]> = std::iter::once(&heading).chain(&rows).collect();
+        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..6).map(width).collect();
+        for (at, row) in rows.iter().enumerate() {
+            let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, width))| {
+                // Names and words to the left, numbers to the right.
+                if matches!(column, 0 | 5) { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+            });
+            out += cells.collect::<Vec<_>>().join("  ").trim_end();
+            out.push('\n');
+            if let Some(pair) =
+                at.checked_sub(1).map(|at| &judged.pairs[at]).filter(|pair| pair.verdict != Call::Unchanged)
+            {
+                let _ = writeln!(out, "    {}", pair.note);
+            }
+        }
+    }
+    for series in &judged.series {
+        let id = format::line(&series.id);
+        let points: Vec<String> = series.change_points.iter().map(usize::to_string).collect();
+        let _ = match points.as_slice() {
+            [] => writeln!(out, "{id}: one level"),
+            points => writeln!(out, "{id}: new level from index {}", points.join(", ")),
+        };
+    }
+    out
+}
