@@ -62,11 +62,12 @@ impl Backend for Cpu {
         }
     }
 
-    /// Inside the engine's pool. From outside, every operator that the engine spreads over its pool would first wake a
-    /// sleeping thread: for a small layer norm that took as long as the work and varied twofold within a launch.
+    /// Operators inside the engine's pool. From outside, each one that the engine spreads over its pool would first wake
+    /// a sleeping thread: for a small layer norm that took as long as the work and varied twofold within a launch. Models
+    /// stay on the caller's thread: their steps are long, and a tiny training step proved steadier there.
     fn on_its_thread(&self, workload: &Workload, job: &mut (dyn FnMut() + Send)) {
         match (workload.kind, workload.size("threads")) {
-            (WorkloadKind::Model | WorkloadKind::Operator, Ok(threads)) => {
+            (WorkloadKind::Operator, Ok(threads)) => {
                 build_pool(threads);
                 rayon::scope(|_| job());
             }
