@@ -28,12 +28,11 @@ const THREAD_VARIABLES: &[&str] =
 
 /// The C library's allocator in built-in workloads: memory is kept between iterations instead of going back to the
 /// kernel and being faulted in again, as the caching allocators of ML frameworks do. Page faults were more than half of
-/// the naive attention's time and a third of a tiny training step's (reports/performance.md). One arena, because the
-/// engine's threads would otherwise get arenas whose emptied heaps do go back. Other C libraries ignore the variable.
+/// the naive attention's time and a third of a tiny training step's (reports/performance.md). Other C libraries ignore
+/// the variable.
 const ALLOCATOR: (&str, &str) = (
     "GLIBC_TUNABLES",
-    "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776:glibc.malloc.top_pad=67108864:\
-     glibc.malloc.arena_max=1",
+    "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776:glibc.malloc.top_pad=67108864",
 );
 
 /// Makes one launch; `None` when it was cancelled from outside.
