@@ -3,13 +3,14 @@
 //! Wiring and words only: what may be promoted or pruned is the store's rule. Must not know any engine.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Write};
+use std::io::{BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use jiff::Timestamp;
 
 use crate::cli::Format;
+use crate::command::context::write_whole;
 use crate::domain::{Run, RunId};
 use crate::exit::Exit;
 use crate::render::format;
@@ -183,27 +184,6 @@ fn export(store: &dyn Store, wanted: &[String], to: Option<&Path>, out: &mut dyn
         path.display()
     )?;
     Ok(())
-}
-
-/// Writes a file under another name and puts it in place whole, so that a failure leaves what was there.
-fn write_whole<T>(
-    path: &Path,
-    write: impl FnOnce(&mut dyn Write) -> Result<T, transfer::TransferError>,
-) -> anyhow::Result<T> {
-    let shown = || format!("cannot write {}", path.display());
-    let mut draft = path.as_os_str().to_owned();
-    draft.push(format!(".new-{}", std::process::id()));
-    let mut file = BufWriter::new(File::create(&draft).with_context(shown)?);
-    let done = write(&mut file).map_err(anyhow::Error::from).and_then(|done| {
-        file.into_inner()?.sync_all()?;
-        std::fs::rename(&draft, path)?;
-        Ok(done)
-    });
-    if done.is_err() {
-        // Whatever is left of it; the first error is the one to tell.
-        let _ = std::fs::remove_file(&draft);
-    }
-    done.with_context(shown)
 }
 
 fn import(store: &mut dyn Store, from: &Path, out: &mut dyn Write) -> anyhow::Result<()> {

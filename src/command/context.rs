@@ -1,7 +1,8 @@
 //! Settings built once from the command line and the environment, and the store opened from them.
 
-use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{BufWriter, IsTerminal, Write};
+use std::path::{Path, PathBuf};
 
 use crate::cli::{ColorChoice, Global};
 use crate::command::usage;
@@ -9,7 +10,7 @@ use crate::domain::Run;
 use crate::render::Style;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{RunQuery, Store};
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 /// Settings of every command.
 #[derive(Debug)]
@@ -106,4 +107,25 @@ pub fn print(bytes: &[u8]) -> Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),
     }
+}
+
+/// Writes a file under another name and puts it in place whole, so that a failure leaves what was there.
+pub fn write_whole<T, E: Into<anyhow::Error>>(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> Result<T, E>,
+) -> Result<T> {
+    let shown = || format!("cannot write {}", path.display());
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(format!(".new-{}", std::process::id()));
+    let mut file = BufWriter::new(File::create(&draft).with_context(shown)?);
+    let done = write(&mut file).map_err(Into::into).and_then(|done| -> Result<T> {
+        file.into_inner()?.sync_all()?;
+        std::fs::rename(&draft, path)?;
+        Ok(done)
+    });
+    if done.is_err() {
+        // Whatever is left of it; the first error is the one to tell.
+        let _ = std::fs::remove_file(&draft);
+    }
+    done.with_context(shown)
 }

@@ -2,15 +2,12 @@
 
 mod read;
 
-use std::io::Write as _;
-use std::path::Path;
-
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde::Serialize;
 
 use crate::cli::{Format, Judge};
-use crate::command::context::{Context, print};
-use crate::domain::{Call, Reason, Severity, Thresholds};
+use crate::command::context::{Context, print, write_whole};
+use crate::domain::{Call, Estimate, Reason, Severity, Thresholds};
 use crate::exit::Exit;
 use crate::render::format;
 use crate::verdict::recorded::{self, Decided, Recording};
@@ -32,6 +29,9 @@ struct PairRow {
     change: Option<f64>,
     /// Its 95 % interval; an open end is null.
     interval: Option<[Option<f64>; 2]>,
+    /// Both of these, for the table.
+    #[serde(skip)]
+    estimate: Option<Estimate>,
     reason: Reason,
     note: String,
     /// What stood for a launch.
@@ -62,7 +62,7 @@ pub fn run(arguments: &Judge, context: &Context) -> Result<Exit> {
     };
     let json = format!("{}\n", serde_json::to_string_pretty(&judged)?);
     if let Some(path) = &arguments.output {
-        write_whole(path, json.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
+        write_whole(path, |file| file.write_all(json.as_bytes()))?;
         context.tell(&format!("wrote {}", path.display()));
     }
     match arguments.format {
@@ -92,6 +92,7 @@ fn judge(pair: &read::Pair, thresholds: &Thresholds, alpha: f64) -> PairRow {
         severity: verdict.severity,
         change: verdict.estimate.map(|estimate| estimate.change).and_then(finite),
         interval: verdict.estimate.map(|estimate| [estimate.lower.and_then(finite), estimate.upper.and_then(finite)]),
+        estimate: verdict.estimate,
         reason: verdict.reason,
         note: verdict.note,
         statistic: statistic.as_str(),
@@ -99,16 +100,6 @@ fn judge(pair: &read::Pair, thresholds: &Thresholds, alpha: f64) -> PairRow {
         base: finite(base),
         head: finite(head),
     }
-}
-
-/// Writes a file under another name and puts it in place whole.
-fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let partial = folder.join(format!(".{}.partial", path.file_name().unwrap_or_default().to_string_lossy()));
-    let mut file = std::fs::File::create(&partial)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&partial, path)
 }
 
 /// For people: one line a comparison, what was found beneath where something was.
@@ -125,11 +116,7 @@ fn table(judged: &Judged) -> String {
                 Severity::None => row.verdict.to_string(),
                 severity => format!("{} {severity}", row.verdict),
             };
-            let end = |end: Option<f64>, open: &str| end.map_or_else(|| open.to_owned(), format::change);
-            let interval = row.interval.map_or_else(
-                || format::NOTHING.to_owned(),
-                |[low, high]| format!("[{}, {}]", end(low, "-∞"), end(high, "+∞")),
-            );
+            let interval = row.estimate.as_ref().map_or_else(|| format::NOTHING.to_owned(), format::interval);
             let change = row.change.map_or_else(|| format::NOTHING.to_owned(), format::change);
             [format::line(&row.id), quantity(row.base), quantity(row.head), change, interval, word]
         })

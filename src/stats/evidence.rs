@@ -6,7 +6,7 @@
 //! at after every pair: the chance that it ever reaches `1 / alpha` is at most `alpha` (Ville 1939; bets on symmetry:
 //! Ramdas, Ruf, Larsson and Koolen 2020, arXiv 2009.03167).
 
-use crate::stats::quantile::{MAD_TO_SIGMA, mad, median, sorted};
+use crate::stats::quantile::{mad, median, quantile, sorted};
 
 /// Stakes of the gambler and the share of the fortune that each begins with.
 const BETS: [(f64, f64); 4] = [(0.1, 0.2), (0.3, 0.2), (0.6, 0.2), (0.95, 0.4)];
@@ -189,7 +189,7 @@ pub fn walsh_averages(values: &[f64]) -> Vec<f64> {
 /// Median of the Walsh averages (Hodges and Lehmann 1963); NaN for no values.
 #[must_use]
 pub fn hodges_lehmann(values: &[f64]) -> f64 {
-    crate::stats::quantile::quantile(&walsh_averages(values), 0.5)
+    quantile(&walsh_averages(values), 0.5)
 }
 
 /// The robust spread that an interquartile range stands for, `IQR / 1.349`; NaN for no values.
@@ -197,9 +197,8 @@ pub fn hodges_lehmann(values: &[f64]) -> f64 {
 pub fn interquartile_spread(values: &[f64]) -> f64 {
     /// Twice the third quartile of the standard normal distribution.
     const NORMAL_IQR: f64 = 1.349;
-    debug_assert!((MAD_TO_SIGMA - 2.0 / NORMAL_IQR).abs() < 1e-3, "both constants come from the same quartile");
     let values = sorted(values);
-    (crate::stats::quantile::quantile(&values, 0.75) - crate::stats::quantile::quantile(&values, 0.25)) / NORMAL_IQR
+    (quantile(&values, 0.75) - quantile(&values, 0.25)) / NORMAL_IQR
 }
 
 #[cfg(test)]

@@ -76,13 +76,10 @@ impl Backend for Cpu {
     }
 }
 
-/// Bytes of stack of the engine's threads: the backward pass walks deep graphs by recursion. Only touched pages count.
-const STACK: usize = 64 << 20;
-
 /// Builds rayon's pool with this many threads, unless it stands already.
 fn build_pool(wanted: usize) {
     // An error means that the pool was built before, at which `use_threads` looks.
-    let _ = rayon::ThreadPoolBuilder::new().num_threads(wanted).stack_size(STACK).build_global();
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(wanted).build_global();
 }
 
 /// Builds the pool and sees that engine and pool agree.
