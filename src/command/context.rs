@@ -9,7 +9,7 @@ use crate::command::usage;
 use crate::domain::Run;
 use crate::render::Style;
 use crate::store::sqlite::SqliteStore;
-use crate::store::{RunQuery, Store};
+use crate::store::{Arms, RunQuery, Store};
 use anyhow::{Context as _, Result};
 
 /// Settings of every command.
@@ -91,7 +91,8 @@ pub fn note(text: &str) {
 /// A run by id, unique prefix, baseline name, or `latest`.
 pub fn find_run(store: &dyn Store, name: &str) -> Result<Run> {
     if name == "latest" {
-        let newest = store.runs(&RunQuery { limit: Some(1), ..RunQuery::default() })?.into_iter().next();
+        let newest =
+            store.runs(&RunQuery { arms: Arms::Without, limit: Some(1), ..RunQuery::default() })?.into_iter().next();
         return newest.ok_or_else(|| usage("no run is stored yet; `regrade run` makes one"));
     }
     if let Some(baseline) = store.baselines()?.into_iter().find(|baseline| baseline.name == name) {

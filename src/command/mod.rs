@@ -22,7 +22,7 @@ use crate::cli::{BaselineAction, Cli, Command};
 use crate::command::baseline::Action;
 use crate::command::context::{Context, find_run, print};
 use crate::exit::Exit;
-use crate::store::{RunQuery, Store};
+use crate::store::{Arms, RunQuery, Store};
 
 /// Runs that `baseline list` shows.
 const LISTED_RUNS: u32 = 50;
@@ -63,9 +63,10 @@ fn stored(action: &BaselineAction, context: &Context) -> Result<Exit> {
     // Names are resolved on a connection of their own: `latest` is a word of the command line, not of the store.
     let run_id = |name: &str| find_run(&context.stored()?, name).map(|run| run.id.to_string());
     let action = match action {
-        BaselineAction::List { format } => {
-            Action::List { query: RunQuery { limit: Some(LISTED_RUNS), ..RunQuery::default() }, format: *format }
-        }
+        BaselineAction::List { format } => Action::List {
+            query: RunQuery { arms: Arms::Without, limit: Some(LISTED_RUNS), ..RunQuery::default() },
+            format: *format,
+        },
         BaselineAction::Show { run, format } => Action::Show { run: run_id(run)?, format: *format },
         BaselineAction::Promote { name, .. } if name == "latest" => {
             return Err(usage("`latest` always stands for the newest run; give the baseline another name"));

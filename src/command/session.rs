@@ -250,6 +250,7 @@ fn fresh(
         status: RunStatus::Running,
         synthetic: inject::stamp(&arguments.inject),
         debug_build: debug_build(),
+        arm: None,
         cases: plan
             .cases
             .iter()

@@ -43,6 +43,10 @@ uuid_id!(
     RunId
 );
 uuid_id!(
+    /// One sitting in which pairs of base and head are measured; its arms are runs.
+    SessionId
+);
+uuid_id!(
     /// One worker process.
     LaunchId
 );

@@ -2,10 +2,12 @@
 //!
 //! Must not know: files, clocks, processes, databases, terminals. Nothing here does I/O or reads the environment.
 
+mod acceptance;
 mod case;
 mod id;
 mod launch;
 mod metric;
+mod noise;
 mod run;
 mod sample;
 mod testbed;
@@ -13,11 +15,13 @@ mod threshold;
 mod verdict;
 pub mod workload;
 
+pub use acceptance::Acceptance;
 pub use case::{Case, Plan, PlanItem, Sampling, Skip, SuiteInfo};
-pub use id::{CaseId, LaunchId, RunId};
+pub use id::{CaseId, LaunchId, RunId, SessionId};
 pub use launch::{Evidence, Launch, LaunchSummary, MetricSummary, Outcome, OutcomeKind, StopReason, Warmup};
 pub use metric::{Direction, Metric, MetricKind};
-pub use run::{CaseRecord, Run, RunStatus};
+pub use noise::{LaunchStatistic, NoiseModel};
+pub use run::{Arm, ArmSide, CaseRecord, Run, RunStatus};
 pub use sample::{Check, Samples, Value};
 pub use testbed::{DeviceInfo, Testbed};
 pub use threshold::{InvalidThresholds, Thresholds};

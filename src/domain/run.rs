@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Case, Outcome, RunId, SuiteInfo, Testbed};
+use crate::domain::{Case, Outcome, RunId, SessionId, SuiteInfo, Testbed};
 
 /// How far a run got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -37,6 +37,38 @@ pub struct CaseRecord {
     pub case: Case,
     /// Set for cases that were not attempted.
     pub skipped: Option<Outcome>,
+}
+
+/// Which side of a paired session a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ArmSide {
+    /// What the change is measured against.
+    Base,
+    /// The change.
+    Head,
+    /// Base against itself, through the same coin and code: launches `2i` and `2i + 1` are a pair.
+    Control,
+}
+
+impl fmt::Display for ArmSide {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Base => "base",
+            Self::Head => "head",
+            Self::Control => "control",
+        })
+    }
+}
+
+/// The place of a run in a paired session: launch `i` of the base arm and launch `i` of the head arm are pair `i`, and
+/// whichever has the lower position ran first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Arm {
+    /// The session.
+    pub session: SessionId,
+    /// Which side.
+    pub side: ArmSide,
 }
 
 /// The header of a run. Launches are stored beside it, each in its own transaction.
@@ -75,6 +107,10 @@ pub struct Run {
     pub synthetic: Option<String>,
     /// Measured by a debug build: never a baseline.
     pub debug_build: bool,
+    /// Set when the run is one arm of a paired session: never a baseline, because its launches were made in pairs and
+    /// only of suspects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arm: Option<Arm>,
     /// Every case of the plan.
     pub cases: Vec<CaseRecord>,
 }
@@ -88,6 +124,9 @@ impl Run {
         }
         if self.debug_build {
             return Some("the run was measured by a debug build; build with --release".to_owned());
+        }
+        if let Some(arm) = &self.arm {
+            return Some(format!("the run is the {} arm of a paired session", arm.side));
         }
         None
     }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::domain::{CaseId, Launch, LaunchSummary, Run, RunId, RunStatus};
+use crate::domain::{Acceptance, CaseId, Launch, LaunchSummary, NoiseModel, Run, RunId, RunStatus, SessionId};
 
 pub mod sqlite;
 pub mod summary;
@@ -69,6 +69,18 @@ pub enum StoreError {
     },
 }
 
+/// Whether arms of paired sessions count as runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Arms {
+    /// Arms and runs of their own.
+    #[default]
+    All,
+    /// Only runs of their own.
+    Without,
+    /// Only the arms of this session.
+    Of(SessionId),
+}
+
 /// Which runs.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RunQuery {
@@ -84,6 +96,8 @@ pub struct RunQuery {
     pub fit_as_base: bool,
     /// Started before this moment.
     pub before: Option<Timestamp>,
+    /// Whether arms of paired sessions are among them.
+    pub arms: Arms,
     /// At most this many, the newest first.
     pub limit: Option<u32>,
 }
@@ -208,6 +222,30 @@ pub trait Store {
     /// # Errors
     /// When the engine fails.
     fn prune(&mut self, keep: u32, dry_run: bool) -> Result<Pruned, StoreError>;
+
+    /// Keeps what was learnt of metrics' noise; the newer of two models of a metric on a testbed stays.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    fn put_noise(&mut self, models: &[NoiseModel]) -> Result<(), StoreError>;
+
+    /// The noise models of a suite on a testbed (key), by case and metric.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    fn noise(&self, suite: &str, testbed: &str) -> Result<Vec<NoiseModel>, StoreError>;
+
+    /// Keeps an acceptance; the same one twice is kept once.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    fn put_acceptance(&mut self, acceptance: &Acceptance) -> Result<(), StoreError>;
+
+    /// The acceptances of a suite, the oldest first.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    fn acceptances(&self, suite: &str) -> Result<Vec<Acceptance>, StoreError>;
 
     /// Adds a run with launches from elsewhere, in one transaction; what is here already stays untouched, but that a
     /// run imported unfinished becomes complete when its complete self arrives.

@@ -110,6 +110,7 @@ pub fn run(n: u64) -> Run {
         status: RunStatus::Running,
         synthetic: None,
         debug_build: false,
+        arm: None,
         cases: vec![plain("gemm/m=512@cpu"), plain("gemm/m=1024@cpu"), skipped],
     }
 }

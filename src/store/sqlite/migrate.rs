@@ -14,7 +14,7 @@ use crate::store::StoreError;
 use crate::store::sqlite::open;
 
 /// All of them, in order.
-pub const MIGRATIONS: &[&str] = &[include_str!("0001_initial.sql")];
+pub const MIGRATIONS: &[&str] = &[include_str!("0001_initial.sql"), include_str!("0002_pairs.sql")];
 
 /// Runs what is missing. A database that holds an older schema is copied to `<path>.v<N>.bak` first.
 ///

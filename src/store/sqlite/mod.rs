@@ -1,7 +1,7 @@
 //! The SQLite engine: one file, no server.
 //!
-//! `open` turns a path into a connection, `migrate` brings the schema up to date, `runs`, `launches` and `baselines`
-//! hold the statements, `columns` and `blob` the encodings. This file makes each method of the port one transaction
+//! `open` turns a path into a connection, `migrate` brings the schema up to date, `runs`, `launches`, `baselines`
+//! and `knowledge` hold the statements, `columns` and `blob` the encodings. This file makes each method of the port one transaction
 //! and puts errors into the port's words. Must not know how launches are made or judged.
 
 use std::path::Path;
@@ -9,7 +9,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
-use crate::domain::{CaseId, Launch, LaunchSummary, Run, RunId, RunStatus};
+use crate::domain::{Acceptance, CaseId, Launch, LaunchSummary, NoiseModel, Run, RunId, RunStatus};
 use crate::store::sqlite::columns::{Id, Nanos, Unsigned, Word};
 use crate::store::sqlite::owner::Owner;
 use crate::store::{Baseline, Merged, Pruned, RunQuery, Store, StoreError, unfit_as_baseline};
@@ -17,6 +17,7 @@ use crate::store::{Baseline, Merged, Pruned, RunQuery, Store, StoreError, unfit_
 mod baselines;
 mod blob;
 mod columns;
+mod knowledge;
 mod launches;
 mod migrate;
 mod open;
@@ -304,6 +305,26 @@ impl Store for SqliteStore {
             give_back_pages(&self.conn).map_err(open::fault(&self.path, doing))?;
         }
         Ok(pruned)
+    }
+
+    fn put_noise(&mut self, models: &[NoiseModel]) -> Result<(), StoreError> {
+        let path = self.path.clone();
+        let doing = "storing noise models";
+        self.write(doing, |tx| knowledge::put_noise(tx, models).map_err(open::fault(&path, doing)))
+    }
+
+    fn noise(&self, suite: &str, testbed: &str) -> Result<Vec<NoiseModel>, StoreError> {
+        knowledge::noise(&self.conn, suite, testbed).map_err(open::fault(&self.path, "reading noise models"))
+    }
+
+    fn put_acceptance(&mut self, acceptance: &Acceptance) -> Result<(), StoreError> {
+        let path = self.path.clone();
+        let doing = "storing an acceptance";
+        self.write(doing, |tx| knowledge::put_acceptance(tx, acceptance).map_err(open::fault(&path, doing)))
+    }
+
+    fn acceptances(&self, suite: &str) -> Result<Vec<Acceptance>, StoreError> {
+        knowledge::acceptances(&self.conn, suite).map_err(open::fault(&self.path, "reading acceptances"))
     }
 
     fn merge(&mut self, run: &Run, launches: &[Launch]) -> Result<Merged, StoreError> {

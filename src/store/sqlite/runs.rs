@@ -8,13 +8,13 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use sha2::{Digest, Sha256};
 
-use crate::domain::{Case, CaseRecord, Outcome, Run, RunId, RunStatus, SuiteInfo, Testbed};
+use crate::domain::{Arm, Case, CaseRecord, Outcome, Run, RunId, RunStatus, SuiteInfo, Testbed};
 use crate::store::sqlite::columns::{Id, Json, Nanos, Unsigned, Word};
 use crate::store::sqlite::owner::Owner;
-use crate::store::{RunQuery, StoreError};
+use crate::store::{Arms, RunQuery, StoreError};
 
 /// What makes a run fit to be a base; [`Run::unfit_as_base`] in SQL, and complete.
-pub const FIT: &str = "status = 'complete' AND synthetic IS NULL AND debug_build = 0";
+pub const FIT: &str = "status = 'complete' AND synthetic IS NULL AND debug_build = 0 AND arm IS NULL";
 
 /// How many candidates an error lists.
 const SHOWN_CANDIDATES: usize = 5;
@@ -30,9 +30,9 @@ pub fn insert(conn: &Connection, run: &Run, owner: Option<&Owner>) -> rusqlite::
     conn.prepare_cached(
         "INSERT INTO runs (id, suite_name, suite_description, suite_gate, suite_budget_s, suite_launches, suite_hash,
              suite_text, commit_hash, branch, dirty, testbed_key, testbed_facts, toolchain, regrade_version,
-             command_line, seed, started_ns, finished_ns, status, synthetic, debug_build,
+             command_line, seed, started_ns, finished_ns, status, synthetic, debug_build, session, arm,
              owner_boot, owner_pid, owner_start)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )?
     .execute(params![
         Id(run.id),
@@ -57,6 +57,8 @@ pub fn insert(conn: &Connection, run: &Run, owner: Option<&Owner>) -> rusqlite::
         Word(status),
         run.synthetic,
         run.debug_build,
+        run.arm.map(|arm| Id(arm.session)),
+        run.arm.map(|arm| Word(arm.side)),
         owner.map(|o| &o.boot),
         owner.map(|o| o.pid),
         owner.map(|o| Unsigned(o.start)),
@@ -148,6 +150,14 @@ pub fn select(conn: &Connection, query: &RunQuery) -> rusqlite::Result<Vec<(i64,
     if query.fit_as_base {
         clauses.push(FIT);
     }
+    match query.arms {
+        Arms::All => {}
+        Arms::Without => clauses.push("arm IS NULL"),
+        Arms::Of(session) => {
+            clauses.push("session = ?");
+            values.push(Value::Text(session.to_string()));
+        }
+    }
     if let Some(before) = query.before {
         clauses.push("started_ns < ?");
         let nanos = before.as_nanosecond().clamp(i64::MIN.into(), i64::MAX.into());
@@ -220,7 +230,7 @@ impl<'a> Reader<'a> {
         let mut statement = conn.prepare_cached(
             "SELECT id, suite_name, suite_description, suite_gate, suite_budget_s, suite_launches, suite_hash,
                  suite_text, commit_hash, branch, dirty, testbed_key, testbed_facts, toolchain, regrade_version,
-                 command_line, seed, started_ns, finished_ns, status, synthetic, debug_build
+                 command_line, seed, started_ns, finished_ns, status, synthetic, debug_build, session, arm
              FROM runs WHERE key = ?",
         )?;
         let mut run = statement.query_row([key], |row| self.header(row))?;
@@ -259,6 +269,10 @@ impl<'a> Reader<'a> {
             status: row.get::<_, Word<_>>("status")?.0,
             synthetic: row.get("synthetic")?,
             debug_build: row.get("debug_build")?,
+            arm: match (row.get("session")?, row.get("arm")?) {
+                (Some(Id(session)), Some(Word(side))) => Some(Arm { session, side }),
+                _ => None,
+            },
             cases: Vec::new(),
         })
     }
