@@ -1,6 +1,8 @@
 //! One file a verb, wiring only: ports are opened here, nothing is decided here.
 
+mod arms;
 pub mod baseline;
+mod calibrate;
 mod compare;
 mod context;
 mod doctor;
@@ -8,6 +10,7 @@ mod git;
 mod inject;
 mod judge;
 mod list;
+mod paired;
 mod progress;
 mod report;
 mod run;
@@ -36,6 +39,7 @@ pub fn dispatch(cli: &Cli) -> Result<Exit> {
     match &cli.command {
         Command::Run(arguments) => run::run(arguments, &context),
         Command::Compare(arguments) => compare::run(arguments, &context),
+        Command::Calibrate(arguments) => calibrate::run(arguments, &context),
         Command::Judge(arguments) => judge::run(arguments, &context),
         Command::Report(arguments) => report::run(arguments, &context),
         Command::List(arguments) => list::run(arguments, &context),
@@ -108,7 +112,10 @@ pub fn exit_of(error: &anyhow::Error) -> Exit {
                 matches!(error, crate::store::StoreError::NotFound(_) | crate::store::StoreError::Refused(_))
             })
     });
-    if error.is::<NotComparable>() {
+    if let Some(failed) = error.downcast_ref::<arms::BuildFailed>() {
+        // A head that does not build is a failed head; without a base there is nothing to compare with.
+        if failed.side == crate::domain::ArmSide::Head { Exit::CaseFailed } else { Exit::Nothing }
+    } else if error.is::<NotComparable>() {
         Exit::Nothing
     } else if usage {
         Exit::Usage

@@ -3,6 +3,7 @@
 //! Must not know: files, clocks, processes, databases, terminals. Nothing here does I/O or reads the environment.
 
 mod acceptance;
+mod build;
 mod case;
 mod id;
 mod launch;
@@ -16,6 +17,7 @@ mod verdict;
 pub mod workload;
 
 pub use acceptance::Acceptance;
+pub use build::Build;
 pub use case::{Case, Plan, PlanItem, Sampling, Skip, SuiteInfo};
 pub use id::{CaseId, LaunchId, RunId, SessionId};
 pub use launch::{Evidence, Launch, LaunchSummary, MetricSummary, Outcome, OutcomeKind, StopReason, Warmup};
@@ -25,5 +27,5 @@ pub use run::{Arm, ArmSide, CaseRecord, Run, RunStatus};
 pub use sample::{Check, Samples, Value};
 pub use testbed::{DeviceInfo, Testbed};
 pub use threshold::{InvalidThresholds, Thresholds};
-pub use verdict::{Call, Estimate, Reason, Severity, Verdict};
+pub use verdict::{Call, Estimate, PairedEvidence, Reason, Severity, Verdict};
 pub use workload::{ParamValue, Workload, WorkloadKind};

@@ -8,7 +8,7 @@ mod markdown;
 mod plot;
 mod png;
 mod svg;
-mod table;
+pub mod table;
 mod terminal;
 mod text;
 

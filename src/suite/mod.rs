@@ -7,7 +7,7 @@
 use std::fmt;
 use std::path::Path;
 
-use crate::domain::{Case, Plan, Skip, SuiteInfo, Workload};
+use crate::domain::{Build, Case, Plan, Skip, SuiteInfo, Workload};
 use crate::suite::error::Problems;
 
 mod at;
@@ -29,6 +29,7 @@ mod tests;
 mod work;
 
 pub use error::{Diagnostic, SuiteError};
+pub use plan::shuffle;
 
 /// What a backend offers on this machine, as far as `when` conditions ask.
 pub struct BackendView<'a> {
@@ -80,6 +81,8 @@ pub struct Suite {
     pub cases: Vec<Case>,
     /// Whether the reference workloads run in every session.
     pub reference_workloads: bool,
+    /// How to build a checked-out tree.
+    pub build: Build,
 }
 
 impl Suite {
