@@ -51,6 +51,8 @@ pub enum Command {
     Compare(Compare),
     /// Learn what can be seen here: measure a suite against itself, and prove that the gate trips
     Calibrate(Calibrate),
+    /// Find the commit that changed a case, by paired launches
+    Bisect(Bisect),
     /// Judge samples from anywhere: verdicts on base and head, steps in series
     Judge(Judge),
     /// Show a stored run
@@ -196,6 +198,35 @@ pub struct Calibrate {
     /// Output on standard output
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
+}
+
+/// `regrade bisect`
+#[derive(Debug, Args)]
+pub struct Bisect {
+    /// A commit without the change
+    pub good: String,
+    /// A later commit with it
+    pub bad: String,
+    /// The case, by id or a glob that stands for one
+    #[arg(long, value_name = "CASE")]
+    pub case: String,
+    /// The metric; by default the first that may fail CI
+    #[arg(long, value_name = "NAME")]
+    pub metric: Option<String>,
+    /// Suite file; by default the one for this machine's hardware
+    #[arg(long, value_name = "FILE")]
+    pub suite: Option<PathBuf>,
+    /// Output on standard output
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+}
+
+impl Bisect {
+    /// Every case: the one that is meant is chosen by its own rules.
+    #[must_use]
+    pub const fn select(&self) -> Select {
+        Select { filter: Vec::new(), tag: Vec::new(), backend: Vec::new() }
+    }
 }
 
 /// `regrade judge`

@@ -158,6 +158,27 @@ impl Repository {
         answer(write)
     }
 
+    /// Where a side is checked out.
+    pub fn place(&self, side: ArmSide) -> Result<PathBuf> {
+        Ok(self.cache()?.join(side.to_string()))
+    }
+
+    /// Commits after `from` up to `to`.
+    pub fn count(&self, from: &str, to: &str) -> Result<usize> {
+        Ok(git(&self.top, &["rev-list", "--count", &format!("{from}..{to}")])?.parse()?)
+    }
+
+    /// A commit's subject.
+    pub fn subject(&self, commit: &str) -> Result<String> {
+        git(&self.top, &["show", "-s", "--format=%s", commit])
+    }
+
+    /// A commit's author, date and subject.
+    pub fn describe(&self, commit: &str) -> Result<[String; 3]> {
+        let field = |format: &str| git(&self.top, &["show", "-s", format, commit]);
+        Ok([field("--format=%an <%ae>")?, field("--format=%cs")?, field("--format=%s")?])
+    }
+
     /// Where this repository's trees are kept: `REGRADE_CACHE`, or the user's cache folder.
     fn cache(&self) -> Result<PathBuf> {
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -170,6 +191,70 @@ impl Repository {
         let name = self.top.file_name().map_or_else(|| "repository".into(), |name| name.to_string_lossy());
         let digest: String = digest[..4].iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
         Ok(root.join(format!("{name}-{digest}")))
+    }
+}
+
+/// What git's bisection wants next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// This commit is to be tried.
+    Try(String),
+    /// This is the first bad commit.
+    Found(String),
+    /// One of these is, and none of them could be judged.
+    OnlySkipped(Vec<String>),
+}
+
+/// A bisection of git's own, in a tree of ours: the user's work tree and a bisection in it are left alone.
+#[derive(Debug)]
+pub struct Bisection {
+    folder: PathBuf,
+}
+
+impl Bisection {
+    /// Begins, in a checked-out folder. Nothing is checked out by git: the trees are ours to move.
+    pub fn start(folder: &Path, good: &str, bad: &str) -> Result<Self> {
+        // One that was cut short must not mix with this one; without any there is nothing to reset.
+        let _ = git(folder, &["bisect", "reset", "HEAD"]);
+        git(folder, &["bisect", "start", "--no-checkout", bad, good])?;
+        Ok(Self { folder: folder.to_owned() })
+    }
+
+    /// What is to be tried first.
+    pub fn state(&self) -> Result<Next> {
+        let bad = git(&self.folder, &["rev-parse", "refs/bisect/bad"])?;
+        match git(&self.folder, &["rev-parse", "--verify", "--quiet", "BISECT_HEAD"]) {
+            // Git finds a culprit at once where the bad commit follows the good one.
+            Ok(commit) if commit != bad => Ok(Next::Try(commit)),
+            _ => Ok(Next::Found(bad)),
+        }
+    }
+
+    /// Says what the commit in question is: `good`, `bad` or `skip`.
+    pub fn say(&self, word: &str) -> Result<Next> {
+        let output = command(&self.folder, &["bisect", word]).env("LC_ALL", "C").output().context("cannot run git")?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        if let Some(line) = said.lines().find(|line| line.ends_with("is the first bad commit")) {
+            let commit = line.split_whitespace().next().unwrap_or_default();
+            return Ok(Next::Found(commit.to_owned()));
+        }
+        if said.contains("only 'skip'ped commits left") {
+            let hash = |line: &&str| line.len() >= 40 && line.bytes().all(|byte| byte.is_ascii_hexdigit());
+            return Ok(Next::OnlySkipped(said.lines().map(str::trim).filter(hash).map(str::to_owned).collect()));
+        }
+        anyhow::ensure!(
+            output.status.success(),
+            "`git bisect {word}` failed: {}{}",
+            said.trim(),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        Ok(Next::Try(git(&self.folder, &["rev-parse", "--verify", "BISECT_HEAD"])?))
+    }
+
+    /// Forgets it.
+    pub fn end(&self) {
+        // A leftover is reset when the next one starts.
+        let _ = git(&self.folder, &["bisect", "reset", "HEAD"]);
     }
 }
 

@@ -105,7 +105,7 @@ pub fn run(arguments: &Calibrate, context: &Context) -> Result<Exit> {
         paired::measure(request, &mut store, context)
     };
     let session = measure(&places, BTreeMap::new(), arguments.pairs as usize, true)?;
-    if session.ending == Ending::Cancelled {
+    if session.sat.ending == Ending::Cancelled {
         context.tell("interrupted; the launches that were made are kept, nothing was learnt");
         return Ok(Exit::Environment);
     }
@@ -115,7 +115,7 @@ pub fn run(arguments: &Calibrate, context: &Context) -> Result<Exit> {
         return Ok(Exit::Nothing);
     }
     let models: Vec<NoiseModel> = metrics.iter().map(|row| row.model.clone()).collect();
-    let cancelled = |session: &Session| session.ending == Ending::Cancelled;
+    let cancelled = |session: &Session| session.sat.ending == Ending::Cancelled;
     store_models(context, &models)?;
     let extra = if arguments.no_proof { BTreeMap::new() } else { injections(&plan, &places) };
     let proof = if extra.is_empty() {

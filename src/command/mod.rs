@@ -2,6 +2,7 @@
 
 mod arms;
 pub mod baseline;
+mod bisect;
 mod calibrate;
 mod compare;
 mod context;
@@ -39,6 +40,7 @@ pub fn dispatch(cli: &Cli) -> Result<Exit> {
     match &cli.command {
         Command::Run(arguments) => run::run(arguments, &context),
         Command::Compare(arguments) => compare::run(arguments, &context),
+        Command::Bisect(arguments) => bisect::run(arguments, &context),
         Command::Calibrate(arguments) => calibrate::run(arguments, &context),
         Command::Judge(arguments) => judge::run(arguments, &context),
         Command::Report(arguments) => report::run(arguments, &context),

@@ -12,7 +12,7 @@ use crate::command::progress::PairProgress;
 use crate::command::session::{CANCELLED, DATA_SEED, Header, keep_patiently, own_program};
 use crate::command::{arms::Ref, secret};
 use crate::domain::{
-    Arm, ArmSide, CaseId, Evidence, Launch, LaunchSummary, NoiseModel, Plan, Run, RunId, RunStatus, SessionId,
+    Arm, ArmSide, CaseId, Evidence, Launch, LaunchSummary, NoiseModel, Plan, Run, RunStatus, SessionId,
 };
 use crate::runner::pairs::{self, Arms, Failure, Pair, Referee, Sitting};
 use crate::runner::{self, Ending, Tree};
@@ -20,6 +20,7 @@ use crate::store::sqlite::SqliteStore;
 use crate::store::{Store, summary};
 use crate::verdict::confirm::{Confirmation, Rules};
 use crate::verdict::guard;
+use crate::verdict::halving::Halving;
 
 /// What is measured against what.
 #[derive(Debug)]
@@ -57,32 +58,55 @@ pub struct Request<'a> {
     pub header: &'a Header,
 }
 
-/// A session as far as it got.
+/// A session as it was stored.
 #[derive(Debug)]
-pub struct Session {
+pub struct Sat {
     /// Its id.
     pub id: SessionId,
-    /// The base arm, as stored.
+    /// The base arm.
     pub base: Run,
-    /// The head arm, as stored.
+    /// The head arm.
     pub head: Run,
     /// Why it ended.
     pub ending: Ending,
-    /// What is known now.
-    pub confirmation: Confirmation,
     /// Launches made, first ones and control included.
     pub launches: usize,
 }
 
+/// A session that was judged as far as it got.
+#[derive(Debug)]
+pub struct Session {
+    /// As stored.
+    pub sat: Sat,
+    /// What is known now.
+    pub confirmation: Confirmation,
+}
+
 /// Measures pairs until every escalated case is decided or the time is up.
 pub fn measure(request: Request<'_>, store: &mut SqliteStore, context: &Context) -> Result<Session> {
+    let cases = request.escalated.iter().map(|place| (*place, &request.plan.cases[*place]));
+    let mut judge = Judge {
+        confirmation: Confirmation::new(cases, request.noise.clone(), request.rules),
+        start: Instant::now(),
+        budget: request.budget,
+    };
+    let sat = sit(request, &mut judge, store, context)?;
+    Ok(Session { sat, confirmation: judge.confirmation })
+}
+
+/// Measures pairs until the referee has enough or the time is up, and stores the arms.
+pub fn sit(
+    request: Request<'_>,
+    referee: &mut dyn Referee,
+    store: &mut SqliteStore,
+    context: &Context,
+) -> Result<Sat> {
     let plan = request.plan;
     let id = SessionId::fresh();
     let run = |side: ArmSide, state: Option<&Ref>| {
         let mut run = request.header.run(plan);
-        run.id = RunId::fresh();
         run.arm = Some(Arm { session: id, side });
-        run.synthetic = request.synthetic.clone();
+        run.synthetic.clone_from(&request.synthetic);
         if let Some(state) = state {
             run.commit = Some(state.commit.clone());
             run.dirty = state.dirty;
@@ -113,12 +137,6 @@ pub fn measure(request: Request<'_>, store: &mut SqliteStore, context: &Context)
         base: settings(request.sides.base, BTreeMap::new())?,
         head: settings(request.sides.head, request.inject.clone())?,
     };
-    let cases = request.escalated.iter().map(|place| (*place, &plan.cases[*place]));
-    let mut judge = Judge {
-        confirmation: Confirmation::new(cases, request.noise, request.rules),
-        start: Instant::now(),
-        budget: request.budget,
-    };
     let progress = PairProgress::new(context.quiet);
     let mut launches = 0;
     let ending = pairs::run(
@@ -134,7 +152,7 @@ pub fn measure(request: Request<'_>, store: &mut SqliteStore, context: &Context)
                 progress.listen(&event);
             },
         },
-        &mut judge,
+        referee,
     );
     progress.finish();
     let status = if matches!(ending, Ok(Ending::Complete)) { RunStatus::Complete } else { RunStatus::Interrupted };
@@ -142,14 +160,8 @@ pub fn measure(request: Request<'_>, store: &mut SqliteStore, context: &Context)
         store.finish_run(run.id, status, Timestamp::now())?;
     }
     let stored = |side: ArmSide| store.run(&runs[place_of(side)].id.to_string());
-    Ok(Session {
-        id,
-        base: stored(ArmSide::Base)?,
-        head: stored(ArmSide::Head)?,
-        ending: ending?,
-        confirmation: judge.confirmation,
-        launches,
-    })
+    let (base, head) = (stored(ArmSide::Base)?, stored(ArmSide::Head)?);
+    Ok(Sat { id, base, head, ending: ending?, launches })
 }
 
 const fn place_of(side: ArmSide) -> usize {
@@ -210,4 +222,65 @@ impl Referee for Judge {
     fn dropped(&mut self, case: usize) {
         self.confirmation.dropped(case);
     }
+}
+
+/// Hands the launches of one case to a step of a bisection.
+#[derive(Debug)]
+pub struct Halver {
+    place: usize,
+    halving: Halving,
+    failure: Option<String>,
+}
+
+impl Halver {
+    /// Nothing was measured yet.
+    pub const fn new(place: usize, halving: Halving) -> Self {
+        Self { place, halving, failure: None }
+    }
+
+    /// What is known.
+    pub const fn halving(&self) -> &Halving {
+        &self.halving
+    }
+
+    /// Why nothing can be known.
+    pub fn failure(&self) -> Option<String> {
+        self.failure.clone()
+    }
+}
+
+impl Referee for Halver {
+    fn warmed(&mut self, _: usize, _: Pair<'_>) {}
+
+    fn begin(&mut self, failed: &BTreeMap<usize, Failure>) {
+        for (case, failure) in failed {
+            self.failed(*case, failure);
+        }
+    }
+
+    fn open(&self) -> Vec<usize> {
+        let open = self.failure.is_none() && self.halving.is_open();
+        open.then_some(self.place).into_iter().collect()
+    }
+
+    fn control(&mut self) -> Option<usize> {
+        None
+    }
+
+    fn take(&mut self, _: usize, pair: Pair<'_>) {
+        self.halving.take(&summary::of_launch(pair.base), &summary::of_launch(pair.head));
+    }
+
+    fn take_control(&mut self, _: usize, _: Pair<'_>) {}
+
+    fn failed(&mut self, _: usize, failure: &Failure) {
+        let why = failure.outcome.reason.clone().unwrap_or_default();
+        self.failure = Some(format!("it {} in the {} arm: {why}", failure.outcome.kind, failure.side));
+    }
+
+    fn disturbance(&self, evidence: &[Evidence]) -> Option<String> {
+        guard::disturbance(evidence)
+    }
+
+    fn dropped(&mut self, _: usize) {}
 }

@@ -126,6 +126,18 @@ pub const fn tells_why(row: &Row, group: Group) -> bool {
     group.wants_reason() || row.paired.is_some() && matches!(group, Group::Regressed | Group::Improved)
 }
 
+/// What the intervals of a report cover; `None` where it has none.
+#[must_use]
+pub fn coverage(report: &Report) -> Option<String> {
+    let covered = report.rows.iter().filter_map(|row| row.verdict.estimate).map(|estimate| estimate.confidence);
+    let (least, most) = covered.fold((f64::INFINITY, 0.0_f64), |(least, most), one| (least.min(one), most.max(one)));
+    if least > most {
+        return None;
+    }
+    let usual = format!("intervals cover {}", format::share(most));
+    Some(if least < most { format!("{usual}, {} where few pairs decided", format::share(least)) } else { usual })
+}
+
 /// What a paired session took, in one sentence.
 #[must_use]
 pub fn paired(info: &PairedInfo) -> String {

@@ -295,9 +295,7 @@ fn legend(report: &Report) -> String {
     if report.rows.iter().any(|row| row.verdict.provisional) {
         parts.push("~ provisional: the history is short".to_owned());
     }
-    if let Some(estimate) = report.rows.iter().find_map(|row| row.verdict.estimate) {
-        parts.push(format!("intervals cover {}", format::share(estimate.confidence)));
-    }
+    parts.extend(group::coverage(report));
     parts.join(" · ")
 }
 

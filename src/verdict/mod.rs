@@ -14,6 +14,7 @@ mod covariate;
 mod decide;
 pub mod escalate;
 pub mod guard;
+pub mod halving;
 mod history;
 mod kind;
 pub mod paired;
@@ -26,6 +27,12 @@ use crate::domain::{CaseId, LaunchSummary, Metric, Outcome, PairedEvidence, RunI
 mod tests;
 
 pub use history::{Head, judge, unpaired};
+
+/// A relative change in the metric's own direction, as a fraction, on the badness scale: log units, positive is worse.
+#[must_use]
+pub fn badness(metric: &Metric, change: f64) -> f64 {
+    kind::sign(metric) * change.ln_1p()
+}
 
 /// One stored run that plays base.
 #[derive(Debug, Clone, PartialEq)]

@@ -146,7 +146,7 @@ pub fn session(
         header: &header,
     };
     let session = paired::measure(request, store, context)?;
-    if session.ending == Ending::Cancelled {
+    if session.sat.ending == Ending::Cancelled {
         context.tell("interrupted; the launches that were made are kept, and nothing was decided");
     }
     Ok(Some(Paired { session, refs, escalation, all: everything.len(), seed }))
@@ -155,12 +155,12 @@ pub fn session(
 impl Paired {
     /// Why the session ended.
     pub const fn ending(&self) -> Ending {
-        self.session.ending
+        self.session.sat.ending
     }
 
     /// Base and head, as stored.
     pub const fn arms(&self) -> (&Run, &Run) {
-        (&self.session.base, &self.session.head)
+        (&self.session.sat.base, &self.session.sat.head)
     }
 
     /// What pairs and, where there was one, the screen say together.
@@ -168,7 +168,7 @@ impl Paired {
         let (base, head) = self.arms();
         let (rows, mut notes) = self.session.confirmation.rows(base.id, head.id, gate);
         notes.extend(self.escalation.notes.iter().cloned());
-        if self.session.ending == Ending::OutOfBudget {
+        if self.session.sat.ending == Ending::OutOfBudget {
             notes.push("the time that a session may take was used up before every case was decided".to_owned());
         }
         let postponed: Vec<&CaseId> = self.session.confirmation.postponed();
@@ -196,7 +196,7 @@ impl Paired {
             (confirmation.pairs_made(), self.escalation.places.len() - confirmation.postponed().len());
         let screened = self.all - self.escalation.places.len();
         PairedInfo {
-            session: self.session.id,
+            session: self.session.sat.id,
             seed: self.seed,
             base: self.refs.base.label(),
             base_commit: self.refs.base.commit.clone(),
@@ -205,7 +205,7 @@ impl Paired {
             cases: paired as u64,
             pairs: pairs as u64,
             control_pairs: confirmation.control_pairs() as u64,
-            launches: self.session.launches as u64,
+            launches: self.session.sat.launches as u64,
             launches_saved: escalate::launches_saved(screened, pairs, paired),
         }
     }

@@ -9,7 +9,7 @@ use crate::stats::student;
 use crate::verdict::decide;
 use crate::verdict::kind;
 use crate::verdict::paired::{Answer, PAIRS_MIN, Question};
-use crate::verdict::policy::{ALPHA_REPORT, KAPPA, PRIOR_SPREAD, Q};
+use crate::verdict::policy::{ALPHA_REPORT, ALPHA_SCREEN, KAPPA, PRIOR_SPREAD, Q};
 
 /// The smallest spread of pairs believed, log units.
 const FLOOR: f64 = 1e-4;
@@ -321,14 +321,19 @@ impl Stream {
     /// The estimate of Hodges and Lehmann with the confidence sequence, in the metric's own direction.
     fn estimate(&self) -> Estimate {
         let d = kind::sign(&self.metric);
-        let (low, high) = self.pairs.interval(2.0 * ALPHA_REPORT);
+        // As few pairs as can decide may not reach 95 %; what decided them holds at 90 %.
+        let bounded = |ends: &(f64, f64)| ends.0.is_finite() && ends.1.is_finite();
+        let usual = (self.pairs.interval(2.0 * ALPHA_REPORT), 1.0 - 2.0 * ALPHA_REPORT);
+        let wide = || Some((self.pairs.interval(2.0 * ALPHA_SCREEN), 1.0 - 2.0 * ALPHA_SCREEN));
+        let ((low, high), confidence) =
+            if bounded(&usual.0) { usual } else { wide().filter(|(ends, _)| bounded(ends)).unwrap_or(usual) };
         let ends = [d * low, d * high];
         let finite = |end: f64| end.is_finite().then(|| end.exp_m1());
         Estimate {
             change: (d * self.pairs.estimate()).exp_m1(),
             lower: finite(ends[0].min(ends[1])),
             upper: finite(ends[0].max(ends[1])),
-            confidence: 1.0 - 2.0 * ALPHA_REPORT,
+            confidence,
         }
     }
 
