@@ -142,20 +142,21 @@ impl Repository {
     }
 
     fn tree_of(&self, index: &Path, outputs: &[&Path]) -> Result<String> {
-        let mut words = vec!["add".to_owned(), "--all".to_owned(), "--".to_owned(), ".".to_owned()];
+        let ask = |words: &[&str]| {
+            let mut command = command(&self.top, words);
+            command.env("GIT_INDEX_FILE", index);
+            answer(command)
+        };
+        ask(&["add", "--all"])?;
+        // Our own outputs stay as they were committed, if they were.
         for output in outputs {
             let path = std::path::absolute(output).unwrap_or_else(|_| output.to_path_buf());
             if let Ok(inside) = path.strip_prefix(&self.top) {
-                words.push(format!(":(exclude,top,glob){}*", inside.display()));
-                words.push(format!(":(exclude,top,glob){}/**", inside.display()));
+                let (file, folder) = (format!(":(top,glob){}*", inside.display()), format!("{}/**", inside.display()));
+                ask(&["reset", "--quiet", "HEAD", "--", &file, &format!(":(top,glob){folder}")])?;
             }
         }
-        let mut add = command(&self.top, &words.iter().map(String::as_str).collect::<Vec<_>>());
-        add.env("GIT_INDEX_FILE", index);
-        answer(add)?;
-        let mut write = command(&self.top, &["write-tree"]);
-        write.env("GIT_INDEX_FILE", index);
-        answer(write)
+        ask(&["write-tree"])
     }
 
     /// Where a side is checked out.

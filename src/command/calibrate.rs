@@ -1,6 +1,6 @@
 //! `regrade calibrate`: measures a suite against itself, learns what can be seen here, and proves that the gate trips.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use anyhow::Result;
@@ -8,9 +8,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::cli::{Calibrate, Format};
-use crate::command::context::{Context, print};
+use crate::command::arms::{self, Checkouts, Refs, Repository};
+use crate::command::context::{Context, note, print};
 use crate::command::paired::{self, Request, Session, Sides};
-use crate::command::session::{self, Header, Subject, load_suite, suite_path};
+use crate::command::session::{self, CANCELLED, Header, Subject, load_suite, suite_path};
 use crate::command::usage;
 use crate::domain::{
     Call, Case, CaseId, LaunchSummary, Metric, MetricSummary, NoiseModel, Plan, RunId, Severity, WorkloadKind,
@@ -81,8 +82,13 @@ pub fn run(arguments: &Calibrate, context: &Context) -> Result<Exit> {
         context.tell("no case of this selection can run here; `regrade list` says why");
         return Ok(Exit::Nothing);
     }
-    let subject = Subject::here()?;
-    let header = Header { tree: subject.tree.clone(), testbed: session::testbed(&plan, &machine) };
+    let here = Subject::here()?;
+    let header = Header { tree: here.tree.clone(), testbed: session::testbed(&plan, &machine) };
+    let checkouts = checkouts(&suite, context)?;
+    let (base, head) = match &checkouts {
+        Some(checkouts) => (&checkouts.base, &checkouts.head),
+        None => (&here.programs, &here.programs),
+    };
     context.tell(&format!(
         "{}: {} pairs of each of {} cases against themselves, seed {seed}",
         suite.info.name,
@@ -90,7 +96,7 @@ pub fn run(arguments: &Calibrate, context: &Context) -> Result<Exit> {
         places.len()
     ));
     let mut measure = |escalated: &[usize], inject: BTreeMap<CaseId, f64>, most: usize, exhaustive: bool| {
-        let sides = Sides { base: &subject.programs, base_ref: None, head: &subject.programs, head_ref: None };
+        let sides = Sides { base, base_ref: None, head, head_ref: None };
         let request = Request {
             plan: &plan,
             escalated,
@@ -111,7 +117,11 @@ pub fn run(arguments: &Calibrate, context: &Context) -> Result<Exit> {
     }
     let metrics = learn(&session, &suite, &header);
     if metrics.is_empty() {
-        context.tell("too few pairs were measured to learn from; give it more time, or see why launches fail above");
+        let failures: BTreeSet<String> = session.confirmation.failures().collect();
+        note("too few pairs were measured to learn from");
+        for failure in failures {
+            note(&failure);
+        }
         return Ok(Exit::Nothing);
     }
     let models: Vec<NoiseModel> = metrics.iter().map(|row| row.model.clone()).collect();
@@ -169,6 +179,18 @@ fn store_models(context: &Context, models: &[NoiseModel]) -> Result<()> {
     store.put_noise(models)?;
     context.tell(&format!("learnt the noise of {}", format::plural(models.len(), "metric", "metrics")));
     Ok(())
+}
+
+/// The work tree built twice, as `compare` would, where the suite builds the commands that it runs. Built-in workloads
+/// are run by this very program.
+fn checkouts(suite: &Suite, context: &Context) -> Result<Option<Checkouts>> {
+    let Some(repository) = Repository::discover() else { return Ok(None) };
+    if suite.build.command.is_empty() || suite.build.worker.is_some() {
+        return Ok(None);
+    }
+    let here = repository.work_tree(&[&context.db])?;
+    let refs = Refs { base: here.clone(), head: here };
+    arms::prepare(&repository, &refs, suite, &CANCELLED, context).map(Some)
 }
 
 /// A model of every metric that has pairs enough.

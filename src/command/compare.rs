@@ -151,7 +151,7 @@ fn asked_refs(
         let Some(repository) = repository.filter(|_| !arguments.history_only && !arguments.measure.resume) else {
             return Ok(nothing);
         };
-        return Ok(Asked { refs: implicit_refs(&repository, arguments, suite, context), explicit: false });
+        return Ok(Asked { refs: implicit_refs(&repository, arguments, suite, context)?, explicit: false });
     };
     let Some(repository) = repository else {
         // Who names no commit of anything meant a run.
@@ -186,21 +186,26 @@ fn asked_refs(
     Ok(Asked { refs: Some(Refs { base, head }), explicit: true })
 }
 
-fn implicit_refs(repository: &Repository, arguments: &Compare, suite: &Suite, context: &Context) -> Option<Refs> {
+fn implicit_refs(
+    repository: &Repository,
+    arguments: &Compare,
+    suite: &Suite,
+    context: &Context,
+) -> Result<Option<Refs>> {
     if arms::unfit(suite).is_some() {
-        return None;
+        return Ok(None);
     }
     let tree = WorkTree::detect();
-    let branch = arguments.base.as_deref().or(tree.base_branch.as_deref())?;
-    let tip = repository.resolve(branch).or_else(|_| repository.resolve(&format!("origin/{branch}"))).ok()?;
-    let common = repository.merge_base(&tip.commit, "HEAD")?;
+    let Some(branch) = arguments.base.as_deref().or(tree.base_branch.as_deref()) else { return Ok(None) };
+    let tip = repository.resolve(branch).or_else(|_| repository.resolve(&format!("origin/{branch}")));
+    let Some(common) = tip.ok().and_then(|tip| repository.merge_base(&tip.commit, "HEAD")) else { return Ok(None) };
     // Files that git does not know are outputs more often than sources; alone they are no change.
     if !repository.changed_since(&common) {
-        return None;
+        return Ok(None);
     }
-    let head = repository.work_tree(&[&context.db, &arguments.reports]).ok()?;
-    let base = repository.resolve(&common).ok()?;
-    Some(Refs { base: Ref { name: format!("where {branch} was left"), ..base }, head })
+    let head = repository.work_tree(&[&context.db, &arguments.reports])?;
+    let base = repository.resolve(&common)?;
+    Ok(Some(Refs { base: Ref { name: format!("where {branch} was left"), ..base }, head }))
 }
 
 /// Measures head and judges it by history alone.

@@ -119,6 +119,8 @@ pub enum Reason {
     NoisySession,
     /// The base was told from itself in this session: the harness or the machine favours a side.
     ControlMoved,
+    /// The smallest limit lies below what calibration says this testbed can tell.
+    BelowNoiseFloor,
 }
 
 impl Reason {
@@ -144,6 +146,7 @@ impl Reason {
             Self::BadValue => "bad-value",
             Self::NoisySession => "noisy-session",
             Self::ControlMoved => "control-moved",
+            Self::BelowNoiseFloor => "below-noise-floor",
         }
     }
 }

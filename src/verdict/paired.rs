@@ -104,6 +104,12 @@ impl Question {
         self
     }
 
+    /// The smallest limit, log units.
+    #[must_use]
+    pub const fn minor(&self) -> f64 {
+        self.limits[0]
+    }
+
     /// What the near bound of the smallest class must exceed, log units.
     #[must_use]
     pub fn smallest(&self) -> f64 {

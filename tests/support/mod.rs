@@ -10,6 +10,8 @@ use tempfile::TempDir;
 /// A folder with a git repository of one commit on `main`.
 pub struct Place {
     dir: TempDir,
+    /// Where trees are checked out.
+    cache: TempDir,
 }
 
 /// What the binary did.
@@ -41,7 +43,8 @@ impl From<Output> for Ran {
 
 impl Place {
     pub fn new() -> Self {
-        let place = Self { dir: TempDir::new().expect("a temporary folder") };
+        let folder = || TempDir::new().expect("a temporary folder");
+        let place = Self { dir: folder(), cache: folder() };
         place.git(&["init", "-q", "-b", "main"]);
         place.git(&["commit", "-q", "--allow-empty", "-m", "first"]);
         place
@@ -81,12 +84,44 @@ impl Place {
                 command.env_remove(name);
             }
         }
+        command.env("REGRADE_CACHE", self.cache.path());
         command.env_remove("REGRADE_DB").env_remove("NO_COLOR").env_remove("COLUMNS");
         command
     }
 
     pub fn run(&self, arguments: &[&str]) -> Ran {
         self.command(arguments).output().expect("the binary starts").into()
+    }
+
+    /// Commits everything, with outputs ignored.
+    pub fn commit(&self, subject: &str) {
+        self.write(".gitignore", "baselines/\nreports/\nbench\n");
+        self.git(&["add", "--all"]);
+        self.git(&["commit", "-q", "-m", subject]);
+    }
+
+    /// What git says.
+    pub fn git_says(&self, arguments: &[&str]) -> String {
+        let output = Command::new("git").args(arguments).current_dir(self.path()).output().expect("git is installed");
+        String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
+    }
+
+    /// A repository whose program takes this much work, built from C in each tree.
+    pub fn demo(work: u32) -> Self {
+        let place = Self::new();
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/demo");
+        for name in ["bench.c", "suite.toml"] {
+            let text = std::fs::read_to_string(fixture.join(name)).expect("a fixture");
+            place.write(name, &text);
+        }
+        place.set_work(work);
+        place.commit("base");
+        place
+    }
+
+    /// Sets the work of an iteration; 100 is the base.
+    pub fn set_work(&self, work: u32) {
+        self.write("work.h", &format!("#define WORK {work}\n"));
     }
 
     /// Writes `suite.toml` with scripted benchmarks `names` and the script they run.

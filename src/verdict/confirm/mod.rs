@@ -14,7 +14,7 @@ use crate::domain::{
 use crate::stats::multiplicity::e_benjamini_hochberg;
 use crate::verdict::confirm::stream::Stream;
 use crate::verdict::guard::{self, Control};
-use crate::verdict::history::{bare, metrics, without_numbers};
+use crate::verdict::history::{bare, metrics, unpaired, without_numbers};
 use crate::verdict::policy::{self, Q};
 use crate::verdict::{Judged, SideValues, Used, kind};
 
@@ -235,6 +235,15 @@ impl Confirmation {
         self.trials.values().map(|trial| (&trial.case, trial.pairs.as_slice()))
     }
 
+    /// Cases that could not be measured, and why.
+    pub fn failures(&self) -> impl Iterator<Item = String> {
+        self.trials.values().filter_map(|trial| {
+            let (side, outcome) = trial.failure.as_ref()?;
+            let why = outcome.reason.as_deref().unwrap_or_default();
+            Some(format!("{}: {} in the {side} arm: {why}", trial.case.id, outcome.kind))
+        })
+    }
+
     /// Pairs of the control stream.
     #[must_use]
     pub fn control_pairs(&self) -> usize {
@@ -252,6 +261,9 @@ impl Confirmation {
             if let Some((side, outcome)) = &trial.failure {
                 rows.push(failed_row(&trial.case, *side, outcome));
                 continue;
+            }
+            if trial.streams.is_empty() && trial.only.is_empty() {
+                rows.push(unpaired(&trial.case.id));
             }
             for stream in &trial.streams {
                 let found = discovered.contains(&(*place, stream.metric.name.as_str()));

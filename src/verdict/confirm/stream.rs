@@ -6,6 +6,7 @@ use crate::domain::{
 };
 use crate::stats::evidence::{Pairs, Side, interquartile_spread};
 use crate::stats::student;
+use crate::verdict::calibration;
 use crate::verdict::decide;
 use crate::verdict::kind;
 use crate::verdict::paired::{Answer, PAIRS_MIN, Question};
@@ -106,6 +107,17 @@ impl Stream {
             .with_most(self.rules.most)
             .with_build_spread(self.rules.build_spread)
             .with_floor(floor.unwrap_or(0.0));
+        let noise = self.model.as_ref().map(|model| calibration::noise_floor(model.pair_spread, self.rules.most));
+        let minor = self.question.minor().exp_m1();
+        if let Some(noise) = noise.filter(|noise| minor < *noise && !self.rules.exhaustive) {
+            let note = format!(
+                "refused: minor = {:.1} % is below the noise floor of {:.1} % that calibration found here; raise the \
+                 threshold, lengthen the launches, or calm the machine and calibrate again",
+                100.0 * minor,
+                100.0 * noise
+            );
+            self.settled = Some(open(Reason::BelowNoiseFloor, note));
+        }
     }
 
     /// Whether no further pair can change the verdict.

@@ -1,0 +1,249 @@
+//! Fresh pairs of two commits through the binary: what is compared, what fails, and what is left alone.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests panic like tests do")]
+
+mod support;
+
+use support::{Place, Ran};
+
+/// A committed scripted suite of two cases on `main`, `slow` being this many times slower in a second commit.
+fn two_commits(factor: &str) -> Place {
+    let place = Place::new();
+    place.script(&["slow", "same"]);
+    place.commit("base");
+    place.set_factor("slow", factor);
+    place.commit("head");
+    place
+}
+
+fn compare(place: &Place, more: &[&str]) -> Ran {
+    let mut words = vec!["compare", "suite.toml"];
+    words.extend(more);
+    place.run(&words)
+}
+
+/// Call and severity of a case's latency in the last report.
+fn said(place: &Place, case: &str) -> (String, String) {
+    let report = place.report();
+    let rows = report["rows"].as_array().unwrap();
+    let row = rows
+        .iter()
+        .find(|row| row["case"] == format!("{case}@cpu") && row["metric"]["name"] == "latency")
+        .unwrap_or_else(|| panic!("no row of {case} in {report:#}"));
+    let word = |key: &str| row["verdict"][key].as_str().unwrap().to_owned();
+    (word("call"), word("severity"))
+}
+
+fn pair(a: &str, b: &str) -> (String, String) {
+    (a.to_owned(), b.to_owned())
+}
+
+#[test]
+fn two_commits_are_told_apart_and_the_work_tree_is_left_alone() {
+    let place = two_commits("1.3");
+    let before = (place.git_says(&["rev-parse", "HEAD"]), place.git_says(&["branch", "--list"]));
+    let ran = compare(&place, &["HEAD~1..HEAD"]).expect(1);
+    assert!(ran.stdout.contains("HEAD~1") && ran.stdout.contains("fresh pairs"), "{}", ran.stdout);
+    assert_eq!(said(&place, "slow"), pair("regressed", "severe"));
+    assert_eq!(said(&place, "same"), pair("unchanged", "none"));
+    let report = place.report();
+    assert_eq!(report["paired"]["cases"], 2);
+    assert!(report["paired"]["pairs"].as_u64().unwrap() >= 12, "{}", report["paired"]);
+    let row = &report["rows"][0];
+    assert_eq!(row["verdict"]["provisional"], false);
+    assert_eq!(row["base"]["launches"].as_array().unwrap().len(), row["paired"]["pairs"].as_u64().unwrap() as usize);
+    assert_eq!((place.git_says(&["rev-parse", "HEAD"]), place.git_says(&["branch", "--list"])), before);
+    assert_eq!(place.git_says(&["status", "--porcelain"]), "");
+}
+
+#[test]
+fn swapping_the_commits_mirrors_the_verdict() {
+    let place = two_commits("1.3");
+    compare(&place, &["HEAD..HEAD~1"]).expect(0);
+    assert_eq!(said(&place, "slow"), pair("improved", "severe"));
+}
+
+#[test]
+fn options_name_commits_too_and_a_range_is_not_said_twice() {
+    let place = two_commits("1.1");
+    compare(&place, &["--base", "HEAD~1", "--head", "HEAD"]).expect(1);
+    assert_eq!(said(&place, "slow"), pair("regressed", "moderate"));
+    compare(&place, &["HEAD~1..HEAD", "--base", "main"]).expect(2);
+    let ran = compare(&place, &["nowhere..HEAD"]).expect(2);
+    assert!(ran.stderr.contains("`nowhere` is no commit"), "{}", ran.stderr);
+}
+
+#[test]
+fn uncommitted_changes_are_compared_with_where_main_was_left() {
+    let place = Place::new();
+    place.script(&["slow"]);
+    place.set_factor("slow", "1");
+    place.commit("base");
+    place.git(&["checkout", "-q", "-b", "feature"]);
+    place.set_factor("slow", "1.3");
+    let ran = compare(&place, &[]).expect(1);
+    assert!(ran.stdout.contains("the work tree against where main was left"), "{}", ran.stdout);
+    assert_eq!(said(&place, "slow"), pair("regressed", "severe"));
+    assert_eq!(place.git_says(&["status", "--porcelain"]), "M factor-slow", "nothing was committed or stashed");
+    assert_eq!(place.git_says(&["log", "--oneline", "--branches"]).lines().count(), 2);
+}
+
+#[test]
+fn arms_are_no_baselines() {
+    let place = two_commits("1.3");
+    compare(&place, &["HEAD~1..HEAD"]).expect(1);
+    let list = place.run(&["baseline", "list"]).expect(0);
+    assert!(!list.stdout.contains("scripted"), "{}", list.stdout);
+    // The next ordinary comparison finds no history.
+    compare(&place, &["--history-only"]).expect(5);
+}
+
+#[test]
+fn a_head_that_does_not_build_is_a_failed_head_and_a_base_leaves_nothing_to_compare_with() {
+    let place = Place::demo(100);
+    place.write("work.h", "#error out of order\n");
+    place.commit("broken");
+    place.set_work(100);
+    place.commit("mended");
+    let ran = compare(&place, &["HEAD~2..HEAD~1"]).expect(4);
+    assert!(ran.stderr.contains("out of order") && ran.stderr.contains("head arm"), "{}", ran.stderr);
+    let ran = compare(&place, &["HEAD~1..HEAD"]).expect(5);
+    assert!(ran.stderr.contains("out of order") && ran.stderr.contains("base arm"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_head_that_crashes_fails_and_a_base_that_crashes_is_no_base() {
+    let place = two_commits("crash");
+    compare(&place, &["HEAD~1..HEAD"]).expect(4);
+    let ran = compare(&place, &["HEAD..HEAD~1", "--filter", "slow*"]).expect(5);
+    assert!(ran.stdout.contains("base arm"), "{}", ran.stdout);
+}
+
+#[test]
+fn built_in_workloads_need_a_program_of_the_tree() {
+    let place = Place::new();
+    let text = "schema_version = 1\nname = \"x\"\n[[benchmark]]\nname = \"gemm\"\noperator = \"gemm\"\nm = 8\n";
+    place.write("suite.toml", text);
+    place.commit("base");
+    let ran = compare(&place, &["HEAD..HEAD"]).expect(2);
+    assert!(ran.stderr.contains("[build]") && ran.stderr.contains("worker"), "{}", ran.stderr);
+}
+
+#[test]
+fn history_screens_and_only_suspects_are_paired() {
+    let place = two_commits("1");
+    for _ in 0..6 {
+        place.run(&["run", "suite.toml"]).expect(0);
+    }
+    place.git(&["checkout", "-q", "-b", "feature"]);
+    place.set_factor("slow", "1.3");
+    place.commit("slower");
+    let ran = compare(&place, &[]).expect(1);
+    let report = place.report();
+    assert_eq!(report["paired"]["cases"], 1, "{}", ran.stdout);
+    assert!(report["paired"]["launches_saved"].as_u64().unwrap() > 0);
+    assert_eq!(said(&place, "slow"), pair("regressed", "severe"));
+    assert_eq!(said(&place, "same").0, "unchanged");
+    assert_eq!(report["rows"][0]["verdict"]["provisional"], false, "it was confirmed");
+
+    // Nothing suspicious: nothing is paired.
+    place.set_factor("slow", "1");
+    place.write("note", "a change that changes nothing");
+    place.commit("harmless");
+    compare(&place, &[]).expect(0);
+    assert!(place.report().get("paired").is_none());
+    // But on demand everything is.
+    compare(&place, &["--all-pairs"]).expect(0);
+    assert_eq!(place.report()["paired"]["cases"], 2);
+}
+
+#[test]
+fn a_used_up_budget_leaves_the_rest_undecided() {
+    let place = two_commits("1.3");
+    let ran = compare(&place, &["HEAD~1..HEAD", "--budget", "10ms"]);
+    assert!(ran.stderr.contains("no time such as"), "{}", ran.stderr);
+    let ran = compare(&place, &["HEAD~1..HEAD", "--budget", "0.001s"]).expect(0);
+    assert!(ran.stdout.contains("inconclusive") || ran.stdout.contains("Inconclusive"), "{}", ran.stdout);
+}
+
+#[test]
+fn calibrating_teaches_later_verdicts() {
+    let place = two_commits("1.3");
+    let ran = place.run(&["calibrate", "suite.toml", "--pairs", "21"]).expect(0);
+    assert!(ran.stdout.contains("noise floor") && ran.stdout.contains("slow@cpu"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("The gate was not proven"), "commands cannot be made to do more: {}", ran.stdout);
+    let ran = compare(&place, &["HEAD~1..HEAD"]).expect(1);
+    assert!(ran.stdout.contains("smallest detectable"), "{}", ran.stdout);
+}
+
+#[test]
+fn calibrating_built_in_workloads_proves_the_gate() {
+    let place = Place::new();
+    let text = concat!(
+        "schema_version = 1\nname = \"x\"\nreference_workloads = false\nsampling = { max_warmup = \"20ms\", ",
+        "min_time = \"20ms\", max_time = \"40ms\" }\n[[benchmark]]\nname = \"gemm\"\noperator = \"gemm\"\nm = 64\nn = 64\nk = 64\n",
+        "thresholds = { minor = \"20%\", moderate = \"50%\", severe = \"100%\" }\n"
+    );
+    place.write("suite.toml", text);
+    let ran = place.run(&["calibrate", "suite.toml", "--pairs", "8", "--format", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|_| panic!("{ran:?}"));
+    assert_eq!(json["proof"]["injected"]["gemm@cpu"], 2.0);
+    assert_eq!(json["proof"]["found"][0], "gemm@cpu", "{json:#}");
+}
+
+#[test]
+fn a_threshold_below_the_noise_floor_is_refused_with_advice() {
+    let place = Place::new();
+    place.script(&["loud"]);
+    // Launches that differ by a third of themselves, and a limit of one per mille.
+    let script = std::fs::read_to_string(place.file("bench.sh")).unwrap().replace("(p % 10) / 10000", "(p % 10) / 30");
+    place.write("bench.sh", &script);
+    let suite = std::fs::read_to_string(place.file("suite.toml")).unwrap();
+    place.write("suite.toml", &(suite + "thresholds = { minor = \"0.1%\" }\n"));
+    place.commit("base");
+    let ran = place.run(&["calibrate", "suite.toml"]).expect(2);
+    assert!(ran.stderr.contains("noise floor") && ran.stderr.contains("raise it to"), "{}", ran.stderr);
+    // A comparison says the same of that metric, and measures nothing in vain.
+    place.write("note", "x");
+    place.commit("head");
+    compare(&place, &["HEAD~1..HEAD"]).expect(0);
+    let report = place.report();
+    assert_eq!(report["rows"][0]["verdict"]["reason"], "below-noise-floor", "{:#}", report["rows"][0]["verdict"]);
+}
+
+#[test]
+fn the_commit_that_brought_a_change_is_found() {
+    let place = Place::new();
+    place.script(&["slow"]);
+    place.commit("first");
+    for (at, factor) in ["1", "crash", "1", "1.2", "1.2", "1.2"].into_iter().enumerate() {
+        place.set_factor("slow", factor);
+        place.write("note", &at.to_string());
+        place.commit(&format!("commit {at}"));
+    }
+    let ran = place.run(&["bisect", "--suite", "suite.toml", "--case", "slow*", "HEAD~6", "HEAD"]).expect(0);
+    let culprit = place.git_says(&["rev-parse", "HEAD~2"]);
+    assert!(ran.stdout.contains(&format!("{culprit} is the first with it: +20")), "{}", ran.stdout);
+    assert!(ran.stdout.contains("commit 3") && ran.stdout.contains("against its parent"), "{}", ran.stdout);
+    assert_eq!(place.git_says(&["bisect", "log"]), "", "the user's own tree is not being bisected");
+
+    let ran = place.run(&["bisect", "--suite", "suite.toml", "--case", "slow*", "HEAD~2", "HEAD"]).expect(3);
+    assert!(ran.stderr.contains("refused: no change"), "{}", ran.stderr);
+    place.run(&["bisect", "--suite", "suite.toml", "--case", "none*", "HEAD~2", "HEAD"]).expect(2);
+    place.run(&["bisect", "--suite", "suite.toml", "--case", "slow*", "HEAD", "HEAD~2"]).expect(2);
+}
+
+#[test]
+fn commits_that_cannot_be_judged_are_skipped_and_listed() {
+    let place = Place::new();
+    place.script(&["slow"]);
+    place.commit("first");
+    for (at, factor) in ["crash", "1.2"].into_iter().enumerate() {
+        place.set_factor("slow", factor);
+        place.write("note", &at.to_string());
+        place.commit(&format!("commit {at}"));
+    }
+    let ran = place.run(&["bisect", "--suite", "suite.toml", "--case", "slow*", "HEAD~2", "HEAD"]).expect(3);
+    assert!(ran.stdout.contains("Only commits that could not be judged are left"), "{}", ran.stdout);
+    assert!(ran.stdout.contains(&place.git_says(&["rev-parse", "HEAD~1"])), "{}", ran.stdout);
+}
