@@ -82,10 +82,10 @@ fn compare(work: u32) -> Said {
     let report = place.report();
     let rows = report["rows"].as_array().unwrap();
     let row = rows.iter().find(|row| row["metric"]["name"] == "latency").unwrap();
-    let word = |key: &str| row["verdict"][key].as_str().unwrap().to_owned();
+    let of = |key: &str| row["verdict"][key].as_str().unwrap().to_owned();
     Said {
-        call: word("call"),
-        severity: word("severity"),
+        call: of("call"),
+        severity: of("severity"),
         code: ran.code,
         launches: report["paired"]["launches"].as_u64().unwrap(),
         took,
@@ -107,7 +107,9 @@ fn more_work_is_red_and_as_much_work_is_not() {
 #[expect(clippy::print_stdout, reason = "its output is the table")]
 fn bars_of_the_end_to_end_measurement() {
     let _neighbour = Neighbour::start();
-    println!("| more work | comparisons | red | regressed | improved | unchanged | inconclusive | severe | launches, median | time, median |");
+    println!(
+        "| more work | comparisons | red | regressed | improved | unchanged | inconclusive | severe | launches, median | time, median |"
+    );
     println!("|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
     let mut all = Vec::new();
     for (work, times) in [(100, 20), (103, 5), (110, 5), (125, 5)] {

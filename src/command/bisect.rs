@@ -7,9 +7,9 @@ use wildmatch::WildMatch;
 use crate::cli::{Bisect, Format};
 use crate::command::arms::{self, BuildFailed, Checkouts, Ref, Refs, Repository};
 use crate::command::context::{Context, print};
+use crate::command::git::WorkTree;
 use crate::command::paired::{self, Request, Sides};
 use crate::command::session::{self, CANCELLED, Header, load_suite, suite_path};
-use crate::command::git::WorkTree;
 use crate::command::usage;
 use crate::domain::{ArmSide, Call, Case, Estimate, Metric, NoiseModel, Plan, Reason, RunId, Severity};
 use crate::exit::Exit;
@@ -88,16 +88,8 @@ pub fn run(arguments: &Bisect, context: &Context) -> Result<Exit> {
         None => plan.cases[place].gate_metrics.first().cloned().unwrap_or_else(|| Metric::LATENCY.to_owned()),
     };
     let metric = metric_of(&plan.cases[place], &name);
-    let mut search = Search {
-        repository: &repository,
-        suite: &suite,
-        plan: &plan,
-        place,
-        metric,
-        header: &header,
-        noise,
-        context,
-    };
+    let mut search =
+        Search { repository: &repository, suite: &suite, plan: &plan, place, metric, header: &header, noise, context };
     context.tell(&format!("first the ends: is there a change between {} and {}?", good.label(), bad.label()));
     let ends = search.confirm(&good, &bad)?;
     let change = match ends {
@@ -130,7 +122,9 @@ fn only_case(plan: &Plan, glob: &str) -> Result<usize> {
     match hits.as_slice() {
         [only] => match &plan.cases[*only].skip {
             None => Ok(*only),
-            Some(skip) => Err(usage(format!("`{}` cannot run here: {}; {}", plan.cases[*only].id, skip.reason, skip.remedy))),
+            Some(skip) => {
+                Err(usage(format!("`{}` cannot run here: {}; {}", plan.cases[*only].id, skip.reason, skip.remedy)))
+            }
         },
         [] => Err(usage(format!("--case {glob}: no case of that name; `regrade list --cases` shows them"))),
         several => {
@@ -169,16 +163,17 @@ impl Search<'_> {
         arms::prepare(self.repository, &refs, self.suite, &CANCELLED, self.context)
     }
 
-    fn request<'r>(&'r self, checkouts: &'r Checkouts, base: &'r Ref, head: &'r Ref, escalated: &'r [usize]) -> Request<'r> {
+    fn request<'r>(
+        &'r self,
+        checkouts: &'r Checkouts,
+        base: &'r Ref,
+        head: &'r Ref,
+        escalated: &'r [usize],
+    ) -> Request<'r> {
         Request {
             plan: self.plan,
             escalated,
-            sides: Sides {
-                base: &checkouts.base,
-                base_ref: Some(base),
-                head: &checkouts.head,
-                head_ref: Some(head),
-            },
+            sides: Sides { base: &checkouts.base, base_ref: Some(base), head: &checkouts.head, head_ref: Some(head) },
             inject: std::collections::BTreeMap::new(),
             synthetic: None,
             budget: None,
@@ -195,7 +190,7 @@ impl Search<'_> {
         let session = {
             let request = self.request(&checkouts, base, head, &escalated);
             let mut store = self.context.store()?;
-            paired::measure(request, &mut store, self.context)?
+            paired::measure(&request, &mut store, self.context)?
         };
         if session.sat.ending == Ending::Cancelled {
             return Ok(Ends::Cancelled);
@@ -208,7 +203,11 @@ impl Search<'_> {
         }
         let Some(row) = rows.iter().find(|row| row.metric.name == self.metric.name) else {
             let names: Vec<&str> = rows.iter().map(|row| row.metric.name.as_str()).collect();
-            return Err(usage(format!("`{}` is not measured by this case; there are {}", self.metric.name, names.join(", "))));
+            return Err(usage(format!(
+                "`{}` is not measured by this case; there are {}",
+                self.metric.name,
+                names.join(", ")
+            )));
         };
         self.metric = row.metric.clone();
         let verdict = &row.verdict;
@@ -292,7 +291,7 @@ impl Search<'_> {
         let escalated = [self.place];
         let request = self.request(&checkouts, good, candidate, &escalated);
         let mut store = self.context.store()?;
-        let ending = paired::sit(request, &mut referee, &mut store, self.context)?.ending;
+        let ending = paired::sit(&request, &mut referee, &mut store, self.context)?.ending;
         if ending == Ending::Cancelled {
             return Ok(None);
         }
@@ -341,23 +340,18 @@ fn text(found: &Found) -> String {
     for step in &found.steps {
         let _ = writeln!(out, "  {:<4}  {}  {}", step.said, &step.commit[..10.min(step.commit.len())], step.why);
     }
-    match &found.culprit {
-        Some(culprit) => {
-            let change = culprit.change.map_or_else(
-                || "its change against its parent could not be measured".to_owned(),
-                |change| format!("{} {} against its parent", format::change(change.change), format::interval(&change)),
-            );
-            let _ = writeln!(
-                out,
-                "\n{} is the first with it: {change}\n  {}\n  {}, {}",
-                culprit.commit, format::line(&culprit.subject), format::line(&culprit.author), culprit.date
-            );
-        }
-        None => {
-            let _ = writeln!(out, "\nOnly commits that could not be judged are left; it is one of:");
-            for commit in &found.candidates {
-                let _ = writeln!(out, "  {commit}");
-            }
+    if let Some(culprit) = &found.culprit {
+        let change = culprit.change.map_or_else(
+            || "its change against its parent could not be measured".to_owned(),
+            |change| format!("{} {} against its parent", format::change(change.change), format::interval(&change)),
+        );
+        let (subject, author) = (format::line(&culprit.subject), format::line(&culprit.author));
+        let _ = writeln!(out, "\n{} is the first with it: {change}", culprit.commit);
+        let _ = writeln!(out, "  {subject}\n  {author}, {}", culprit.date);
+    } else {
+        let _ = writeln!(out, "\nOnly commits that could not be judged are left; it is one of:");
+        for commit in &found.candidates {
+            let _ = writeln!(out, "  {commit}");
         }
     }
     out

@@ -108,7 +108,7 @@ pub fn run(arguments: &Calibrate, context: &Context) -> Result<Exit> {
             rules: Rules { most, build_spread: 0.0, exhaustive },
             header: &header,
         };
-        paired::measure(request, &mut store, context)
+        paired::measure(&request, &mut store, context)
     };
     let session = measure(&places, BTreeMap::new(), arguments.pairs as usize, true)?;
     if session.sat.ending == Ending::Cancelled {
@@ -224,14 +224,14 @@ fn learn(session: &Session, suite: &Suite, header: &Header) -> Vec<MetricRow> {
                 noise_floor,
                 minor: thresholds.minor,
                 advice: advice(thresholds.minor, noise_floor, &learnt),
-                model: model(learnt, case, &metric, found.len(), suite, header, measured),
+                model: model(&learnt, case, &metric, found.len(), suite, header, measured),
             })
         })
         .collect()
 }
 
 fn model(
-    learnt: Learnt,
+    learnt: &Learnt,
     case: &Case,
     metric: &Metric,
     pairs: usize,

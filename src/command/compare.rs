@@ -169,19 +169,18 @@ fn asked_refs(
         Some(name) => repository.resolve(name)?,
         None => repository.work_tree(&[&context.db, &arguments.reports])?,
     };
-    let base = match &base {
-        Some(name) => repository.resolve(name).map_err(|error| {
+    let base = if let Some(name) = &base {
+        repository.resolve(name).map_err(|error| {
             // Neither a commit nor anything that is stored: the store's own words name all it could have been.
             named_base(arguments, &suite.info.name, store).err().filter(|_| target.range.is_none()).unwrap_or(error)
-        })?,
-        None => {
-            let branch = WorkTree::detect().base_branch.unwrap_or_else(|| "main".to_owned());
-            let tip = repository.resolve(&branch)?;
-            let common = repository.merge_base(&tip.commit, &head.commit).ok_or_else(|| {
-                usage(format!("`{branch}` and {} have no common ancestor; name the base with --base", head.label()))
-            })?;
-            repository.resolve(&common)?
-        }
+        })?
+    } else {
+        let branch = WorkTree::detect().base_branch.unwrap_or_else(|| "main".to_owned());
+        let tip = repository.resolve(&branch)?;
+        let common = repository.merge_base(&tip.commit, &head.commit).ok_or_else(|| {
+            usage(format!("`{branch}` and {} have no common ancestor; name the base with --base", head.label()))
+        })?;
+        repository.resolve(&common)?
     };
     Ok(Asked { refs: Some(Refs { base, head }), explicit: true })
 }

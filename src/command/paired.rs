@@ -83,7 +83,7 @@ pub struct Session {
 }
 
 /// Measures pairs until every escalated case is decided or the time is up.
-pub fn measure(request: Request<'_>, store: &mut SqliteStore, context: &Context) -> Result<Session> {
+pub fn measure(request: &Request<'_>, store: &mut SqliteStore, context: &Context) -> Result<Session> {
     let cases = request.escalated.iter().map(|place| (*place, &request.plan.cases[*place]));
     let mut judge = Judge {
         confirmation: Confirmation::new(cases, request.noise.clone(), request.rules),
@@ -96,7 +96,7 @@ pub fn measure(request: Request<'_>, store: &mut SqliteStore, context: &Context)
 
 /// Measures pairs until the referee has enough or the time is up, and stores the arms.
 pub fn sit(
-    request: Request<'_>,
+    request: &Request<'_>,
     referee: &mut dyn Referee,
     store: &mut SqliteStore,
     context: &Context,

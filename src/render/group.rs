@@ -141,22 +141,19 @@ pub fn coverage(report: &Report) -> Option<String> {
 /// What a paired session took, in one sentence.
 #[must_use]
 pub fn paired(info: &PairedInfo) -> String {
-    let mut words = format!(
-        "{} of {} in coin-ordered turns, {} made",
+    let saved = info
+        .launches_saved
+        .map_or_else(String::new, |saved| format!(", about {saved} saved by screening with history"));
+    let control = match info.control_pairs {
+        0 => String::new(),
+        pairs => format!("; {} of the base against itself", format::plural(pairs as usize, "pair", "pairs")),
+    };
+    format!(
+        "{} of {} in coin-ordered turns, {} made{saved}{control}",
         format::plural(info.pairs as usize, "pair", "pairs"),
         format::plural(info.cases as usize, "case", "cases"),
         format::plural(info.launches as usize, "launch", "launches")
-    );
-    if let Some(saved) = info.launches_saved {
-        words += &format!(", about {saved} saved by screening with history");
-    }
-    match info.control_pairs {
-        0 => {}
-        control => {
-            words += &format!("; {} of the base against itself", format::plural(control as usize, "pair", "pairs"));
-        }
-    }
-    words
+    )
 }
 
 /// The severity's word; empty where there is none to tell.

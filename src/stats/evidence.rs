@@ -23,7 +23,7 @@ const BEYOND: f64 = 0.05;
 /// `ln E_n` when every one of `pairs` pairs lies as far out as a pair can count: the most evidence that so many can give.
 #[must_use]
 pub fn most_evidence(pairs: usize) -> f64 {
-    BETS.iter().map(|(stake, weight)| weight * (1.0 + stake).powi(pairs as i32)).sum::<f64>().ln()
+    BETS.iter().map(|(stake, weight)| weight * (1.0 + stake).powf(pairs as f64)).sum::<f64>().ln()
 }
 
 /// Which way evidence points.

@@ -133,16 +133,15 @@ pub fn exact(base: f64, head: f64, metric: &Metric, thresholds: &Thresholds) -> 
     let sure = |change| {
         Some(Estimate { change, lower: Some(change), upper: Some(change), confidence: 1.0 - 2.0 * ALPHA_REPORT })
     };
-    let none = Severity::None;
+    let nil = Severity::None;
     if head == base {
-        let note = "equal in every launch".to_owned();
-        return verdict(Call::Unchanged, none, Reason::ExactEqual, sure(0.0), note);
+        return verdict(Call::Unchanged, nil, Reason::ExactEqual, sure(0.0), "equal in every launch".to_owned());
     }
     let became = format!("without noise: {base} became {head}");
     if thresholds.absolute_floor.is_some_and(|floor| (head - base).abs() < floor) {
         return verdict(
             Call::Unchanged,
-            none,
+            nil,
             Reason::BelowFloor,
             None,
             format!("{became}, less than the absolute floor"),
@@ -160,16 +159,16 @@ pub fn exact(base: f64, head: f64, metric: &Metric, thresholds: &Thresholds) -> 
     };
     if base <= 0.0 || head <= 0.0 {
         // A change from or to nothing has no percentage; without noise it is as large as a change can be.
-        let severity = if worse.is_some() { Severity::Severe } else { none };
+        let severity = if worse.is_some() { Severity::Severe } else { nil };
         return verdict(call, severity, Reason::ZeroBase, None, became);
     }
     let shift = (head / base).ln().abs();
     let severity = Severity::ALL.into_iter().skip(1).zip(thresholds.log()).rfind(|(_, limit)| shift >= *limit);
-    let severity = severity.map_or(none, |(severity, _)| severity);
+    let severity = severity.map_or(nil, |(severity, _)| severity);
     let estimate = sure(head / base - 1.0);
     match (severity, worse) {
-        (Severity::None, _) => verdict(Call::Unchanged, none, Reason::ExactChange, estimate, became),
-        (_, None) => verdict(call, none, Reason::UnknownDirection, estimate, became),
+        (Severity::None, _) => verdict(Call::Unchanged, nil, Reason::ExactChange, estimate, became),
+        (_, None) => verdict(call, nil, Reason::UnknownDirection, estimate, became),
         (severity, Some(_)) => verdict(call, severity, Reason::ExactChange, estimate, became),
     }
 }

@@ -125,7 +125,8 @@ impl Question {
     /// Fewest pairs that can establish a class.
     #[must_use]
     pub fn fewest(&self) -> usize {
-        (PAIRS_MIN..).find(|n| self.can_confirm(*n)).unwrap_or(usize::MAX)
+        // Evidence grows by at least ten per cent a pair, so that thousands suffice for any budget there is.
+        (PAIRS_MIN..10_000).find(|n| self.can_confirm(*n)).unwrap_or(usize::MAX)
     }
 
     /// About how many more pairs an open question needs, if evidence goes on growing as it did; `None` where it does not

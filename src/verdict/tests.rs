@@ -13,7 +13,7 @@ use crate::exit::Exit;
 use crate::verdict::policy::{Demand, decide_suite};
 use crate::verdict::{Head, Judgement, Session, judge};
 
-fn case(id: &str) -> CaseRecord {
+pub(super) fn case(id: &str) -> CaseRecord {
     let case = Case {
         id: id.into(),
         benchmark: id.to_owned(),

@@ -145,7 +145,7 @@ pub fn session(
         },
         header: &header,
     };
-    let session = paired::measure(request, store, context)?;
+    let session = paired::measure(&request, store, context)?;
     if session.sat.ending == Ending::Cancelled {
         context.tell("interrupted; the launches that were made are kept, and nothing was decided");
     }
@@ -180,7 +180,7 @@ impl Paired {
         }
         let Some(mut judgement) = screened else {
             let mut judgement = Judgement { rows: escalate::merge(Vec::new(), rows), reference: Vec::new(), notes };
-            judgement.rows.extend(postponed.into_iter().map(|case| verdict::unpaired(case)));
+            judgement.rows.extend(postponed.into_iter().map(verdict::unpaired));
             return judgement;
         };
         judgement.rows = escalate::merge(judgement.rows, rows);

@@ -5,6 +5,8 @@
 //! Must not know how launches are made or which come next.
 
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
