@@ -83,20 +83,20 @@ impl Pairs {
     /// # Panics
     /// When the difference is not finite.
     pub fn push(&mut self, difference: f64) {
-        assert!(difference.is_finite(), "a difference is a finite number, got {difference}");
-        self.scales.push(self.next_scale());
-        self.differences.push(difference);
+        let scale = next_scale(&self.differences, self.prior, self.floor);
+        self.push_scaled(difference, scale);
     }
 
-    fn next_scale(&self) -> f64 {
-        let seen = self.differences.len();
-        if seen < 2 {
-            return self.prior.max(self.floor);
-        }
-        let n = seen as f64;
-        let spread = mad(&self.differences, median(&self.differences));
-        let variance = (PRIOR_WEIGHT * self.prior.powi(2) + n * spread.powi(2)) / (PRIOR_WEIGHT + n);
-        variance.sqrt().max(self.floor)
+    /// Adds the next pair with a scale that the caller knew before it. Whatever else the caller chose by the earlier
+    /// pairs, such as the statistic that the difference is one of, leaves the bets as fair.
+    ///
+    /// # Panics
+    /// When the difference is not finite, or the scale no positive number.
+    pub fn push_scaled(&mut self, difference: f64, scale: f64) {
+        assert!(difference.is_finite(), "a difference is a finite number, got {difference}");
+        assert!(scale > 0.0, "a scale is positive, got {scale}");
+        self.scales.push(scale);
+        self.differences.push(difference);
     }
 
     /// How many there are.
@@ -183,6 +183,19 @@ impl Pairs {
     pub fn spread(&self) -> f64 {
         mad(&self.differences, median(&self.differences))
     }
+}
+
+/// The scale of the pair that follows `earlier` ones: their robust spread, moderated by a prior worth four pairs
+/// (STATISTICS.md section 3.2).
+#[must_use]
+pub fn next_scale(earlier: &[f64], prior: f64, floor: f64) -> f64 {
+    if earlier.len() < 2 {
+        return prior.max(floor);
+    }
+    let n = earlier.len() as f64;
+    let spread = mad(earlier, median(earlier));
+    let variance = (PRIOR_WEIGHT * prior.powi(2) + n * spread.powi(2)) / (PRIOR_WEIGHT + n);
+    variance.sqrt().max(floor)
 }
 
 /// Walsh averages `(d_i + d_j) / 2`, `i <= j`, in order.

@@ -132,11 +132,10 @@ impl Question {
     /// About how many more pairs an open question needs, if evidence goes on growing as it did; `None` where it does not
     /// grow.
     #[must_use]
-    pub fn more_pairs(&self, pairs: &Pairs) -> Option<u32> {
+    pub fn more_pairs(&self, pairs: &Pairs, estimate: f64) -> Option<u32> {
         /// More than anybody would measure.
         const MOST: f64 = 1000.0;
         let n = pairs.len() as f64;
-        let estimate = pairs.estimate();
         let side = if estimate < 0.0 { Side::Below } else { Side::Above };
         let (now, needed) = if estimate.abs() >= self.limits[0] {
             (pairs.log_evidence(signed(side, self.smallest()), side), self.confirm)
@@ -151,11 +150,16 @@ impl Question {
     /// The answer after these pairs.
     #[must_use]
     pub fn answer(&self, pairs: &Pairs) -> Answer {
+        self.answer_with(pairs, pairs.estimate())
+    }
+
+    /// The answer after these pairs, with an estimate of the shift that the caller made of them.
+    #[must_use]
+    pub fn answer_with(&self, pairs: &Pairs, estimate: f64) -> Answer {
         let n = pairs.len();
         if n < PAIRS_MIN {
             return Answer::Open;
         }
-        let estimate = pairs.estimate();
         for side in [Side::Above, Side::Below] {
             let severity = self.class(pairs, estimate, side);
             if severity != Severity::None {

@@ -4,7 +4,8 @@ use crate::domain::{
     Call, Direction, Estimate, LaunchStatistic, Metric, MetricSummary, NoiseModel, PairedEvidence, Reason, Severity,
     Thresholds, Verdict,
 };
-use crate::stats::evidence::{Pairs, Side, interquartile_spread};
+use crate::stats::evidence::{Pairs, Side, hodges_lehmann, interquartile_spread, next_scale};
+use crate::stats::quantile::{mad, median};
 use crate::stats::student;
 use crate::verdict::calibration;
 use crate::verdict::decide;
@@ -26,6 +27,10 @@ const SCALE_PAIRS: usize = 8;
 const SCALE_RATIO: f64 = 3.0;
 /// Pairs from which the shapes of both arms are compared.
 const SHAPE_PAIRS: usize = 10;
+/// Pairs that another statistic than the one in use must have shown itself steadier in.
+const CHOICE_PAIRS: usize = 4;
+/// It is taken where it scatters less by this factor.
+const WORTH: f64 = 0.8;
 /// Ratio of interquartile ranges that is worth a sentence.
 const SHAPE_RATIO: f64 = 2.0;
 
@@ -52,16 +57,21 @@ pub struct Stream {
     statistic: LaunchStatistic,
     model: Option<NoiseModel>,
     prior: f64,
+    /// The smallest spread believed, log units.
+    floor: f64,
     /// Base's value in the launches before the first pair, in the metric's unit: what an absolute floor is measured
     /// against, because it is known before any pair.
     level: f64,
     rules: Rules,
     comparisons: usize,
     question: Question,
+    /// What was bet on: each difference of the statistic that was in use.
     pairs: Pairs,
+    /// Differences of every pair, by statistic.
+    tracks: [Vec<f64>; LaunchStatistic::ALL.len()],
     answer: Answer,
-    /// Values of both arms, in the metric's unit, one a pair.
-    values: Vec<[f64; 2]>,
+    /// Summaries of both arms, one a pair.
+    launches: Vec<[MetricSummary; 2]>,
     /// Decided without any test.
     settled: Option<Verdict>,
 }
@@ -85,13 +95,15 @@ impl Stream {
             thresholds,
             statistic,
             prior,
+            floor,
             level,
             rules,
             comparisons: 1,
             question: Question::new(&thresholds, 1),
             pairs: Pairs::new(prior, floor),
             answer: Answer::Open,
-            values: Vec::new(),
+            tracks: Default::default(),
+            launches: Vec::new(),
             settled: None,
             model: model.cloned(),
             metric,
@@ -140,30 +152,70 @@ impl Stream {
             self.settled = Some(open(Reason::BadValue, what));
             return;
         }
-        self.values.push(values);
+        self.launches.push([base.clone(), head.clone()]);
         if self.metric.exact || values.contains(&0.0) {
             self.settled = self.without_noise();
             if self.settled.is_some() || values.contains(&0.0) {
                 return;
             }
         }
-        self.pairs.push(kind::sign(&self.metric) * (values[1].ln() - values[0].ln()));
-        self.answer = self.question.answer(&self.pairs);
+        self.bet();
+        self.answer = self.question.answer_with(&self.pairs, self.shift());
+    }
+
+    /// Bets on the newest pair. Which statistic the bet is on, and on what scale, is settled by the earlier pairs alone,
+    /// so that it stays fair; and by their scatter alone, so that exchanging the arms exchanges the verdict.
+    fn bet(&mut self) {
+        let scatter = |statistic: LaunchStatistic| {
+            let track = self.track(statistic);
+            // A best sample of zero has no logarithm.
+            let usable = track.iter().all(|difference| difference.is_finite());
+            if usable { mad(track, median(track)) } else { f64::INFINITY }
+        };
+        if self.track(self.statistic).len() >= CHOICE_PAIRS {
+            let steadiest = LaunchStatistic::ALL.into_iter().min_by(|a, b| scatter(*a).total_cmp(&scatter(*b)));
+            if let Some(other) = steadiest.filter(|other| scatter(*other) < WORTH * scatter(self.statistic)) {
+                self.statistic = other;
+            }
+        }
+        let scale = next_scale(self.track(self.statistic), self.prior, self.floor);
+        let [base, head] = self.launches.last().expect("the newest pair");
+        for (track, statistic) in self.tracks.iter_mut().zip(LaunchStatistic::ALL) {
+            track.push(kind::sign(&self.metric) * (statistic.of(head).ln() - statistic.of(base).ln()));
+        }
+        let difference = *self.track(self.statistic).last().expect("just taken");
+        self.pairs.push_scaled(difference, scale);
+    }
+
+    fn track(&self, statistic: LaunchStatistic) -> &[f64] {
+        let place = LaunchStatistic::ALL.iter().position(|one| *one == statistic).expect("one of all");
+        &self.tracks[place]
+    }
+
+    /// The estimate of Hodges and Lehmann by the statistic in use, log units; NaN for no pairs.
+    fn shift(&self) -> f64 {
+        hodges_lehmann(self.track(self.statistic))
+    }
+
+    /// Values of an arm by the statistic in use, in the metric's unit.
+    fn values(&self, arm: usize) -> Vec<f64> {
+        self.launches.iter().map(|pair| self.statistic.of(&pair[arm])).collect()
     }
 
     /// What exact metrics and zeros allow to say: both arms constant over two launches or more (STATISTICS.md
     /// section 6).
     fn without_noise(&self) -> Option<Verdict> {
-        let constant = |arm: usize| self.values.iter().all(|pair| pair[arm] == self.values[0][arm]);
-        if self.values.len() < 2 {
+        let (base, head) = (self.values(0), self.values(1));
+        if self.launches.len() < 2 {
             return None;
         }
-        if constant(0) && constant(1) && (self.metric.exact || self.values[0] == [0.0, 0.0]) {
-            return Some(decide::exact(self.values[0][0], self.values[0][1], &self.metric, &self.thresholds));
+        let constant = |values: &[f64]| values.iter().all(|value| *value == values[0]);
+        if constant(&base) && constant(&head) && (self.metric.exact || (base[0] == 0.0 && head[0] == 0.0)) {
+            return Some(decide::exact(base[0], head[0], &self.metric, &self.thresholds));
         }
-        self.values
-            .iter()
-            .any(|pair| pair.contains(&0.0))
+        base.iter()
+            .chain(&head)
+            .any(|value| *value == 0.0)
             .then(|| open(Reason::ZeroBase, "a value of zero has no relative change".to_owned()))
     }
 
@@ -173,7 +225,7 @@ impl Stream {
             return 0.0;
         }
         let limit = self.question.smallest();
-        if self.pairs.estimate() < 0.0 {
+        if self.shift() < 0.0 {
             self.pairs.log_evidence(-limit, Side::Below)
         } else {
             self.pairs.log_evidence(limit, Side::Above)
@@ -185,12 +237,12 @@ impl Stream {
         self.settled.is_none()
             && self.answer == Answer::Open
             && !self.pairs.is_empty()
-            && self.pairs.estimate().abs() >= self.thresholds.log()[0]
+            && self.shift().abs() >= self.thresholds.log()[0]
     }
 
     /// Pairs that count.
     pub fn len(&self) -> usize {
-        self.values.len()
+        self.launches.len()
     }
 
     /// How the verdict came about.
@@ -232,7 +284,7 @@ impl Stream {
         };
         if let Some(floor) = self.thresholds.absolute_floor
             && verdict.severity > Severity::None
-            && (self.level * self.pairs.estimate().exp_m1()).abs() < floor
+            && (self.level * self.shift().exp_m1()).abs() < floor
         {
             verdict.call = Call::Unchanged;
             verdict.severity = Severity::None;
@@ -246,7 +298,7 @@ impl Stream {
     }
 
     fn side(&self) -> Side {
-        if self.pairs.estimate() < 0.0 { Side::Below } else { Side::Above }
+        if self.shift() < 0.0 { Side::Below } else { Side::Above }
     }
 
     fn changed(&self, side: Side, severity: Severity) -> Verdict {
@@ -290,13 +342,13 @@ impl Stream {
             return None;
         }
         let count = n as f64;
-        let differences = self.pairs.differences();
+        let differences = self.track(self.statistic);
         let mean = differences.iter().sum::<f64>() / count;
         let squares = differences.iter().map(|d| (d - mean).powi(2)).sum::<f64>();
         let spread = ((MODEL_WEIGHT * model.pair_deviation.powi(2) + squares) / (MODEL_WEIGHT + count - 1.0)).sqrt();
         let alpha = Q / self.comparisons as f64;
         let width = student::upper_quantile(count - 1.0 + MODEL_WEIGHT, alpha) * spread * (1.05 / count).sqrt();
-        let estimate = self.pairs.estimate().abs();
+        let estimate = self.shift().abs();
         let [minor, moderate, severe] = self.thresholds.log();
         let severity = [(severe, Severity::Severe), (moderate, Severity::Moderate), (minor, Severity::Minor)]
             .into_iter()
@@ -319,7 +371,7 @@ impl Stream {
         } else {
             "no change is excluded".to_owned()
         };
-        let more = match self.question.more_pairs(&self.pairs) {
+        let more = match self.question.more_pairs(&self.pairs, self.shift()) {
             Some(more) => format!("about {more} more pairs would decide"),
             None => "the pairs are too noisy for the limits: calmer machine, longer launches, or wider thresholds"
                 .to_owned(),
@@ -342,7 +394,7 @@ impl Stream {
         let ends = [d * low, d * high];
         let finite = |end: f64| end.is_finite().then(|| end.exp_m1());
         Estimate {
-            change: (d * self.pairs.estimate()).exp_m1(),
+            change: (d * self.shift()).exp_m1(),
             lower: finite(ends[0].min(ends[1])),
             upper: finite(ends[0].max(ends[1])),
             confidence,
@@ -355,7 +407,8 @@ impl Stream {
         if let Some(smallest) = self.smallest_detectable() {
             remarks.push(format!("smallest detectable: {:.1} %", 100.0 * smallest));
         }
-        let spread = self.pairs.spread();
+        let track = self.track(self.statistic);
+        let spread = mad(track, median(track));
         if self.model.is_some() && self.len() >= SCALE_PAIRS && spread > SCALE_RATIO * self.prior {
             remarks.push(format!(
                 "pairs scatter {:.0} times as much as calibration saw: the machine is noisier than it was",
@@ -364,7 +417,7 @@ impl Stream {
         }
         if self.len() >= SHAPE_PAIRS {
             let range =
-                |arm: usize| interquartile_spread(&self.values.iter().map(|pair| pair[arm].ln()).collect::<Vec<_>>());
+                |arm: usize| interquartile_spread(&self.values(arm).iter().map(|value| value.ln()).collect::<Vec<_>>());
             let (base, head) = (range(0), range(1));
             if base > 0.0 && head / base > SHAPE_RATIO {
                 remarks.push(format!("head's launches scatter {:.1} times as much as base's", head / base));

@@ -218,3 +218,35 @@ fn a_difference_below_the_absolute_floor_is_no_change() {
     let verdict = latency(&confirmation, "a");
     assert_eq!(verdict.call, Call::Unchanged, "{verdict:?}");
 }
+
+/// Medians that a neighbour moves by a third, best samples that nobody disturbs.
+#[test]
+fn the_steadier_statistic_is_bet_on_and_does_not_favour_a_side() {
+    let judged = case("a").case;
+    let run = |factor: f64, seed: u64| {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let mut uniform = move || (random.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
+        let mut one = |factor: f64| {
+            let mut launch = launch("a", &[("latency", 1.0)]);
+            let best = factor * (1.0 + 0.01 * uniform());
+            let metric = &mut launch.metrics[0];
+            (metric.min, metric.q25, metric.median) = (best, best * (1.0 + 0.3 * uniform()), best * (1.0 + uniform()));
+            launch
+        };
+        let mut confirmation = Confirmation::new([(0, &judged)], Vec::new(), RULES);
+        let (base, head) = (one(1.0), one(factor));
+        confirmation.warmed(0, &base, &head, 1.0);
+        confirmation.begin(None);
+        while !confirmation.open().is_empty() {
+            let (base, head) = (one(1.0), one(factor));
+            confirmation.take(0, base, head);
+        }
+        latency(&confirmation, "a")
+    };
+    for seed in 0..20 {
+        let verdict = run(1.25, seed);
+        assert_eq!((verdict.call, verdict.severity), (Call::Regressed, Severity::Severe), "{verdict:?}");
+    }
+    let wrong = (0..200).filter(|seed| matches!(run(1.0, *seed).call, Call::Regressed | Call::Improved)).count();
+    assert!(wrong <= 8, "{wrong} of 200");
+}
