@@ -115,6 +115,10 @@ pub enum Reason {
     BadValue,
     /// The reference workloads moved: the machine is not the one of the history.
     NoisySession,
+    /// Regressed, and a waiver covers it: shown, never failing.
+    Waived,
+    /// Regressed against the accepted level, and no worse than what the base branch itself has come to.
+    Inherited,
 }
 
 impl Reason {
@@ -139,6 +143,8 @@ impl Reason {
             Self::BaseFailed => "base-failed",
             Self::BadValue => "bad-value",
             Self::NoisySession => "noisy-session",
+            Self::Waived => "waived",
+            Self::Inherited => "inherited",
         }
     }
 }
