@@ -57,15 +57,15 @@ pub fn judge<'a>(head: Head<'a>, history: &'a [Session], gone: &BTreeSet<CaseId>
     for row in &mut rows {
         row.fails = policy::fails(&row.verdict, row.gating, gate);
     }
-    rows.sort_by(|a, b| rank(a).partial_cmp(&rank(b)).expect("ranks are finite").then_with(|| a.case.cmp(&b.case)));
+    worst_first(&mut rows);
     let mut notes: Vec<String> = judge.machine.note().into_iter().collect();
     notes.extend(head.cases.iter().filter_map(|record| judge.renamed(&record.case)));
     Judgement { rows, reference: judge.machine.moves, notes }
 }
 
-type ByCase<'a> = BTreeMap<&'a CaseId, Vec<&'a LaunchSummary>>;
+pub(super) type ByCase<'a> = BTreeMap<&'a CaseId, Vec<&'a LaunchSummary>>;
 
-fn by_case(launches: &[LaunchSummary]) -> ByCase<'_> {
+pub(super) fn by_case(launches: &[LaunchSummary]) -> ByCase<'_> {
     let mut map = ByCase::new();
     for launch in launches {
         map.entry(&launch.case).or_default().push(launch);
@@ -321,7 +321,7 @@ fn priors(series: &[Series<'_>]) -> BTreeMap<&'static str, f64> {
         .collect()
 }
 
-const fn kind_name(kind: MetricKind) -> &'static str {
+pub(super) const fn kind_name(kind: MetricKind) -> &'static str {
     match kind {
         MetricKind::Timing => "timing",
         MetricKind::Rate => "rate",
@@ -346,12 +346,12 @@ fn launch_spread(series: &Series<'_>, p: f64) -> f64 {
 
 /// A session's value on the badness scale: a low quantile over its launches, so that a burst of noise in one of them
 /// costs nothing.
-fn session_value(launches: &[Used<'_>], d: f64, p: f64) -> f64 {
+pub(super) fn session_value(launches: &[Used<'_>], d: f64, p: f64) -> f64 {
     let values: Vec<f64> = launches.iter().map(|used| d * used.value.ln()).collect();
     quantile(&sorted(&values), p)
 }
 
-fn values<'a>(run: RunId, launches: &[&'a LaunchSummary], metric: &Metric) -> Vec<Used<'a>> {
+pub(super) fn values<'a>(run: RunId, launches: &[&'a LaunchSummary], metric: &Metric) -> Vec<Used<'a>> {
     let mut used: Vec<Used<'a>> = launches
         .iter()
         .filter(|launch| measured(launch))
@@ -365,12 +365,12 @@ fn values<'a>(run: RunId, launches: &[&'a LaunchSummary], metric: &Metric) -> Ve
 }
 
 /// A case's launches in a session, under its id or an earlier one.
-fn find<'s, 'a>(session: &'s ByCase<'a>, case: &Case) -> &'s [&'a LaunchSummary] {
+pub(super) fn find<'s, 'a>(session: &'s ByCase<'a>, case: &Case) -> &'s [&'a LaunchSummary] {
     std::iter::once(&case.id).chain(&case.aliases).find_map(|id| session.get(id)).map_or(&[][..], Vec::as_slice)
 }
 
 /// The judged metrics of a case's measured launches, each once, in the order they first appear.
-fn metrics<'a>(launches: &[&'a LaunchSummary]) -> Vec<&'a MetricSummary> {
+pub(super) fn metrics<'a>(launches: &[&'a LaunchSummary]) -> Vec<&'a MetricSummary> {
     let mut found: Vec<&MetricSummary> = Vec::new();
     for summary in launches.iter().filter(|launch| measured(launch)).flat_map(|launch| &launch.metrics) {
         if !summary.metric.derived && found.iter().all(|known| known.metric.name != summary.metric.name) {
@@ -464,6 +464,11 @@ fn missing<'a>(case: &CaseId) -> Judged<'a> {
         verdict: bare(Call::NotComparable, Reason::Missing, note),
         smallest_detectable: None,
     }
+}
+
+/// Puts the worst rows first, by [`rank`].
+pub(super) fn worst_first(rows: &mut [Judged<'_>]) {
+    rows.sort_by(|a, b| rank(a).partial_cmp(&rank(b)).expect("ranks are finite").then_with(|| a.case.cmp(&b.case)));
 }
 
 /// Sorts worst first: failing rows, failed cases, regressions by severity, suspects, open ones, missing and new ones,

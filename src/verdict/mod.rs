@@ -7,6 +7,7 @@
 //! `d = +1` where lower is better and `-1` where higher is, so that a positive difference is always worse.
 
 pub mod base;
+pub mod chronicle;
 mod covariate;
 mod decide;
 mod history;
@@ -14,6 +15,8 @@ mod kind;
 pub mod paired;
 pub mod policy;
 pub mod recorded;
+pub mod shifts;
+pub mod waiver;
 
 use crate::domain::{CaseId, LaunchSummary, Metric, Outcome, RunId, Thresholds, Verdict};
 
