@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use crate::backend::BACKENDS;
 use crate::cli::{Compare, Format};
+use crate::command::accepted::{Accepted, read_waivers};
 use crate::command::context::{Context, find_run, print};
 use crate::command::git::WorkTree;
 use crate::command::run::show;
@@ -34,6 +35,8 @@ const REPORT_WIDTH: usize = 120;
 
 /// Compares.
 pub fn run(arguments: &Compare, context: &Context) -> Result<Exit> {
+    // A mistake in the waivers is said before anything is measured.
+    read_waivers(arguments.waivers.as_deref())?;
     let (store, head, named, ending) = if let Some(name) = &arguments.head {
         let store = context.stored()?;
         let head = find_run(&store, name)?;
@@ -198,10 +201,12 @@ fn judge(arguments: &Compare, head: &Run, base: &Base, store: &SqliteStore) -> R
         None => head.suite.gate,
     };
     let gone = base.runs.first().map(|newest| gone(head, newest)).unwrap_or_default();
-    let judged =
+    let accepted = Accepted::read(arguments.waivers.as_deref(), head, &base.runs, &mut history, store)?;
+    let mut judged =
         verdict::judge(Head { run: head.id, cases: &head.cases, launches: &head_launches }, &history, &gone, gate);
-    let decision = policy::decide_suite(&judged.rows, gate, Demand { require_decision: arguments.require_decision });
     let mut notes = base.notes.clone();
+    notes.extend(accepted.apply(&mut judged, gate));
+    let decision = policy::decide_suite(&judged.rows, gate, Demand { require_decision: arguments.require_decision });
     notes.extend(redefined.iter().map(|case| {
         format!("`{case}` did other work in earlier runs (its definition changed); those do not count as its base")
     }));

@@ -43,6 +43,9 @@ impl Place {
     pub fn new() -> Self {
         let place = Self { dir: TempDir::new().expect("a temporary folder") };
         place.git(&["init", "-q", "-b", "main"]);
+        // Whoever works here, for what the program itself asks git.
+        place.git(&["config", "user.name", "Tess"]);
+        place.git(&["config", "user.email", "tess@example.invalid"]);
         place.git(&["commit", "-q", "--allow-empty", "-m", "first"]);
         place
     }
