@@ -103,12 +103,16 @@ pub fn tell(record: Record<'_>) -> Vec<Series> {
             }
         }
         for metric in seen {
-            let sessions: Vec<(usize, Vec<Used<'_>>)> = launches
+            let mut sessions: Vec<(usize, Vec<Used<'_>>)> = launches
                 .iter()
                 .enumerate()
                 .map(|(place, launches)| (place, history::values(record.sessions[place].run, launches, metric)))
-                .filter(|(_, used)| used.len() >= MIN_LAUNCHES && used.iter().all(|used| is_usable(metric, used.value)))
+                .filter(|(_, used)| !used.is_empty() && used.iter().all(|used| is_usable(metric, used.value)))
                 .collect();
+            // A quick look of one launch would take the other sessions down to its own precision.
+            if sessions.iter().any(|(_, used)| used.len() >= MIN_LAUNCHES) {
+                sessions.retain(|(_, used)| used.len() >= MIN_LAUNCHES);
+            }
             if !sessions.is_empty() {
                 gathered.push((known, metric.clone(), points(metric, &sessions, &machine)));
             }
