@@ -22,10 +22,12 @@ pub const MIGRATIONS: &[&str] = &[include_str!("0001_initial.sql"), include_str!
 pub fn run(conn: &mut Connection, path: &Path, migrations: &[&str]) -> Result<(), StoreError> {
     let shown = path.display().to_string();
     let fault = || open::fault(&shown, "migrating");
-    if version(conn).map_err(fault())? == newest(migrations) {
+    let before = version(conn).map_err(fault())?;
+    if before == newest(migrations) {
         return Ok(());
     }
-    let mut copied = false;
+    // One that is being created holds nothing to keep.
+    let mut copied = before == 0;
     loop {
         let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fault())?;
         let found = version(&tx).map_err(fault())?;
@@ -33,7 +35,7 @@ pub fn run(conn: &mut Connection, path: &Path, migrations: &[&str]) -> Result<()
         let Some(step) = migrations.get(usize::try_from(found).unwrap_or(usize::MAX)) else {
             return Ok(());
         };
-        if found > 0 && !copied {
+        if !copied {
             back_up(path, &shown, found)?;
             copied = true;
         }
