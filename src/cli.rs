@@ -3,6 +3,7 @@
 //! Must not know what a command does: it only names the words.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub use clap::ColorChoice;
 use clap::builder::PossibleValuesParser;
@@ -50,6 +51,10 @@ pub enum Command {
     Run(Run),
     /// Compare head with its base: measure now, or take two stored runs
     Compare(Compare),
+    /// Learn what can be seen here: measure a suite against itself, and prove that the gate trips
+    Calibrate(Calibrate),
+    /// Find the commit that changed a case, by paired launches
+    Bisect(Bisect),
     /// Judge samples from anywhere: verdicts on base and head, steps in series
     Judge(Judge),
     /// Show a stored run
@@ -134,15 +139,28 @@ pub struct Run {
 /// `regrade compare`
 #[derive(Debug, Args)]
 pub struct Compare {
-    /// Suite file; by default the one for this machine's hardware
-    #[arg(conflicts_with = "head")]
-    pub suite: Option<PathBuf>,
-    /// Stored run to judge, by id or unique prefix, or `latest`; nothing is measured
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["launches", "inject", "resume", "filter", "tag", "backend", "seed"])]
+    /// Suite file, by default the one for this machine's hardware; and two commits to measure against each other
+    #[arg(value_name = "SUITE|BASE..HEAD", num_args = 0..=2)]
+    pub targets: Vec<String>,
+    /// What to judge: a commit, by default the work tree; or a stored run (id, unique prefix, `latest`), measuring nothing
+    #[arg(long, value_name = "REF|RUN")]
     pub head: Option<String>,
-    /// What plays base: a run, a branch, or the name of a baseline; by default the base branch's last runs here
-    #[arg(long, value_name = "RUN|BRANCH|NAME")]
+    /// What plays base: a commit, a stored run, a branch, or the name of a baseline; by default where the default branch
+    /// was left, and that branch's last runs here
+    #[arg(long, value_name = "REF|RUN|BRANCH|NAME")]
     pub base: Option<String>,
+    /// Screen with history and measure no pairs
+    #[arg(long, conflicts_with = "all_pairs")]
+    pub history_only: bool,
+    /// Pair every case, whatever history says
+    #[arg(long)]
+    pub all_pairs: bool,
+    /// Most pairs of a case
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(3..=1000))]
+    pub max_pairs: Option<u32>,
+    /// Wall time that the pairs may take, e.g. 10m, instead of the suite's budget
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub budget: Option<Duration>,
     /// Fail from this severity on, instead of the suite's gate
     #[arg(long, value_name = "SEVERITY", value_parser = PossibleValuesParser::new(["none", "minor", "moderate", "severe"]))]
     pub gate: Option<String>,
@@ -166,6 +184,60 @@ pub struct Compare {
     pub format: Format,
 }
 
+/// `regrade calibrate`
+#[derive(Debug, Args)]
+pub struct Calibrate {
+    /// Suite file; by default the one for this machine's hardware
+    pub suite: Option<PathBuf>,
+    /// Pairs of each case against itself
+    #[arg(long, value_name = "N", default_value_t = 24, value_parser = clap::value_parser!(u32).range(6..=1000))]
+    pub pairs: u32,
+    /// Inject no work afterwards to prove that the gate trips
+    #[arg(long)]
+    pub no_proof: bool,
+    /// Wall time that each of the two parts may take, e.g. 10m
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub budget: Option<Duration>,
+    /// Seed of coins and orders, to repeat those that were logged
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Which cases.
+    #[command(flatten)]
+    pub select: Select,
+    /// Output on standard output
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+}
+
+/// `regrade bisect`
+#[derive(Debug, Args)]
+pub struct Bisect {
+    /// A commit without the change
+    pub good: String,
+    /// A later commit with it
+    pub bad: String,
+    /// The case, by id or a glob that stands for one
+    #[arg(long, value_name = "CASE")]
+    pub case: String,
+    /// The metric; by default the first that may fail CI
+    #[arg(long, value_name = "NAME")]
+    pub metric: Option<String>,
+    /// Suite file; by default the one for this machine's hardware
+    #[arg(long, value_name = "FILE")]
+    pub suite: Option<PathBuf>,
+    /// Output on standard output
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+}
+
+impl Bisect {
+    /// Every case: the one that is meant is chosen by its own rules.
+    #[must_use]
+    pub const fn select(&self) -> Select {
+        Select { filter: Vec::new(), tag: Vec::new(), backend: Vec::new() }
+    }
+}
+
 /// `regrade judge`
 #[derive(Debug, Args)]
 pub struct Judge {
@@ -185,6 +257,25 @@ pub struct Judge {
     /// Output on standard output
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
+}
+
+/// `90s`, `10m`, `2h`
+fn time(text: &str) -> Result<Duration, String> {
+    let text = text.trim();
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let factor = match unit.trim() {
+        "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(format!("`{text}` is no time such as 90s, 10m or 2h")),
+    };
+    number
+        .parse::<f64>()
+        .ok()
+        .and_then(|number| Duration::try_from_secs_f64(number * factor).ok())
+        .filter(|time| !time.is_zero())
+        .ok_or_else(|| format!("`{text}` is no time such as 90s, 10m or 2h"))
 }
 
 /// `1%,5%,15%`

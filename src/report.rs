@@ -11,7 +11,10 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{CaseId, LaunchId, Metric, Outcome, Run, RunId, RunStatus, Severity, Testbed, Thresholds, Verdict};
+use crate::domain::{
+    CaseId, LaunchId, Metric, Outcome, PairedEvidence, Run, RunId, RunStatus, SessionId, Severity, Testbed, Thresholds,
+    Verdict,
+};
 
 /// Version of the JSON form of [`Report`].
 pub const SCHEMA_VERSION: u32 = 1;
@@ -36,6 +39,9 @@ pub struct Report {
     pub head: RunInfo,
     /// The runs that play base, newest first; empty when there are none.
     pub base: Vec<RunInfo>,
+    /// The paired session, where fresh pairs decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paired: Option<PairedInfo>,
     /// What all verdicts amount to.
     pub outcome: SuiteOutcome,
     /// One row for each judged metric of each case, worst first.
@@ -103,6 +109,33 @@ impl RunInfo {
     }
 }
 
+/// The circumstances of a paired session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PairedInfo {
+    /// Its id; its arms are stored as runs.
+    pub session: SessionId,
+    /// Seed of the coins and of the order.
+    pub seed: u64,
+    /// The base as the user knows it.
+    pub base: String,
+    /// Its full commit hash.
+    pub base_commit: String,
+    /// The head as the user knows it.
+    pub head: String,
+    /// Its full commit hash; of a commit made for the purpose where the work tree had changes.
+    pub head_commit: String,
+    /// Cases that were paired.
+    pub cases: u64,
+    /// Pairs made.
+    pub pairs: u64,
+    /// Pairs of the base against itself.
+    pub control_pairs: u64,
+    /// Launches made, those before the first pair and the control stream's included.
+    pub launches: u64,
+    /// About how many launches the screen saved against pairing every case; absent where nothing was screened.
+    pub launches_saved: Option<u64>,
+}
+
 /// What the whole suite amounts to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SuiteOutcome {
@@ -145,6 +178,9 @@ pub struct Row {
     pub verdict: Verdict,
     /// Smallest change that could have been told from none here, as a fraction of the base.
     pub smallest_detectable: Option<f64>,
+    /// Set where fresh pairs decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paired: Option<PairedEvidence>,
 }
 
 /// One side of a comparison.

@@ -142,10 +142,10 @@ fn the_base_branch_stays_red_until_somebody_accepts() {
     // Most of the window is slow by now, and still the level before counts.
     let ran = place.run(&["compare", "--head", "latest"]).expect(1);
     assert!(ran.stdout.contains("nobody has accepted it"), "{}", ran.stdout);
-    let said = place.run(&["accept", "alpha@cpu", "--reason", "new tokenizer", "--until", "2999-12-31"]).expect(0);
+    let said = place.run(&["accept", "alpha@cpu", "--reason", "new tokenizer", "--until", "2199-12-31"]).expect(0);
     assert!(said.stdout.contains("far end of the pending shift"), "{}", said.stdout);
     let text = std::fs::read_to_string(place.file("regrade-waivers.toml")).expect("written");
-    for words in ["case = \"alpha@cpu\"", "reason = \"new tokenizer\"", "until = 2999-12-31", "suite = \"scripted\""] {
+    for words in ["case = \"alpha@cpu\"", "reason = \"new tokenizer\"", "until = 2199-12-31", "suite = \"scripted\""] {
         assert!(text.contains(words), "no `{words}` in\n{text}");
     }
     place.run(&["compare", "--head", "latest"]).expect(0);
@@ -179,22 +179,23 @@ fn a_change_inherits_what_the_base_branch_brought_in_and_answers_for_the_rest() 
 fn a_live_waiver_covers_its_case_metric_and_size() {
     let place = regressed();
     place.run(&["compare", "suite.toml"]).expect(1);
-    waivers(&place, "+40%", "until = 2999-12-31");
-    let ran = place.run(&["compare", "suite.toml"]).expect(0);
+    // The same run again and again: measuring anew would make the regression part of the history.
+    waivers(&place, "+40%", "until = 2199-12-31");
+    let ran = place.run(&["compare", "--head", "latest"]).expect(0);
     assert!(ran.stdout.contains("1 metric waived") && ran.stdout.contains("by Ada: known"), "{}", ran.stdout);
     let row = latency_of(&place, "beta@cpu");
     assert_eq!((row["verdict"]["reason"].as_str(), row["fails"].as_bool()), (Some("waived"), Some(false)));
     let page = std::fs::read_to_string(place.file("reports/latest/report.md")).expect("written");
-    assert!(page.contains("Regressed, and waived") && page.contains("until 2999-12-31"), "{page}");
+    assert!(page.contains("Regressed, and waived") && page.contains("until 2199-12-31"), "{page}");
     // Larger than what is covered.
     waivers(&place, "+10%", "");
-    let ran = place.run(&["compare", "suite.toml"]).expect(1);
+    let ran = place.run(&["compare", "--head", "latest"]).expect(1);
     assert!(ran.stdout.contains("is not covered"), "{}", ran.stdout);
     // Another metric, another suite.
     waivers(&place, "+40%", "metric = \"cpu_time\"");
-    place.run(&["compare", "suite.toml"]).expect(1);
+    place.run(&["compare", "--head", "latest"]).expect(1);
     waivers(&place, "+40%", "suite = \"another\"");
-    place.run(&["compare", "suite.toml"]).expect(1);
+    place.run(&["compare", "--head", "latest"]).expect(1);
 }
 
 #[test]
@@ -205,13 +206,13 @@ fn an_expired_waiver_turns_red_and_says_so() {
     assert!(ran.stdout.contains("expired on 2020-12-31"), "{}", ran.stdout);
     place.set_factor("beta", "1");
     let ran = place.run(&["compare", "suite.toml"]).expect(0);
-    assert!(ran.stdout.contains("can be removed"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("covers nothing"), "{}", ran.stdout);
 }
 
 #[test]
 fn a_waiver_file_with_a_mistake_is_refused_before_anything_is_measured() {
     let place = regressed();
-    waivers(&place, "+40%", "util = 2999-12-31");
+    waivers(&place, "+40%", "util = 2199-12-31");
     let before = place.run(&["baseline", "export"]).expect(0).stdout.lines().count();
     let ran = place.run(&["compare", "suite.toml"]).expect(2);
     assert!(ran.stderr.contains("regrade-waivers.toml:7") && ran.stderr.contains("`until`"), "{}", ran.stderr);
@@ -247,6 +248,7 @@ fn what_cannot_be_accepted_is_refused_with_the_remedy() {
     refused(&["beta@cpu", "--reason", "r", "--change", "8"], "no change such as +8%");
     refused(&["beta@cpu", "--reason", " ", "--change", "+8%"], "--reason is empty");
     refused(&["beta@cpu", "--reason", "r", "--change", "+8%", "--until", "2020-01-01"], "has passed");
+    refused(&["beta@cpu", "--reason", "r", "--change", "+8%", "--until", "2999-01-01"], "leave out --until");
     refused(&["beta@cpu", "--reason", "r"], "--change");
     refused(&["--reason", "r"], "<CASE>");
 }

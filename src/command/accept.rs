@@ -35,9 +35,7 @@ pub fn run(arguments: &Accept, context: &Context) -> Result<Exit> {
     if reason.is_empty() {
         return Err(usage("--reason is empty; say why, for whoever reviews it"));
     }
-    if let Some(until) = arguments.until.filter(|until| *until < today()) {
-        return Err(usage(format!("--until {until} has passed already; name the last day that is to count")));
-    }
+    let until = arguments.until.map(last_moment).transpose()?;
     let who = arguments.who.clone().or_else(git::person).filter(|who| !who.trim().is_empty());
     let who = who.ok_or_else(|| usage("git knows no user.name here; say who accepts with --who"))?;
     context.must_exist()?;
@@ -67,7 +65,7 @@ pub fn run(arguments: &Accept, context: &Context) -> Result<Exit> {
         reason: reason.to_owned(),
         who: who.clone(),
         since: Timestamp::now(),
-        until: arguments.until.map(last_moment).transpose()?,
+        until,
         commit,
     };
     let waiver = Waiver {
@@ -84,9 +82,9 @@ pub fn run(arguments: &Accept, context: &Context) -> Result<Exit> {
         append(&arguments.waivers, &waiver)?;
     }
     store.put_acceptance(&acceptance)?;
-    let until = arguments.until.map_or_else(String::new, |until| format!(" until {until}"));
+    let words = arguments.until.map_or_else(String::new, |until| format!(" until {until}"));
     let mut said =
-        format!("accepted: {} of `{case}` may change by {}{until}{from}\n", known.name, format::change(change));
+        format!("accepted: {} of `{case}` may change by {}{words}{from}\n", known.name, format::change(change));
     let kept = if worse {
         format!(
             "written to {} and to {}: commit the latter for review\n",
@@ -101,8 +99,16 @@ pub fn run(arguments: &Accept, context: &Context) -> Result<Exit> {
     Ok(Exit::Pass)
 }
 
-/// The last second of a day in UTC.
+/// The last second of a day in UTC, if it is to come and the database can hold it.
 fn last_moment(day: Date) -> Result<Timestamp> {
+    /// Moments are stored as nanoseconds, which reach into 2262.
+    const LAST_YEAR: i16 = 2261;
+    if day < today() {
+        return Err(usage(format!("--until {day} has passed already; name the last day that is to count")));
+    }
+    if day.year() > LAST_YEAR {
+        return Err(usage(format!("--until {day} is too far away; leave out --until to accept it for good")));
+    }
     let end = day.to_datetime(Time::constant(23, 59, 59, 0));
     TimeZone::UTC.to_timestamp(end).with_context(|| format!("--until {day} is out of range"))
 }

@@ -37,10 +37,9 @@ pub fn read_waivers(named: Option<&Path>) -> Result<Vec<Waiver>> {
     }
 }
 
-/// What is accepted and what is pending around one comparison.
+/// What is pending around one comparison.
 #[derive(Debug)]
 pub struct Accepted {
-    waivers: Vec<Waiver>,
     series: Vec<Series>,
     /// Base runs, the newest first.
     base: Vec<Run>,
@@ -50,14 +49,8 @@ pub struct Accepted {
 }
 
 impl Accepted {
-    /// Reads what counts for a comparison, and takes out of the history what nobody has accepted.
-    pub fn read(
-        named: Option<&Path>,
-        head: &Run,
-        runs: &[Run],
-        history: &mut [Session],
-        store: &dyn Store,
-    ) -> Result<Self> {
+    /// Reads what was accepted, and takes out of the history what nobody has accepted.
+    pub fn read(head: &Run, runs: &[Run], history: &mut [Session], store: &dyn Store) -> Result<Self> {
         let started: Vec<Timestamp> = runs.iter().map(|run| run.started).collect();
         let acceptances = store.acceptances(&head.suite.name)?;
         let record = Record {
@@ -71,15 +64,15 @@ impl Accepted {
         chronicle::keep_accepted(&series, history);
         let on_base = head.branch.is_some() && runs.first().is_some_and(|run| run.branch == head.branch);
         let suite = head.suite.name.clone();
-        Ok(Self { waivers: read_waivers(named)?, series, base: runs.to_vec(), suite, on_base })
+        Ok(Self { series, base: runs.to_vec(), suite, on_base })
     }
 
     /// Excuses what is waived or inherited; what a reader should know of the rest.
-    pub fn apply(&self, judged: &mut Judgement<'_>, gate: Severity) -> Vec<String> {
+    pub fn apply(&self, judged: &mut Judgement<'_>, waivers: Option<&Path>, gate: Severity) -> Result<Vec<String>> {
         let came = |waiting: &Waiting| came(waiting, &self.base);
         let mut notes = chronicle::settle(&mut judged.rows, &self.series, self.on_base, gate, &came);
-        notes.extend(waiver::apply(&mut judged.rows, &self.waivers, &self.suite, today(), gate));
-        notes
+        notes.extend(waiver::apply(&mut judged.rows, &read_waivers(waivers)?, &self.suite, today(), gate));
+        Ok(notes)
     }
 }
 

@@ -1,69 +1,336 @@
-//! `regrade compare`: head against its base, from a measurement made now or from stored runs.
+//! `regrade compare`: head against its base, from stored runs, from a measurement made now and the history, or from
+//! fresh pairs of two states of the sources.
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+mod base;
+mod files;
+mod pairs;
+
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 
-use crate::backend::BACKENDS;
 use crate::cli::{Compare, Format};
 use crate::command::accepted::{Accepted, read_waivers};
+use crate::command::arms::{self, Ref, Refs, Repository};
+use crate::command::compare::base::{Base, advice, choose_base, gone, named_base, named_run};
+use crate::command::compare::files::{SampleReader, write_files};
+use crate::command::compare::pairs::{Paired, Subjects};
 use crate::command::context::{Context, find_run, print};
 use crate::command::git::WorkTree;
 use crate::command::run::show;
-use crate::command::session::{go_on, load_suite, measure, suite_path};
-use crate::command::{NotComparable, usage};
-use crate::domain::{Call, CaseId, Launch, LaunchId, Run, RunId, RunStatus, Severity};
+use crate::command::session::{Subject, load_suite, measure, suite_path};
+use crate::command::usage;
+use crate::domain::{CaseId, LaunchSummary, Run, RunStatus, Severity};
 use crate::exit::Exit;
-use crate::render::{self, RENDERERS, Style};
-use crate::report::Report;
+use crate::render;
 use crate::report::build::{self, Parts};
+use crate::report::{PairedInfo, Report};
 use crate::runner::Ending;
+use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
-use crate::store::{RunQuery, Store, StoreError};
 use crate::suite::Suite;
-use crate::verdict::base::{self, Chosen, Wanted};
-use crate::verdict::policy::{self, Demand};
-use crate::verdict::{self, Head, Session};
-
-/// Samples that a report carries itself; above this, only flagged rows do and the rest stays in the database.
-const MOST_SAMPLES: u64 = 1_000_000;
-/// Columns of the table that is written to a file.
-const REPORT_WIDTH: usize = 120;
+use crate::verdict::policy::{self, Demand, K_SCREEN};
+use crate::verdict::{self, Head, Judgement, Session};
 
 /// Compares.
 pub fn run(arguments: &Compare, context: &Context) -> Result<Exit> {
     // A mistake in the waivers is said before anything is measured.
     read_waivers(arguments.waivers.as_deref())?;
-    let (store, head, named, ending) = if let Some(name) = &arguments.head {
-        let store = context.stored()?;
-        let head = find_run(&store, name)?;
-        let named = named_base(arguments, &head.suite.name, &store)?;
-        (store, head, named, Ending::Complete)
-    } else {
-        let suite = load_suite(&suite_path(arguments.suite.as_ref())?)?;
-        let mut store = context.store()?;
-        // A folder that cannot be made or a base that is not there is said before minutes are spent on measuring head.
-        let folder = &arguments.reports;
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        let named = named_base(arguments, &suite.info.name, &store)?;
-        let measured = measure(&suite, &arguments.select, &arguments.measure, &mut store, context)?;
-        (store, measured.run, named, measured.ending)
+    let target = Target::of(arguments)?;
+    if let (Some(name), None) = (&arguments.head, &target.range)
+        && let Some(exit) = stored(name, arguments, &target, context)?
+    {
+        return Ok(exit);
+    }
+    let suite = load_suite(&suite_path(target.suite.as_ref())?)?;
+    let mut store = context.store()?;
+    // A folder that cannot be made or a base that is not there is said before minutes are spent on measuring head.
+    let folder = &arguments.reports;
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let asked = asked_refs(arguments, &target, &suite, &store, context)?;
+    let named = if asked.explicit { None } else { named_base(arguments, &suite.info.name, &store)? };
+    let refs = asked.refs.filter(|_| named.is_none());
+    match refs {
+        Some(refs) => in_pairs(arguments, &suite, refs, asked.explicit, &mut store, context),
+        None => by_history(arguments, &suite, named, &mut store, context),
+    }
+}
+
+/// What the positional words say.
+#[derive(Debug, Default)]
+struct Target {
+    suite: Option<std::path::PathBuf>,
+    range: Option<(String, String)>,
+}
+
+impl Target {
+    fn of(arguments: &Compare) -> Result<Self> {
+        let mut target = Self::default();
+        for word in &arguments.targets {
+            let is_file = Path::new(word).exists() || Path::new(word).extension().is_some_and(|end| end == "toml");
+            match word.split_once("..").filter(|_| !is_file) {
+                Some((base, head)) if target.range.is_none() => {
+                    // Three dots mean "since they parted" to git; here that is what `--base` does by itself.
+                    let head = head.strip_prefix('.').unwrap_or(head);
+                    let or_head = |name: &str| if name.is_empty() { "HEAD".to_owned() } else { name.to_owned() };
+                    target.range = Some((or_head(base), or_head(head)));
+                }
+                None if target.suite.is_none() => target.suite = Some(word.into()),
+                _ => return Err(usage(format!("`{word}`: give one suite file and one BASE..HEAD"))),
+            }
+        }
+        if target.range.is_some() && (arguments.head.is_some() || arguments.base.is_some()) {
+            return Err(usage("give BASE..HEAD, or --base and --head, not both"));
+        }
+        Ok(target)
+    }
+}
+
+/// Compares a stored run, where the name stands for one; `None` where it may be a commit.
+fn stored(name: &str, arguments: &Compare, target: &Target, context: &Context) -> Result<Option<Exit>> {
+    let repository = Repository::discover();
+    let commit = repository.as_ref().is_some_and(|repository| repository.resolve(name).is_ok());
+    if !context.db.exists() && commit {
+        return Ok(None);
+    }
+    let store = context.stored()?;
+    let head = match named_run(&store, name)? {
+        Some(head) => head,
+        None if commit => return Ok(None),
+        None => find_run(&store, name)?,
     };
-    if ending == Ending::Cancelled {
+    let (select, measure) = (&arguments.select, &arguments.measure);
+    let measuring = target.suite.is_some()
+        || arguments.all_pairs
+        || !select.filter.is_empty()
+        || !select.tag.is_empty()
+        || !select.backend.is_empty()
+        || !measure.inject.is_empty()
+        || measure.launches.is_some()
+        || measure.seed.is_some()
+        || measure.resume;
+    if measuring {
+        return Err(usage(format!(
+            "--head {name} is a stored run, and nothing is measured: leave out the suite and the options of measuring"
+        )));
+    }
+    let named = named_base(arguments, &head.suite.name, &store)?;
+    let base = choose_base(arguments, &head, named, &store, &|_| true)?;
+    let screened = Screened::new(head, base, &store)?;
+    finish(arguments, &screened, None, &store, context).map(Some)
+}
+
+/// States of the sources to measure against each other.
+struct Asked {
+    refs: Option<Refs>,
+    /// The user named them, so they are measured whatever they hold.
+    explicit: bool,
+}
+
+/// What to pair: the commits that were named; else the work tree against where it left the base branch, if tracked files
+/// differ and the suite can be measured at both.
+fn asked_refs(
+    arguments: &Compare,
+    target: &Target,
+    suite: &Suite,
+    store: &SqliteStore,
+    context: &Context,
+) -> Result<Asked> {
+    let nothing = Asked { refs: None, explicit: false };
+    let named = match (&target.range, &arguments.head) {
+        (Some((base, head)), _) => Some((Some(base.clone()), Some(head.clone()))),
+        (None, Some(head)) => Some((arguments.base.clone(), Some(head.clone()))),
+        // A base that no stored run answers to is a commit.
+        (None, None) => match &arguments.base {
+            Some(base) if named_base(arguments, &suite.info.name, store).is_err() => Some((Some(base.clone()), None)),
+            _ => None,
+        },
+    };
+    let repository = Repository::discover();
+    let Some((base, head)) = named else {
+        let Some(repository) = repository.filter(|_| !arguments.history_only && !arguments.measure.resume) else {
+            return Ok(nothing);
+        };
+        return Ok(Asked { refs: implicit_refs(&repository, arguments, suite, context), explicit: false });
+    };
+    let Some(repository) = repository else {
+        // Who names no commit of anything meant a run.
+        named_base(arguments, &suite.info.name, store)?;
+        return Err(usage("there is no git repository here whose commits could be compared"));
+    };
+    if let Some(why) = arms::unfit(suite) {
+        named_base(arguments, &suite.info.name, store)?;
+        return Err(usage(why));
+    }
+    if arguments.history_only || arguments.measure.resume {
+        return Err(usage("commits are measured in pairs: leave out --history-only and --resume"));
+    }
+    let head = match &head {
+        Some(name) => repository.resolve(name)?,
+        None => repository.work_tree(&[&context.db, &arguments.reports])?,
+    };
+    let base = match &base {
+        Some(name) => repository.resolve(name).map_err(|error| {
+            // Neither a commit nor anything that is stored: the store's own words name all it could have been.
+            named_base(arguments, &suite.info.name, store).err().filter(|_| target.range.is_none()).unwrap_or(error)
+        })?,
+        None => {
+            let branch = WorkTree::detect().base_branch.unwrap_or_else(|| "main".to_owned());
+            let tip = repository.resolve(&branch)?;
+            let common = repository.merge_base(&tip.commit, &head.commit).ok_or_else(|| {
+                usage(format!("`{branch}` and {} have no common ancestor; name the base with --base", head.label()))
+            })?;
+            repository.resolve(&common)?
+        }
+    };
+    Ok(Asked { refs: Some(Refs { base, head }), explicit: true })
+}
+
+fn implicit_refs(repository: &Repository, arguments: &Compare, suite: &Suite, context: &Context) -> Option<Refs> {
+    if arms::unfit(suite).is_some() {
+        return None;
+    }
+    let tree = WorkTree::detect();
+    let branch = arguments.base.as_deref().or(tree.base_branch.as_deref())?;
+    let tip = repository.resolve(branch).or_else(|_| repository.resolve(&format!("origin/{branch}"))).ok()?;
+    let common = repository.merge_base(&tip.commit, "HEAD")?;
+    // Files that git does not know are outputs more often than sources; alone they are no change.
+    if !repository.changed_since(&common) {
+        return None;
+    }
+    let head = repository.work_tree(&[&context.db, &arguments.reports]).ok()?;
+    let base = repository.resolve(&common).ok()?;
+    Some(Refs { base: Ref { name: format!("where {branch} was left"), ..base }, head })
+}
+
+/// Measures head and judges it by history alone.
+fn by_history(
+    arguments: &Compare,
+    suite: &Suite,
+    named: Option<Run>,
+    store: &mut SqliteStore,
+    context: &Context,
+) -> Result<Exit> {
+    let measured = measure(suite, &Subject::here()?, &arguments.select, &arguments.measure, store, context)?;
+    if measured.ending == Ending::Cancelled {
         // A program that asked for a report gets none rather than another document.
         if arguments.format == Format::Text {
-            show(&head, &store, arguments.format, context)?;
+            show(&measured.run, store, arguments.format, context)?;
         }
         return Ok(Exit::Environment);
     }
-    let mut base = choose_base(arguments, &head, named, &store)?;
-    if head.status != RunStatus::Complete {
-        base.notes.push("head is not complete: the session ended before every launch was made".to_owned());
+    let base = choose_base(arguments, &measured.run, named, store, &|_| true)?;
+    let screened = Screened::new(measured.run, base, store)?;
+    finish(arguments, &screened, None, store, context)
+}
+
+/// Screens with history where there is enough of it, and confirms in fresh pairs.
+fn in_pairs(
+    arguments: &Compare,
+    suite: &Suite,
+    refs: Refs,
+    explicit: bool,
+    store: &mut SqliteStore,
+    context: &Context,
+) -> Result<Exit> {
+    let repository = Repository::discover().expect("refs came from it");
+    let budget = arguments.budget.or_else(|| suite.info.budget_s.map(Duration::from_secs_f64));
+    // Where the caller named the commits the history must lie before both of them.
+    let before = refs.base.commit.clone();
+    let fits = |run: &Run| {
+        let ancestor = |commit: &String| !run.dirty && repository.is_ancestor(commit, &before);
+        !explicit || run.commit.as_ref().is_some_and(ancestor)
+    };
+    let mut subjects = Subjects::new(&repository, refs, suite, explicit);
+    let sessions = if arguments.all_pairs { 0 } else { pairs::sessions(arguments, suite, store, &fits)? };
+    let screened = if sessions >= K_SCREEN {
+        let subject = subjects.head_subject(context)?;
+        let measured = measure(suite, &subject, &arguments.select, &arguments.measure, store, context)?;
+        if measured.ending == Ending::Cancelled {
+            return Ok(Exit::Environment);
+        }
+        let base = choose_base(arguments, &measured.run, None, store, &fits)?;
+        Some(Screened::new(measured.run, base, store)?)
+    } else {
+        None
+    };
+    let judged = screened.as_ref().map(|screened| screened.judge(gate(arguments, &screened.head)));
+    let Some(paired) =
+        pairs::session(arguments, suite, &mut subjects, judged.as_ref(), sessions, budget, store, context)?
+    else {
+        // Nothing was suspicious: history says it all.
+        let screened = screened.expect("without a screen everything is paired");
+        return finish(arguments, &screened, None, store, context);
+    };
+    drop(judged);
+    if paired.ending() == Ending::Cancelled {
+        return Ok(Exit::Environment);
     }
-    let report = judge(arguments, &head, &base, &store)?;
+    if let Some(screened) = screened {
+        return finish(arguments, &screened, Some(&paired), store, context);
+    }
+    let (base, head) = paired.arms();
+    let arm = Base { runs: vec![base.clone()], notes: Vec::new() };
+    let screened = Screened::new(head.clone(), arm, store)?;
+    finish(arguments, &screened, Some(&paired), store, context)
+}
+
+fn gate(arguments: &Compare, head: &Run) -> Severity {
+    match &arguments.gate {
+        Some(word) => *Severity::ALL.iter().find(|severity| severity.as_str() == word).expect("clap takes these words"),
+        None => head.suite.gate,
+    }
+}
+
+/// Head and its base with everything the verdicts read.
+struct Screened {
+    head: Run,
+    base: Base,
+    head_launches: Vec<LaunchSummary>,
+    history: Vec<Session>,
+    redefined: BTreeSet<CaseId>,
+    gone: BTreeSet<CaseId>,
+    accepted: Accepted,
+}
+
+impl Screened {
+    fn new(head: Run, mut base: Base, store: &SqliteStore) -> Result<Self> {
+        if head.status != RunStatus::Complete {
+            base.notes.push("head is not complete: the session ended before every launch was made".to_owned());
+        }
+        let head_launches = store.summaries(head.id)?;
+        let mut history = Vec::new();
+        let mut redefined = BTreeSet::new();
+        for run in &base.runs {
+            let other = verdict::base::redefined(&head.cases, &run.cases);
+            let mut launches = store.summaries(run.id)?;
+            launches.retain(|launch| !other.contains(&launch.case));
+            redefined.extend(other);
+            history.push(Session { run: run.id, launches });
+        }
+        let gone = base.runs.first().map(|newest| gone(&head, newest)).unwrap_or_default();
+        let accepted = Accepted::read(&head, &base.runs, &mut history, store)?;
+        Ok(Self { head, base, head_launches, history, redefined, gone, accepted })
+    }
+
+    fn judge(&self, gate: Severity) -> Judgement<'_> {
+        let head = Head { run: self.head.id, cases: &self.head.cases, launches: &self.head_launches };
+        verdict::judge(head, &self.history, &self.gone, gate)
+    }
+}
+
+/// Decides, writes the report, and says how it ended.
+fn finish(
+    arguments: &Compare,
+    screened: &Screened,
+    paired: Option<&Paired>,
+    store: &SqliteStore,
+    context: &Context,
+) -> Result<Exit> {
+    let report = judge(arguments, screened, paired, store)?;
     let name = match arguments.format {
         Format::Text => "terminal",
         Format::Json => "json",
@@ -76,261 +343,41 @@ pub fn run(arguments: &Compare, context: &Context) -> Result<Exit> {
     Ok(Exit::ALL.into_iter().find(|exit| exit.code() == report.outcome.exit_code).expect("made from an Exit"))
 }
 
-/// Base runs, owned.
-struct Base {
-    runs: Vec<Run>,
-    notes: Vec<String>,
-}
-
-/// The run that `--base` names; `None` where it names a branch, or is not given. What is neither is refused.
-fn named_base(arguments: &Compare, suite: &str, store: &SqliteStore) -> Result<Option<Run>> {
-    let Some(name) = &arguments.base else {
-        return Ok(None);
-    };
-    if let Some(run) = named_run(store, name)? {
-        if run.suite.name != suite {
-            return Err(usage(format!(
-                "--base {name}: run {} is of suite `{}`, not `{suite}`",
-                run.id, run.suite.name
-            )));
-        }
-        return Ok(Some(run));
-    }
-    let query = RunQuery {
-        suite: Some(suite.to_owned()),
-        branch: Some(name.clone()),
-        fit_as_base: true,
-        limit: Some(1),
-        ..RunQuery::default()
-    };
-    if store.runs(&query)?.is_empty() {
-        return Err(usage(format!(
-            "--base {name}: no run, baseline or branch of that name has a usable run of `{suite}`; \
-             `regrade baseline list` shows what is stored"
-        )));
-    }
-    Ok(None)
-}
-
-/// A run that a name stands for by baseline name, `latest` or id.
-fn named_run(store: &SqliteStore, name: &str) -> Result<Option<Run>> {
-    if name == "latest" || store.baselines()?.iter().any(|baseline| baseline.name == name) {
-        return Ok(Some(find_run(store, name)?));
-    }
-    let looks_like_an_id = name.len() >= 8 && name.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
-    match looks_like_an_id.then(|| store.run(name)) {
-        Some(Ok(run)) => Ok(Some(run)),
-        Some(Err(StoreError::NotFound(_))) | None => Ok(None),
-        Some(Err(error)) => Err(error.into()),
-    }
-}
-
-/// The run that was named, or the last runs of the base branch on this testbed.
-fn choose_base(arguments: &Compare, head: &Run, named: Option<Run>, store: &SqliteStore) -> Result<Base> {
-    if let Some(run) = named {
-        return explicit(head, run);
-    }
-    let tree = WorkTree::detect();
-    let query = RunQuery {
-        suite: Some(head.suite.name.clone()),
-        testbed: Some(head.testbed.key.clone()),
-        fit_as_base: true,
-        ..RunQuery::default()
-    };
-    let stored = store.runs(&query)?;
-    let wanted = Wanted {
-        head: head.id,
-        suite: &head.suite.name,
-        testbed: &head.testbed.key,
-        base_branch: arguments.base.as_deref().or(tree.base_branch.as_deref()),
-        // Who names a branch means that branch.
-        stand_ins: arguments.base.is_none(),
-        own_branch: head.branch.as_deref(),
-        now: head.started,
-    };
-    let Chosen { runs, mut notes } = base::choose(&stored, &wanted);
-    if let (true, Some(branch)) = (runs.is_empty(), &arguments.base) {
-        notes.push(format!("`{branch}` has no usable run on this testbed within the history's window"));
-    }
-    Ok(Base { runs: runs.into_iter().cloned().collect(), notes })
-}
-
-/// A single run that plays base because the user says so.
-fn explicit(head: &Run, run: Run) -> Result<Base> {
-    if run.id == head.id {
-        return Err(usage(format!("run {} cannot be compared with itself", run.id)));
-    }
-    if run.testbed.key != head.testbed.key {
-        let differing: Vec<String> = head
-            .testbed
-            .facts
-            .iter()
-            .filter(|(fact, value)| run.testbed.facts.get(*fact) != Some(value))
-            .map(|(fact, value)| {
-                let other = run.testbed.facts.get(fact).map_or("absent", String::as_str);
-                format!("{fact}: `{other}` against `{value}`")
-            })
-            .collect();
-        return Err(NotComparable(format!(
-            "not comparable: base and head come from different testbeds ({}); measure both on one machine",
-            differing.join("; ")
-        ))
-        .into());
-    }
-    let mut notes = Vec::new();
-    if let Some(why) = run.unfit_as_base() {
-        notes.push(format!("the base is no honest baseline: {why}"));
-    }
-    Ok(Base { runs: vec![run], notes })
-}
-
 /// Judges and builds the report.
-fn judge(arguments: &Compare, head: &Run, base: &Base, store: &SqliteStore) -> Result<Report> {
-    let head_launches = store.summaries(head.id)?;
-    let mut history = Vec::new();
-    let mut redefined = BTreeSet::new();
-    for run in &base.runs {
-        let other = base::redefined(&head.cases, &run.cases);
-        let mut launches = store.summaries(run.id)?;
-        launches.retain(|launch| !other.contains(&launch.case));
-        redefined.extend(other);
-        history.push(Session { run: run.id, launches });
-    }
-    let gate = match &arguments.gate {
-        Some(word) => *Severity::ALL.iter().find(|severity| severity.as_str() == word).expect("clap takes these words"),
-        None => head.suite.gate,
+fn judge(arguments: &Compare, screened: &Screened, paired: Option<&Paired>, store: &SqliteStore) -> Result<Report> {
+    let (head, base) = (&screened.head, &screened.base);
+    let gate = gate(arguments, head);
+    let (mut judged, info): (Judgement<'_>, Option<PairedInfo>) = match paired {
+        None => (screened.judge(gate), None),
+        Some(paired) => {
+            let by_history = head.arm.is_none().then(|| screened.judge(gate));
+            (paired.judgement(by_history, gate), Some(paired.info()))
+        }
     };
-    let gone = base.runs.first().map(|newest| gone(head, newest)).unwrap_or_default();
-    let accepted = Accepted::read(arguments.waivers.as_deref(), head, &base.runs, &mut history, store)?;
-    let mut judged =
-        verdict::judge(Head { run: head.id, cases: &head.cases, launches: &head_launches }, &history, &gone, gate);
     let mut notes = base.notes.clone();
-    notes.extend(accepted.apply(&mut judged, gate));
+    notes.extend(screened.accepted.apply(&mut judged, arguments.waivers.as_deref(), gate)?);
     let decision = policy::decide_suite(&judged.rows, gate, Demand { require_decision: arguments.require_decision });
-    notes.extend(redefined.iter().map(|case| {
+    notes.extend(screened.redefined.iter().map(|case| {
         format!("`{case}` did other work in earlier runs (its definition changed); those do not count as its base")
     }));
-    let next = advice(arguments, head, base, &mut notes);
-    let samples = SampleReader::new(store, &judged);
+    let next = if paired.is_some() { None } else { advice(arguments, head, base, &mut notes) };
+    let samples = SampleReader::new(store, &judged.rows);
     let report = build::report(
         Parts {
             head,
-            head_launches: &head_launches,
+            head_launches: &screened.head_launches,
             base: &base.runs.iter().collect::<Vec<_>>(),
-            history: &history,
+            history: &screened.history,
             judgement: &judged,
             decision: &decision,
             gate,
             notes,
             next,
+            paired: info,
             at: Timestamp::now(),
         },
         &|run, launch, case, metric| samples.get(run, launch, case, metric),
     );
     samples.failed()?;
     Ok(report)
-}
-
-/// Cases of the newest base run that head's suite no longer has. A suite text that this version cannot read says
-/// nothing about what is gone.
-fn gone(head: &Run, newest: &Run) -> BTreeSet<CaseId> {
-    let names: Vec<&str> = BACKENDS.iter().map(|backend| backend.name()).collect();
-    let Ok(suite) = Suite::parse(&head.suite.name, &head.suite.text, &names) else {
-        return BTreeSet::new();
-    };
-    let known: BTreeSet<&CaseId> =
-        suite.cases.iter().flat_map(|case| std::iter::once(&case.id).chain(&case.aliases)).collect();
-    newest
-        .cases
-        .iter()
-        .filter(|record| !record.case.reference && !known.contains(&record.case.id))
-        .map(|record| record.case.id.clone())
-        .collect()
-}
-
-/// What to say and to type where there is no base yet.
-fn advice(arguments: &Compare, head: &Run, base: &Base, notes: &mut Vec<String>) -> Option<String> {
-    if let Some(why) = head.unfit_as_base() {
-        notes.push(format!("head can never be a baseline: {why}"));
-    }
-    if !base.runs.is_empty() {
-        return None;
-    }
-    if head.status != RunStatus::Complete {
-        return Some(go_on(head));
-    }
-    if head.unfit_as_base().is_none() {
-        notes.push(format!(
-            "no baseline of `{}` on this testbed yet: this run ({}) is stored as the first",
-            head.suite.name, head.id
-        ));
-    }
-    // What was typed compares next time; for a stored head there is nothing to repeat.
-    arguments.head.is_none().then(|| head.command_line.clone())
-}
-
-/// Reads sample vectors for the rows of a report, case by case, once.
-struct SampleReader<'a> {
-    store: &'a SqliteStore,
-    /// Rows that get their samples; `None` for all.
-    only: Option<BTreeSet<(CaseId, String)>>,
-    read: RefCell<BTreeMap<(RunId, CaseId), Vec<Launch>>>,
-    error: RefCell<Option<StoreError>>,
-}
-
-impl<'a> SampleReader<'a> {
-    fn new(store: &'a SqliteStore, judged: &verdict::Judgement<'_>) -> Self {
-        let sides = |row: &verdict::Judged<'_>| -> u64 {
-            row.base.iter().chain(&row.head).flat_map(|side| &side.launches).map(|used| used.n).sum()
-        };
-        let total: u64 = judged.rows.iter().map(sides).sum();
-        let flagged =
-            |row: &&verdict::Judged<'_>| row.fails || matches!(row.verdict.call, Call::Regressed | Call::Improved);
-        let only = (total > MOST_SAMPLES).then(|| {
-            judged.rows.iter().filter(flagged).map(|row| (row.case.clone(), row.metric.name.clone())).collect()
-        });
-        Self { store, only, read: RefCell::default(), error: RefCell::default() }
-    }
-
-    fn get(&self, run: RunId, launch: LaunchId, case: &CaseId, metric: &str) -> Option<Vec<f64>> {
-        if self.only.as_ref().is_some_and(|only| !only.contains(&(case.clone(), metric.to_owned()))) {
-            return None;
-        }
-        let mut read = self.read.borrow_mut();
-        let launches = read.entry((run, case.clone())).or_insert_with(|| {
-            self.store.launches(run, Some(case)).unwrap_or_else(|error| {
-                self.error.borrow_mut().get_or_insert(error);
-                Vec::new()
-            })
-        });
-        let found = launches.iter().find(|candidate| candidate.id == launch)?;
-        found.samples.iter().find(|samples| samples.metric.name == metric).map(|samples| samples.values.clone())
-    }
-
-    fn failed(self) -> Result<()> {
-        self.error.into_inner().map_or(Ok(()), |error| Err(error.into()))
-    }
-}
-
-/// Writes every format's files. Plots of an earlier comparison go first; whatever else is in the folder stays.
-fn write_files(report: &Report, folder: &Path) -> Result<()> {
-    let plots = folder.join("plots");
-    for entry in std::fs::read_dir(&plots).into_iter().flatten().flatten() {
-        let path = entry.path();
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-        let picture = path.extension().is_some_and(|extension| extension == "svg" || extension == "png");
-        if picture && (stem == "forest" || stem.starts_with("distribution-")) {
-            std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
-        }
-    }
-    let style = Style { colour: false, width: REPORT_WIDTH };
-    for renderer in RENDERERS {
-        for artifact in renderer.report(report, style)? {
-            let path = folder.join(&artifact.name);
-            let parent = path.parent().unwrap_or(folder);
-            std::fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
-            std::fs::write(&path, &artifact.bytes).with_context(|| format!("cannot write {}", path.display()))?;
-        }
-    }
-    Ok(())
 }

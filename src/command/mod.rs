@@ -2,7 +2,10 @@
 
 mod accept;
 mod accepted;
+mod arms;
 pub mod baseline;
+mod bisect;
+mod calibrate;
 mod compare;
 mod context;
 mod doctor;
@@ -11,6 +14,7 @@ mod history;
 mod inject;
 mod judge;
 mod list;
+mod paired;
 mod progress;
 mod report;
 mod run;
@@ -39,6 +43,8 @@ pub fn dispatch(cli: &Cli) -> Result<Exit> {
     match &cli.command {
         Command::Run(arguments) => run::run(arguments, &context),
         Command::Compare(arguments) => compare::run(arguments, &context),
+        Command::Bisect(arguments) => bisect::run(arguments, &context),
+        Command::Calibrate(arguments) => calibrate::run(arguments, &context),
         Command::Judge(arguments) => judge::run(arguments, &context),
         Command::Report(arguments) => report::run(arguments, &context),
         Command::History(arguments) => history::run(arguments, &context),
@@ -113,7 +119,10 @@ pub fn exit_of(error: &anyhow::Error) -> Exit {
                 matches!(error, crate::store::StoreError::NotFound(_) | crate::store::StoreError::Refused(_))
             })
     });
-    if error.is::<NotComparable>() {
+    if let Some(failed) = error.downcast_ref::<arms::BuildFailed>() {
+        // A head that does not build is a failed head; without a base there is nothing to compare with.
+        if failed.side == crate::domain::ArmSide::Head { Exit::CaseFailed } else { Exit::Nothing }
+    } else if error.is::<NotComparable>() {
         Exit::Nothing
     } else if usage {
         Exit::Usage

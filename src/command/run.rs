@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::cli::{Format, Run};
 use crate::command::context::{Context, print};
-use crate::command::session::{load_suite, measure, suite_path};
+use crate::command::session::{Subject, load_suite, measure, suite_path};
 use crate::domain::Run as StoredRun;
 use crate::exit::Exit;
 use crate::render;
@@ -17,7 +17,7 @@ pub fn run(arguments: &Run, context: &Context) -> Result<Exit> {
     let path = suite_path(arguments.suite.as_ref())?;
     let suite = load_suite(&path)?;
     let mut store = context.store()?;
-    let measured = measure(&suite, &arguments.select, &arguments.measure, &mut store, context)?;
+    let measured = measure(&suite, &Subject::here()?, &arguments.select, &arguments.measure, &mut store, context)?;
     let exit = show(&measured.run, &store, arguments.format, context)?;
     if let Some(why) = measured.run.unfit_as_base() {
         context.tell(&format!("this run can never be a baseline: {why}"));

@@ -14,7 +14,9 @@ use crate::command::context::Context;
 use crate::command::git::WorkTree;
 use crate::command::progress::Progress;
 use crate::command::{inject, secret, usage};
-use crate::domain::{CaseRecord, Launch, Outcome, OutcomeKind, Plan, PlanItem, Run, RunId, RunStatus, Testbed};
+use crate::domain::{
+    Case, CaseRecord, Launch, Outcome, OutcomeKind, Plan, PlanItem, Run, RunId, RunStatus, Skip, Testbed,
+};
 use crate::hardware;
 use crate::runner::{self, Ending};
 use crate::store::sqlite::SqliteStore;
@@ -22,13 +24,13 @@ use crate::store::{RunQuery, Store, StoreError};
 use crate::suite::{BackendView, HardwareFacts, Selection, Suite};
 
 /// Seed of weights and inputs: the same in every run, because runs that are compared must do the same work.
-const DATA_SEED: u64 = 0x5eed;
+pub const DATA_SEED: u64 = 0x5eed;
 
 /// Set by Ctrl-C or SIGTERM.
-static CANCELLED: AtomicBool = AtomicBool::new(false);
+pub static CANCELLED: AtomicBool = AtomicBool::new(false);
 
 /// Lets Ctrl-C and SIGTERM end the session with what was measured kept.
-fn listen_for_signals() -> Result<()> {
+pub fn listen_for_signals() -> Result<()> {
     match ctrlc::set_handler(|| CANCELLED.store(true, Ordering::SeqCst)) {
         Ok(()) | Err(ctrlc::Error::MultipleHandlers) => Ok(()),
         Err(error) => Err(error).context("cannot listen for Ctrl-C"),
@@ -136,9 +138,32 @@ pub fn testbed(plan: &Plan, machine: &[(&'static str, Availability)]) -> Testbed
     hardware::testbed(facts)
 }
 
+/// A seed that a JSON number keeps in every reader: 53 bits.
+pub fn fresh_seed() -> u64 {
+    RunId::fresh().0.as_u64_pair().1 & ((1 << 53) - 1)
+}
+
+/// What a session measures.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// Its programs.
+    pub programs: runner::Tree,
+    /// Where they come from.
+    pub tree: WorkTree,
+}
+
+impl Subject {
+    /// This very program, and commands as they are found here.
+    pub fn here() -> Result<Self> {
+        let programs = runner::Tree { worker: own_program()?, ..runner::Tree::default() };
+        Ok(Self { programs, tree: WorkTree::detect() })
+    }
+}
+
 /// Measures a suite now and stores every launch as it ends.
 pub fn measure(
     suite: &Suite,
+    subject: &Subject,
     select: &Select,
     arguments: &Measure,
     store: &mut SqliteStore,
@@ -146,11 +171,10 @@ pub fn measure(
 ) -> Result<Measured> {
     listen_for_signals()?;
     let machine = machine();
-    let tree = WorkTree::detect();
     let (run, plan) = if arguments.resume {
-        resumed(suite, select, arguments, store, &machine, &tree)?
+        resumed(suite, select, arguments, store, &machine, &subject.tree)?
     } else {
-        fresh(suite, select, arguments, store, &machine, &tree)?
+        fresh(suite, select, arguments, store, &machine, subject)?
     };
     let extra = inject::parse(&arguments.inject, &plan)?;
     let done: BTreeSet<_> = store.summaries(run.id)?.into_iter().map(|launch| (launch.case, launch.index)).collect();
@@ -159,7 +183,8 @@ pub fn measure(
         .filter(|(_, item)| !done.contains(&(plan.cases[item.case].id.clone(), item.launch)))
         .collect();
     let settings = runner::Settings {
-        worker: own_program()?,
+        harness: own_program()?,
+        tree: subject.programs.clone(),
         seed: DATA_SEED,
         inject: extra,
         budget: plan.suite.budget_s.map(Duration::from_secs_f64),
@@ -198,7 +223,7 @@ pub fn go_on(run: &Run) -> String {
 
 /// Stores a launch; while another process holds the database for long (an import, a prune), tries again for some
 /// minutes rather than lose what was measured.
-fn keep_patiently(store: &mut SqliteStore, run: RunId, launch: &Launch) -> Result<(), StoreError> {
+pub fn keep_patiently(store: &mut SqliteStore, run: RunId, launch: &Launch) -> Result<(), StoreError> {
     const TRIES: u32 = 30;
     for _ in 1..TRIES {
         match store.put_launch(run, launch) {
@@ -210,7 +235,7 @@ fn keep_patiently(store: &mut SqliteStore, run: RunId, launch: &Launch) -> Resul
 }
 
 /// This very program: on Linux by a name that stays it, even when a build replaces the file during the session.
-fn own_program() -> Result<PathBuf> {
+pub fn own_program() -> Result<PathBuf> {
     if cfg!(target_os = "linux") {
         return Ok(PathBuf::from(format!("/proc/{}/exe", std::process::id())));
     }
@@ -223,48 +248,63 @@ fn fresh(
     arguments: &Measure,
     store: &mut SqliteStore,
     machine: &[(&'static str, Availability)],
-    tree: &WorkTree,
+    subject: &Subject,
 ) -> Result<(Run, Plan)> {
     let id = RunId::fresh();
-    // A JSON number keeps 53 bits in every reader.
-    let seed = arguments.seed.unwrap_or_else(|| id.0.as_u64_pair().1 & ((1 << 53) - 1));
+    let seed = arguments.seed.unwrap_or_else(fresh_seed);
     let plan = plan(suite, select, machine, seed, arguments.launches)?;
     inject::parse(&arguments.inject, &plan)?;
-    check_files(&plan)?;
-    let run = Run {
-        id,
-        suite: plan.suite.clone(),
-        commit: tree.commit.clone(),
-        branch: tree.branch.clone(),
-        dirty: tree.dirty,
-        testbed: testbed(&plan, machine),
-        toolchain: env!("REGRADE_RUSTC").to_owned(),
-        regrade_version: env!("CARGO_PKG_VERSION").to_owned(),
-        command_line: secret::command_line(
-            std::env::args_os().map(|word| word.to_string_lossy().into_owned()),
-            &secret::from_environment(),
-        ),
-        seed,
-        started: Timestamp::now(),
-        finished: None,
-        status: RunStatus::Running,
-        synthetic: inject::stamp(&arguments.inject),
-        debug_build: debug_build(),
-        arm: None,
-        cases: plan
-            .cases
-            .iter()
-            .map(|case| CaseRecord {
-                case: case.clone(),
-                skipped: case
-                    .skip
-                    .as_ref()
-                    .map(|skip| Outcome::because(OutcomeKind::Skipped, format!("{}; {}", skip.reason, skip.remedy))),
-            })
-            .collect(),
-    };
+    let mut run = Header { tree: subject.tree.clone(), testbed: testbed(&plan, machine) }.run(&plan);
+    if subject.programs.folder.is_none() {
+        check_files(&plan)?;
+    }
+    run.id = id;
+    run.synthetic = inject::stamp(&arguments.inject);
     store.begin_run(&run)?;
     Ok((run, plan))
+}
+
+/// The circumstances of a run.
+#[derive(Debug, Clone)]
+pub struct Header {
+    /// What is measured.
+    pub tree: WorkTree,
+    /// Where.
+    pub testbed: Testbed,
+}
+
+impl Header {
+    /// A run of a plan that begins now.
+    pub fn run(&self, plan: &Plan) -> Run {
+        Run {
+            id: RunId::fresh(),
+            suite: plan.suite.clone(),
+            commit: self.tree.commit.clone(),
+            branch: self.tree.branch.clone(),
+            dirty: self.tree.dirty,
+            testbed: self.testbed.clone(),
+            toolchain: env!("REGRADE_RUSTC").to_owned(),
+            regrade_version: env!("CARGO_PKG_VERSION").to_owned(),
+            command_line: secret::command_line(
+                std::env::args_os().map(|word| word.to_string_lossy().into_owned()),
+                &secret::from_environment(),
+            ),
+            seed: plan.seed,
+            started: Timestamp::now(),
+            finished: None,
+            status: RunStatus::Running,
+            synthetic: None,
+            debug_build: debug_build(),
+            arm: None,
+            cases: plan.cases.iter().map(Self::record).collect(),
+        }
+    }
+
+    /// A case as a run records it.
+    pub fn record(case: &Case) -> CaseRecord {
+        let skipped = |skip: &Skip| Outcome::because(OutcomeKind::Skipped, format!("{}; {}", skip.reason, skip.remedy));
+        CaseRecord { case: case.clone(), skipped: case.skip.as_ref().map(skipped) }
+    }
 }
 
 /// Finds absent checkpoints before anything is measured, not minutes later in a launch.

@@ -3,6 +3,7 @@
 //! Must not know: files, clocks, processes, databases, terminals. Nothing here does I/O or reads the environment.
 
 mod acceptance;
+mod build;
 mod case;
 mod id;
 mod launch;
@@ -17,6 +18,7 @@ mod waiver;
 pub mod workload;
 
 pub use acceptance::Acceptance;
+pub use build::Build;
 pub use case::{Case, Plan, PlanItem, Sampling, Skip, SuiteInfo};
 pub use id::{CaseId, LaunchId, RunId, SessionId};
 pub use launch::{Evidence, Launch, LaunchSummary, MetricSummary, Outcome, OutcomeKind, StopReason, Warmup};
@@ -26,6 +28,6 @@ pub use run::{Arm, ArmSide, CaseRecord, Run, RunStatus};
 pub use sample::{Check, Samples, Value};
 pub use testbed::{DeviceInfo, Testbed};
 pub use threshold::{InvalidThresholds, Thresholds};
-pub use verdict::{Call, Estimate, Reason, Severity, Verdict};
+pub use verdict::{Call, Estimate, PairedEvidence, Reason, Severity, Verdict};
 pub use waiver::Waiver;
 pub use workload::{ParamValue, Workload, WorkloadKind};

@@ -75,6 +75,8 @@ pub struct NoiseModel {
     pub statistic: LaunchStatistic,
     /// Spread of a pair's difference without any change, log units (`IQR / 1.349`).
     pub pair_spread: f64,
+    /// Standard deviation of such differences, log units.
+    pub pair_deviation: f64,
     /// Pairs behind it.
     pub pairs: u32,
     /// Verdicts other than "unchanged" or "inconclusive" among `trials` on data without a change.

@@ -5,6 +5,8 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::LaunchStatistic;
+
 /// How much a change matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -115,6 +117,8 @@ pub enum Reason {
     BadValue,
     /// The reference workloads moved: the machine is not the one of the history.
     NoisySession,
+    /// The base was told from itself in this session: the harness or the machine favours a side.
+    ControlMoved,
     /// Regressed, and a waiver covers it: shown, never failing.
     Waived,
     /// Regressed against the accepted level, and no worse than what the base branch itself has come to.
@@ -143,6 +147,7 @@ impl Reason {
             Self::BaseFailed => "base-failed",
             Self::BadValue => "bad-value",
             Self::NoisySession => "noisy-session",
+            Self::ControlMoved => "control-moved",
             Self::Waived => "waived",
             Self::Inherited => "inherited",
         }
@@ -163,6 +168,18 @@ pub struct Estimate {
     pub upper: Option<f64>,
     /// Two-sided coverage of the interval, e.g. `0.90`.
     pub confidence: f64,
+}
+
+/// How a verdict that rests on fresh pairs came about.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PairedEvidence {
+    /// Pairs that count.
+    pub pairs: u32,
+    /// Evidence that the change is larger than the share of the smallest class, on the estimate's side: the natural
+    /// logarithm of a bet's winnings. `alpha = exp(-log_evidence)` bounds the chance of seeing as much without a change.
+    pub log_evidence: f64,
+    /// What stood for a launch.
+    pub statistic: LaunchStatistic,
 }
 
 /// The decision on one metric of one case.

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use crate::domain::{Call, Reason, Severity};
-use crate::report::{Report, Row};
+use crate::render::format;
+use crate::report::{PairedInfo, Report, Row};
 
 /// A section of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -135,6 +136,46 @@ pub fn reason(row: &Row) -> String {
         _ if row.verdict.note.is_empty() => row.verdict.reason.code().to_owned(),
         _ => row.verdict.note.clone(),
     }
+}
+
+/// Whether a row is told by a sentence: where the numbers alone do not say what happened, and where pairs say how sure
+/// it is.
+#[must_use]
+pub const fn tells_why(row: &Row, group: Group) -> bool {
+    group.wants_reason() || row.paired.is_some() && matches!(group, Group::Regressed | Group::Improved)
+}
+
+/// What the intervals of a report cover; `None` where it has none.
+#[must_use]
+pub fn coverage(report: &Report) -> Option<String> {
+    let covered = report.rows.iter().filter_map(|row| row.verdict.estimate).map(|estimate| estimate.confidence);
+    let (least, most) = covered.fold((f64::INFINITY, 0.0_f64), |(least, most), one| (least.min(one), most.max(one)));
+    if least > most {
+        return None;
+    }
+    let usual = format!("intervals cover {}", format::share(most));
+    Some(if least < most { format!("{usual}, {} where few pairs decided", format::share(least)) } else { usual })
+}
+
+/// What a paired session took, in one sentence.
+#[must_use]
+pub fn paired(info: &PairedInfo) -> String {
+    let mut words = format!(
+        "{} of {} in coin-ordered turns, {} made",
+        format::plural(info.pairs as usize, "pair", "pairs"),
+        format::plural(info.cases as usize, "case", "cases"),
+        format::plural(info.launches as usize, "launch", "launches")
+    );
+    if let Some(saved) = info.launches_saved {
+        words += &format!(", about {saved} saved by screening with history");
+    }
+    match info.control_pairs {
+        0 => {}
+        control => {
+            words += &format!("; {} of the base against itself", format::plural(control as usize, "pair", "pairs"));
+        }
+    }
+    words
 }
 
 /// The severity's word; empty where there is none to tell.

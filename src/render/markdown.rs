@@ -132,6 +132,13 @@ fn headline(page: &mut String, report: &Report) {
             circumstances(&report.head)
         ),
     );
+    if let Some(paired) = &report.paired {
+        line(page, "");
+        line(
+            page,
+            &format!("Pairs: {} against {}. {}.", prose(&paired.head), prose(&paired.base), group::paired(paired)),
+        );
+    }
     if let Some(next) = &report.outcome.next {
         line(page, "");
         line(page, &format!("Next: {}", code(next)));
@@ -235,7 +242,7 @@ fn compared(row: &Row) -> String {
         verdict += ", provisional";
     }
     let reason =
-        if Group::of(row).wants_reason() { format!(": {}", prose(&group::reason(row))) } else { String::new() };
+        if group::tells_why(row, Group::of(row)) { format!(": {}", prose(&group::reason(row))) } else { String::new() };
     format!(
         "| {}{} | {} | {} | {} | {change} | {interval} | {verdict}{reason} |",
         code(row.case.as_str()),

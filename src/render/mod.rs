@@ -9,7 +9,7 @@ mod markdown;
 mod plot;
 mod png;
 mod svg;
-mod table;
+pub mod table;
 mod terminal;
 mod text;
 

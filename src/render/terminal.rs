@@ -176,6 +176,10 @@ fn report_header(page: &mut Page, report: &Report) {
             page.field("", &format!("the oldest from {}", format::earlier(oldest.started, report.head.started)));
         }
     }
+    if let Some(paired) = &report.paired {
+        page.field("pairs", &format!("{} against {}", paired.head, paired.base));
+        page.field("", &group::paired(paired));
+    }
     warnings(page, &report.head, "The head run");
     if let Some(base) = report.base.iter().find(|base| base.synthetic.is_some() || base.debug_build) {
         warnings(page, base, "A base run");
@@ -183,13 +187,14 @@ fn report_header(page: &mut Page, report: &Report) {
     page.blank();
 }
 
-const REPORT_COLUMNS: [Column; 7] = [
+const REPORT_COLUMNS: [Column; 8] = [
     column("", false, false),
     column("metric", false, false),
     column("base", true, true),
     column("head", true, false),
     column("change", true, false),
     column("interval", true, true),
+    column("pairs", true, true),
     column("severity", false, false),
 ];
 
@@ -249,7 +254,8 @@ fn report_row(row: &report::Row, group: Group) -> Row {
         Cell::plain(data(&format::optional(side.as_ref().map(|side| side.value), &row.metric)))
     };
     let estimate = row.verdict.estimate.as_ref();
-    let below = group.wants_reason().then(|| Cell::styled(text::clean(&group::reason(row)), Paint::new().dimmed()));
+    let below =
+        group::tells_why(row, group).then(|| Cell::styled(text::clean(&group::reason(row)), Paint::new().dimmed()));
     let cells = if row.base.is_none() && row.head.is_none() {
         Vec::new()
     } else {
@@ -260,6 +266,7 @@ fn report_row(row: &report::Row, group: Group) -> Row {
             side(&row.head),
             Cell::styled(estimate.map_or_else(String::new, |estimate| format::change(estimate.change)), paint),
             Cell::plain(estimate.map_or_else(String::new, format::interval)),
+            Cell::plain(row.paired.map_or_else(String::new, |paired| paired.pairs.to_string())),
             Cell::styled(group::severity(row), paint),
         ]
     };
@@ -296,9 +303,7 @@ fn legend(report: &Report) -> String {
     if report.rows.iter().any(|row| row.verdict.provisional) {
         parts.push("~ provisional: the history is short".to_owned());
     }
-    if let Some(estimate) = report.rows.iter().find_map(|row| row.verdict.estimate) {
-        parts.push(format!("intervals cover {}", format::share(estimate.confidence)));
-    }
+    parts.extend(group::coverage(report));
     parts.join(" · ")
 }
 

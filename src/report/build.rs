@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use crate::domain::{CaseId, CaseRecord, LaunchId, LaunchSummary, Metric, Outcome, OutcomeKind, Run, RunId, Severity};
 use crate::report::{
-    CaseView, ContextValue, LaunchValue, MetricView, ReferenceRow, Report, Row, RunInfo, RunView, SCHEMA_VERSION, Side,
-    SuiteOutcome,
+    CaseView, ContextValue, LaunchValue, MetricView, PairedInfo, ReferenceRow, Report, Row, RunInfo, RunView,
+    SCHEMA_VERSION, Side, SuiteOutcome,
 };
 use crate::stats::quantile::median;
 use crate::verdict::policy::{SuiteDecision, is_failure};
@@ -37,6 +37,8 @@ pub struct Parts<'a> {
     pub notes: Vec<String>,
     /// The command to type next.
     pub next: Option<String>,
+    /// The paired session, where there was one.
+    pub paired: Option<PairedInfo>,
     /// When the report is made.
     pub at: Timestamp,
 }
@@ -63,6 +65,7 @@ pub fn report(parts: Parts<'_>, samples: &SampleSource<'_>) -> Report {
             .zip(parts.history)
             .map(|(run, session)| RunInfo::of(run, session.launches.len() as u64))
             .collect(),
+        paired: parts.paired,
         outcome: SuiteOutcome {
             exit_code: parts.decision.exit.code(),
             headline: parts.decision.headline.clone(),
@@ -120,6 +123,7 @@ fn row_of(row: &Judged<'_>, record: Option<&CaseRecord>, samples: &SampleSource<
         outcome: row.outcome.clone(),
         verdict: row.verdict.clone(),
         smallest_detectable: row.smallest_detectable,
+        paired: row.paired,
     }
 }
 

@@ -155,16 +155,25 @@ fn command(case: &Case, index: u32, output: &Path, settings: &Settings<'_>) -> R
     })?;
     let mut command = match case.workload.command.split_first() {
         Some((program, arguments)) if case.workload.kind == WorkloadKind::Command => {
-            let mut command = Command::new(program);
-            command.args(arguments).envs(&case.env);
-            if let Some(folder) = &case.working_dir {
+            let folder = case.working_dir.as_ref().map(PathBuf::from);
+            let folder = match (&settings.tree.folder, folder) {
+                (Some(tree), Some(folder)) => Some(tree.join(folder)),
+                (tree, folder) => folder.or_else(|| tree.clone()),
+            };
+            let mut command = Command::new(in_tree(program, folder.as_deref(), settings));
+            command.args(arguments).envs(&settings.tree.env).envs(&case.env);
+            if let Some(folder) = folder {
                 command.current_dir(folder);
             }
             command
         }
         _ => {
-            let mut command = Command::new(&settings.worker);
-            command.arg("worker").env(ALLOCATOR.0, ALLOCATOR.1);
+            let program = if case.reference { &settings.harness } else { &settings.tree.worker };
+            let mut command = Command::new(program);
+            command.arg("worker").envs(&settings.tree.env).env(ALLOCATOR.0, ALLOCATOR.1);
+            if let Some(folder) = &settings.tree.folder {
+                command.current_dir(folder);
+            }
             command
         }
     };
@@ -175,6 +184,15 @@ fn command(case: &Case, index: u32, output: &Path, settings: &Settings<'_>) -> R
         }
     }
     Ok(command)
+}
+
+/// A program that is named by a relative path lies in the tree that is measured: whether such a path is looked up before
+/// or after changing into the folder differs between systems.
+fn in_tree(program: &str, folder: Option<&Path>, settings: &Settings<'_>) -> PathBuf {
+    match (&settings.tree.folder, folder) {
+        (Some(_), Some(folder)) if program.contains('/') => folder.join(program),
+        _ => PathBuf::from(program),
+    }
 }
 
 /// Fills a launch with what the worker said, and decides how it ended.

@@ -3,7 +3,9 @@
 //! Emits events and prints nothing; keeps nothing: every finished launch is handed to the caller at once. Must not know
 //! where launches are stored or what they mean.
 
+pub mod build;
 mod launch;
+pub mod pairs;
 pub mod process;
 
 use std::collections::BTreeMap;
@@ -37,11 +39,24 @@ pub enum RunnerError {
     Keep(KeepError),
 }
 
+/// A tree of files whose programs are measured.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Tree {
+    /// The program that is started as `<program> worker` for built-in workloads.
+    pub worker: PathBuf,
+    /// Where processes start; where the harness itself runs if absent.
+    pub folder: Option<PathBuf>,
+    /// Variables that processes find beside those of the harness.
+    pub env: BTreeMap<String, String>,
+}
+
 /// How the launches of a plan are made.
 #[derive(Debug)]
 pub struct Settings<'a> {
-    /// The program that is started as `<program> worker` for built-in workloads.
-    pub worker: PathBuf,
+    /// This very program, which runs the reference workloads whatever tree is measured.
+    pub harness: PathBuf,
+    /// What is measured.
+    pub tree: Tree,
     /// Seed of weights and inputs.
     pub seed: u64,
     /// Extra real work by case id, as a fraction.

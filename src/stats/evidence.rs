@@ -20,6 +20,12 @@ const STEPS: u32 = 80;
 /// How far beyond the differences a bound is looked for, in log units.
 const BEYOND: f64 = 0.05;
 
+/// `ln E_n` when every one of `pairs` pairs lies as far out as a pair can count: the most evidence that so many can give.
+#[must_use]
+pub fn most_evidence(pairs: usize) -> f64 {
+    BETS.iter().map(|(stake, weight)| weight * (1.0 + stake).powi(pairs as i32)).sum::<f64>().ln()
+}
+
 /// Which way evidence points.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
@@ -282,6 +288,7 @@ mod tests {
         let expected = [3.283_437, 3.909_983, 4.546_219, 5.189_648, 5.838_461, 6.491_344, 7.147_338];
         for (n, expected) in (6..).zip(expected) {
             near(Pairs::of(&vec![1.0; n], 0.02, 1e-4).log_evidence(0.0, Side::Above), expected, 1e-6);
+            near(most_evidence(n), expected, 1e-6);
         }
     }
 

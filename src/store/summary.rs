@@ -2,8 +2,20 @@
 //!
 //! Must not know where they are kept: every engine stores the same numbers.
 
-use crate::domain::{Direction, MetricSummary, Samples, Value};
+use crate::domain::{Direction, Launch, LaunchSummary, MetricSummary, Samples, Value};
 use crate::stats::quantile::quantile;
+
+/// A launch without its vectors.
+#[must_use]
+pub fn of_launch(launch: &Launch) -> LaunchSummary {
+    LaunchSummary {
+        id: launch.id,
+        case: launch.case.clone(),
+        index: launch.index,
+        outcome: launch.outcome.clone(),
+        metrics: launch.samples.iter().map(of_samples).chain(launch.values.iter().map(of_value)).collect(),
+    }
+}
 
 /// Summarises the samples of one metric; every statistic is NaN where there are none.
 #[must_use]

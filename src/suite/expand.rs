@@ -4,7 +4,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::domain::{Case, CaseId, Severity, SuiteInfo};
+use crate::domain::{Build, Case, CaseId, Severity, SuiteInfo};
 use crate::suite::Suite;
 use crate::suite::at::At;
 use crate::suite::axes::{self, Axes};
@@ -54,7 +54,7 @@ pub(super) fn expand(file: &SuiteFile, text: &str, backends: &[&str], problems: 
         let help = "add a `[[benchmark]]` with a `name` and a `model`, an `operator` or a `command`".to_owned();
         problems.add(&file.name.span, format!("suite `{}` has no cases", file.name.value), help);
     }
-    Suite { info, cases, reference_workloads: file.reference_workloads.unwrap_or(true) }
+    Suite { info, cases, reference_workloads: file.reference_workloads.unwrap_or(true), build: build(file, problems) }
 }
 
 fn info(file: &SuiteFile, text: &str, problems: &mut Problems) -> SuiteInfo {
@@ -89,6 +89,29 @@ fn info(file: &SuiteFile, text: &str, problems: &mut Problems) -> SuiteInfo {
         launches,
         text: text.to_owned(),
         hash: digest.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}")),
+    }
+}
+
+/// Seconds until a build is killed, where the suite says nothing.
+const BUILD_TIMEOUT_S: f64 = 3600.0;
+
+fn build(file: &SuiteFile, problems: &mut Problems) -> Build {
+    let table = &file.build;
+    settings::positive(table.timeout.as_ref(), "timeout", problems);
+    if let Some(command) = table.command.as_ref().filter(|command| command.first().is_none_or(|word| word.is_empty())) {
+        let help =
+            "as in `command = [\"cargo\", \"build\", \"--release\"]`; leave it out where nothing is built".to_owned();
+        problems.add(&command.span, "a build command begins with a program", help);
+    }
+    if let Some(worker) = table.worker.as_ref().filter(|worker| worker.is_empty() || worker.starts_with('/')) {
+        let help = "name the program inside the tree, such as \"target/release/regrade\"".to_owned();
+        problems.add(&worker.span, "`worker` is a path relative to the tree", help);
+    }
+    Build {
+        command: table.command.iter().flat_map(|command| command.iter()).map(|word| word.value.clone()).collect(),
+        env: table.env.iter().map(|(name, value)| (name.value.clone(), value.value.clone())).collect(),
+        timeout_s: table.timeout.as_ref().map_or(BUILD_TIMEOUT_S, |time| time.0),
+        worker: table.worker.as_ref().map(|worker| worker.value.clone()),
     }
 }
 

@@ -60,9 +60,29 @@ pub(super) struct SuiteFile {
     /// How large a change has to be to matter.
     #[serde(default)]
     pub(super) thresholds: ThresholdsTable,
+    /// How to build a checked-out tree, for comparisons of two git refs. Nothing by default.
+    #[serde(default)]
+    pub(super) build: BuildTable,
     /// The benchmarks, each written as `[[benchmark]]`.
     #[serde(default)]
     pub(super) benchmark: Vec<BenchmarkTable>,
+}
+
+/// How to make a checked-out tree ready to run its benchmarks.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, expecting = "a table that says how to build")]
+#[schemars(title = "build")]
+pub(super) struct BuildTable {
+    /// Program and arguments, such as `["cargo", "build", "--release"]`; starts in each tree where regrade was started
+    /// in the work tree.
+    pub(super) command: Option<At<Vec<At<String>>>>,
+    /// Environment variables of the build.
+    pub(super) env: Entries<At<String>>,
+    /// The build is killed after this long. Default `"60m"`.
+    pub(super) timeout: Option<At<Seconds>>,
+    /// Program of the tree that runs its models and operators as `<program> worker`, such as
+    /// `"target/release/regrade"`. Needed only where benchmarks are not commands.
+    pub(super) worker: Option<At<String>>,
 }
 
 /// A named workload and the cases it expands to. Parameters of the model or operator are plain keys of this table.

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::path::Path;
 
-use crate::domain::{Case, Plan, Skip, SuiteInfo, Workload};
+use crate::domain::{Build, Case, Plan, Skip, SuiteInfo, Workload};
 use crate::suite::error::Problems;
 
 mod at;
@@ -30,6 +30,7 @@ pub mod waivers;
 mod work;
 
 pub use error::{Diagnostic, SuiteError};
+pub use plan::shuffle;
 pub use suggest::did_you_mean;
 
 /// What a backend offers on this machine, as far as `when` conditions ask.
@@ -82,6 +83,8 @@ pub struct Suite {
     pub cases: Vec<Case>,
     /// Whether the reference workloads run in every session.
     pub reference_workloads: bool,
+    /// How to build a checked-out tree.
+    pub build: Build,
 }
 
 impl Suite {

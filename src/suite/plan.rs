@@ -179,7 +179,7 @@ fn reference(entry: &Entry) -> Case {
 
 /// Fisher–Yates with a generator whose stream is fixed for ever, so that a logged seed replays the order in every
 /// version (`rand`'s own shuffle may change between versions).
-fn shuffle(items: &mut [PlanItem], seed: u64) {
+pub fn shuffle<T>(items: &mut [T], seed: u64) {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
     let mut random = ChaCha8Rng::from_seed(key);

@@ -12,7 +12,7 @@ use toml::de::{DeArray, DeTable, DeValue, Deserializer, ValueDeserializer};
 use crate::suite::at::At;
 use crate::suite::error::Problems;
 use crate::suite::format::{
-    BenchmarkTable, Limits, MetricTable, PlainParam, RangeTable, SamplingTable, Scalar, SuiteFile,
+    BenchmarkTable, BuildTable, Limits, MetricTable, PlainParam, RangeTable, SamplingTable, Scalar, SuiteFile,
 };
 use crate::suite::known::keys_of;
 use crate::suite::suggest;
@@ -128,6 +128,7 @@ fn sweep_suite(table: &mut DeTable<'_>, problems: &mut Problems) {
                 }
             }
             ("sampling", DeValue::Table(inner)) => sweep(inner, keys_of::<SamplingTable>(), |_| false, problems),
+            ("build", DeValue::Table(inner)) => sweep(inner, keys_of::<BuildTable>(), |_| false, problems),
             ("thresholds", DeValue::Table(inner)) => sweep_thresholds(inner, problems),
             _ => {}
         }

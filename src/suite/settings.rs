@@ -159,7 +159,7 @@ fn check_memory(limit: Option<&At<Bytes>>, problems: &mut Problems) {
 /// No session and no launch lasts longer, seconds.
 const LONGEST_S: f64 = 30.0 * 24.0 * 3600.0;
 
-fn positive(time: Option<&At<Seconds>>, what: &str, problems: &mut Problems) {
+pub(super) fn positive(time: Option<&At<Seconds>>, what: &str, problems: &mut Problems) {
     if let Some(time) = time.filter(|time| time.0 <= 0.0) {
         problems.add(&time.span, format!("`{what}` must be longer than nothing"), None);
     }

@@ -126,6 +126,54 @@ impl Finding {
     }
 }
 
+/// Values without noise: any difference is a change, and its class is that of its size (STATISTICS.md section 6).
+pub fn exact(base: f64, head: f64, metric: &Metric, thresholds: &Thresholds) -> Verdict {
+    let verdict =
+        |call, severity, reason, estimate, note| Verdict { call, severity, reason, provisional: false, estimate, note };
+    let sure = |change| {
+        Some(Estimate { change, lower: Some(change), upper: Some(change), confidence: 1.0 - 2.0 * ALPHA_REPORT })
+    };
+    let none = Severity::None;
+    if head == base {
+        let note = "equal in every launch".to_owned();
+        return verdict(Call::Unchanged, none, Reason::ExactEqual, sure(0.0), note);
+    }
+    let became = format!("without noise: {base} became {head}");
+    if thresholds.absolute_floor.is_some_and(|floor| (head - base).abs() < floor) {
+        return verdict(
+            Call::Unchanged,
+            none,
+            Reason::BelowFloor,
+            None,
+            format!("{became}, less than the absolute floor"),
+        );
+    }
+    let worse = match metric.direction {
+        Direction::Unknown => None,
+        Direction::LowerIsBetter => Some(head > base),
+        Direction::HigherIsBetter => Some(head < base),
+    };
+    let call = match worse {
+        None => Call::Inconclusive,
+        Some(true) => Call::Regressed,
+        Some(false) => Call::Improved,
+    };
+    if base <= 0.0 || head <= 0.0 {
+        // A change from or to nothing has no percentage; without noise it is as large as a change can be.
+        let severity = if worse.is_some() { Severity::Severe } else { none };
+        return verdict(call, severity, Reason::ZeroBase, None, became);
+    }
+    let shift = (head / base).ln().abs();
+    let severity = Severity::ALL.into_iter().skip(1).zip(thresholds.log()).rfind(|(_, limit)| shift >= *limit);
+    let severity = severity.map_or(none, |(severity, _)| severity);
+    let estimate = sure(head / base - 1.0);
+    match (severity, worse) {
+        (Severity::None, _) => verdict(Call::Unchanged, none, Reason::ExactChange, estimate, became),
+        (_, None) => verdict(call, none, Reason::UnknownDirection, estimate, became),
+        (severity, Some(_)) => verdict(call, severity, Reason::ExactChange, estimate, became),
+    }
+}
+
 /// `4.2 %`, for notes.
 fn percent(fraction: f64) -> String {
     format!("{:.1} %", 100.0 * fraction)

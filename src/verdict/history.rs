@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::{
-    Call, Case, CaseId, CaseRecord, Direction, LaunchSummary, Metric, MetricKind, MetricSummary, Outcome, OutcomeKind,
-    Reason, RunId, Severity, Thresholds, Verdict,
+    Call, Case, CaseId, CaseRecord, LaunchSummary, Metric, MetricKind, MetricSummary, Outcome, OutcomeKind, Reason,
+    RunId, Severity, Thresholds, Verdict,
 };
 use crate::stats::predictive::{Prediction, Spread};
 use crate::stats::quantile::{median, pooled_deviations, quantile, quantile_spread, sorted};
 use crate::verdict::covariate::Machine;
-use crate::verdict::decide::Finding;
+use crate::verdict::decide::{self, Finding};
 use crate::verdict::policy::{
     self, ALPHA_REPORT, ALPHA_SCREEN, K_GATE, K_SCREEN, MIN_LAUNCHES, PRIOR_SPREAD, Q, SPREAD_FLOOR,
 };
@@ -208,6 +208,7 @@ impl<'a> Judge<'a> {
         Judged {
             case: series.case.id.clone(),
             smallest_detectable: finding.map(|finding| finding.smallest_detectable(&series.thresholds)),
+            paired: None,
             base: side(series.sessions.into_iter().flatten().collect(), base_value),
             head: side(series.head, head_value),
             metric: series.metric,
@@ -394,40 +395,10 @@ fn exact(series: &Series<'_>) -> Verdict {
         let note = "declared exact, but its launches differ among themselves".to_owned();
         return bare(Call::Inconclusive, Reason::BadValue, note);
     }
-    if head == base {
-        return bare(Call::Unchanged, Reason::ExactEqual, "equal in every launch".to_owned());
-    }
-    if series.thresholds.absolute_floor.is_some_and(|floor| (head - base).abs() < floor) {
-        return bare(
-            Call::Unchanged,
-            Reason::BelowFloor,
-            format!("{base} became {head}, less than the absolute floor"),
-        );
-    }
-    if base == 0.0 {
-        let (call, severity) = match series.metric.direction {
-            Direction::LowerIsBetter => (Call::Regressed, Severity::Severe),
-            Direction::HigherIsBetter => (Call::Improved, Severity::Severe),
-            Direction::Unknown => (Call::Inconclusive, Severity::None),
-        };
-        return Verdict { severity, ..bare(call, Reason::ZeroBase, format!("was 0, is {head}")) };
-    }
-    let shift = kind::sign(&series.metric) * (head / base).ln();
-    let finding = Finding { shift, strict: 0.0, screen: 0.0, report: 0.0, base };
-    let mut verdict = finding.decide(&series.metric, &series.thresholds, false);
-    // Without noise there is nothing to suspect: below the first threshold it is a change too small to matter.
-    if verdict.reason == Reason::Suspect {
-        verdict.call = Call::Unchanged;
-    }
-    if matches!(verdict.reason, Reason::WithinMargin | Reason::Established | Reason::Suspect) {
-        verdict.reason = Reason::ExactChange;
-    }
-    verdict.note = format!("an exact metric: {base} became {head}");
-    verdict.provisional = false;
-    verdict
+    decide::exact(base, head, &series.metric, &series.thresholds)
 }
 
-fn bare(call: Call, reason: Reason, note: String) -> Verdict {
+pub(super) fn bare(call: Call, reason: Reason, note: String) -> Verdict {
     Verdict { call, severity: Severity::None, reason, provisional: false, estimate: None, note }
 }
 
@@ -435,7 +406,13 @@ fn latency() -> Metric {
     Metric::standard(Metric::LATENCY).expect("in the table")
 }
 
-fn without_numbers<'a>(case: &Case, outcome: Outcome, call: Call, reason: Reason, note: String) -> Judged<'a> {
+pub(super) fn without_numbers<'a>(
+    case: &Case,
+    outcome: Outcome,
+    call: Call,
+    reason: Reason,
+    note: String,
+) -> Judged<'a> {
     Judged {
         case: case.id.clone(),
         metric: latency(),
@@ -447,7 +424,17 @@ fn without_numbers<'a>(case: &Case, outcome: Outcome, call: Call, reason: Reason
         outcome: Some(outcome),
         verdict: bare(call, reason, note),
         smallest_detectable: None,
+        paired: None,
     }
+}
+
+/// A case that was to be paired and for whose pairs no time was left.
+#[must_use]
+pub fn unpaired<'a>(case: &CaseId) -> Judged<'a> {
+    let note = "no time was left for its pairs; a longer `budget` decides".to_owned();
+    let mut row = missing(case);
+    row.verdict = bare(Call::Inconclusive, Reason::TooFewLaunches, note);
+    row
 }
 
 fn missing<'a>(case: &CaseId) -> Judged<'a> {
@@ -463,10 +450,11 @@ fn missing<'a>(case: &CaseId) -> Judged<'a> {
         outcome: None,
         verdict: bare(Call::NotComparable, Reason::Missing, note),
         smallest_detectable: None,
+        paired: None,
     }
 }
 
-/// Puts the worst rows first, by [`rank`].
+/// Brings rows into the order in which they are shown.
 pub(super) fn worst_first(rows: &mut [Judged<'_>]) {
     rows.sort_by(|a, b| rank(a).partial_cmp(&rank(b)).expect("ranks are finite").then_with(|| a.case.cmp(&b.case)));
 }

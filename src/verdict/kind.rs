@@ -1,6 +1,7 @@
 //! What a metric's kind demands before any statistics: signs, zeros, exactness (STATISTICS.md section 6).
 
 use crate::domain::{Direction, Metric, MetricKind};
+use crate::stats::quantile::median;
 
 /// `+1` where lower is better, `-1` where higher is; unknown directions are judged like the first and never fail.
 pub fn sign(metric: &Metric) -> f64 {
@@ -8,6 +9,11 @@ pub fn sign(metric: &Metric) -> f64 {
         Direction::LowerIsBetter | Direction::Unknown => 1.0,
         Direction::HigherIsBetter => -1.0,
     }
+}
+
+/// The value that stands for several of one side; `None` for none.
+pub fn typical(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| median(values))
 }
 
 /// Why a value can be no measurement of this metric.

@@ -1,4 +1,5 @@
-//! The only maker of verdicts: head against the history of stored sessions (STATISTICS.md sections 2, 4 and 6).
+//! The only maker of verdicts: head against the history of stored sessions (STATISTICS.md sections 2, 4 and 6), and head
+//! against base in fresh pairs (sections 3 and 5).
 //!
 //! Renderers print what is decided here, publishers send it, nobody recomputes it. Must not know how launches were
 //! made, where they are stored, or how a verdict is shown.
@@ -7,9 +8,14 @@
 //! `d = +1` where lower is better and `-1` where higher is, so that a positive difference is always worse.
 
 pub mod base;
+pub mod calibration;
 pub mod chronicle;
+pub mod confirm;
 mod covariate;
 mod decide;
+pub mod escalate;
+pub mod guard;
+pub mod halving;
 mod history;
 mod kind;
 pub mod paired;
@@ -18,12 +24,18 @@ pub mod recorded;
 pub mod shifts;
 pub mod waiver;
 
-use crate::domain::{CaseId, LaunchSummary, Metric, Outcome, RunId, Thresholds, Verdict};
+use crate::domain::{CaseId, LaunchSummary, Metric, Outcome, PairedEvidence, RunId, Thresholds, Verdict};
 
 #[cfg(test)]
 mod tests;
 
-pub use history::{Head, judge};
+pub use history::{Head, judge, unpaired};
+
+/// A relative change in the metric's own direction, as a fraction, on the badness scale: log units, positive is worse.
+#[must_use]
+pub fn badness(metric: &Metric, change: f64) -> f64 {
+    kind::sign(metric) * change.ln_1p()
+}
 
 /// One stored run that plays base.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,6 +91,8 @@ pub struct Judged<'a> {
     pub verdict: Verdict,
     /// Smallest change that could have been called minor, as a fraction.
     pub smallest_detectable: Option<f64>,
+    /// Set where fresh pairs decided.
+    pub paired: Option<PairedEvidence>,
 }
 
 /// How one reference workload moved.

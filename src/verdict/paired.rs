@@ -4,7 +4,7 @@
 //! Looking after every pair costs nothing: the evidence is valid at every stopping time.
 
 use crate::domain::{Severity, Thresholds};
-use crate::stats::evidence::{Pairs, Side};
+use crate::stats::evidence::{Pairs, Side, most_evidence};
 use crate::verdict::policy::{KAPPA, NONE_MARGIN, Q};
 
 /// Level of each side of "unchanged".
@@ -94,6 +94,51 @@ impl Question {
     pub fn with_build_spread(mut self, spread: f64) -> Self {
         self.build = 2.0 * std::f64::consts::SQRT_2 * spread;
         self
+    }
+
+    /// With an absolute floor, log units: nothing smaller is a change.
+    #[must_use]
+    pub fn with_floor(mut self, floor: f64) -> Self {
+        self.limits = self.limits.map(|limit| limit.max(floor));
+        self.margin = self.margin.max(floor);
+        self
+    }
+
+    /// What the near bound of the smallest class must exceed, log units.
+    #[must_use]
+    pub fn smallest(&self) -> f64 {
+        self.share(self.limits[0])
+    }
+
+    /// Whether so many pairs can establish a class at all.
+    #[must_use]
+    pub fn can_confirm(&self, pairs: usize) -> bool {
+        most_evidence(pairs) >= self.confirm
+    }
+
+    /// Fewest pairs that can establish a class.
+    #[must_use]
+    pub fn fewest(&self) -> usize {
+        (PAIRS_MIN..).find(|n| self.can_confirm(*n)).unwrap_or(usize::MAX)
+    }
+
+    /// About how many more pairs an open question needs, if evidence goes on growing as it did; `None` where it does not
+    /// grow.
+    #[must_use]
+    pub fn more_pairs(&self, pairs: &Pairs) -> Option<u32> {
+        /// More than anybody would measure.
+        const MOST: f64 = 1000.0;
+        let n = pairs.len() as f64;
+        let estimate = pairs.estimate();
+        let side = if estimate < 0.0 { Side::Below } else { Side::Above };
+        let (now, needed) = if estimate.abs() >= self.limits[0] {
+            (pairs.log_evidence(signed(side, self.smallest()), side), self.confirm)
+        } else {
+            let sides = [pairs.log_evidence(self.margin, Side::Below), pairs.log_evidence(-self.margin, Side::Above)];
+            (sides[0].min(sides[1]), -ALPHA_EQUIVALENCE.ln())
+        };
+        let more = (n * (needed / now - 1.0)).ceil().max((PAIRS_MIN as f64 - n).max(1.0));
+        (now > 0.0 && more <= MOST).then_some(more as u32)
     }
 
     /// The answer after these pairs.

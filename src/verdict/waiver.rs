@@ -110,6 +110,7 @@ mod tests {
                 note: "worse".to_owned(),
             },
             smallest_detectable: None,
+            paired: None,
         }
     }
 

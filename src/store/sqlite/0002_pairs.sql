@@ -15,6 +15,7 @@ CREATE TABLE noise_models (
     measured_ns         INTEGER NOT NULL,
     statistic           TEXT    NOT NULL,
     pair_spread         REAL    NOT NULL, -- log units
+    pair_deviation      REAL    NOT NULL, -- log units
     pairs               INTEGER NOT NULL,
     false_alarms        INTEGER NOT NULL,
     trials              INTEGER NOT NULL,

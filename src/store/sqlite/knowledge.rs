@@ -10,11 +10,13 @@ use crate::store::sqlite::columns::{Nanos, Word};
 /// Stores models; of two for the same metric the newer stays.
 pub fn put_noise(conn: &Connection, models: &[NoiseModel]) -> rusqlite::Result<()> {
     let mut insert = conn.prepare_cached(
-        "INSERT INTO noise_models (testbed, suite, case_id, metric, measured_ns, statistic, pair_spread, pairs,
+        "INSERT INTO noise_models (testbed, suite, case_id, metric, measured_ns, statistic, pair_spread, pair_deviation,
+             pairs,
              false_alarms, trials, smallest_detectable, unchanged_pairs)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (testbed, suite, case_id, metric) DO UPDATE SET
              measured_ns = excluded.measured_ns, statistic = excluded.statistic, pair_spread = excluded.pair_spread,
+             pair_deviation = excluded.pair_deviation,
              pairs = excluded.pairs, false_alarms = excluded.false_alarms, trials = excluded.trials,
              smallest_detectable = excluded.smallest_detectable, unchanged_pairs = excluded.unchanged_pairs
          WHERE excluded.measured_ns >= noise_models.measured_ns",
@@ -28,6 +30,7 @@ pub fn put_noise(conn: &Connection, models: &[NoiseModel]) -> rusqlite::Result<(
             Nanos(model.measured),
             Word(model.statistic),
             model.pair_spread,
+            model.pair_deviation,
             model.pairs,
             model.false_alarms,
             model.trials,
@@ -41,7 +44,8 @@ pub fn put_noise(conn: &Connection, models: &[NoiseModel]) -> rusqlite::Result<(
 /// The models of a suite on a testbed.
 pub fn noise(conn: &Connection, suite: &str, testbed: &str) -> rusqlite::Result<Vec<NoiseModel>> {
     conn.prepare_cached(
-        "SELECT testbed, suite, case_id, metric, measured_ns, statistic, pair_spread, pairs, false_alarms, trials,
+        "SELECT testbed, suite, case_id, metric, measured_ns, statistic, pair_spread, pair_deviation, pairs, false_alarms,
+             trials,
              smallest_detectable, unchanged_pairs
          FROM noise_models WHERE testbed = ? AND suite = ? ORDER BY case_id, metric",
     )?
@@ -58,6 +62,7 @@ fn model(row: &Row<'_>) -> rusqlite::Result<NoiseModel> {
         measured: row.get::<_, Nanos>("measured_ns")?.0,
         statistic: row.get::<_, Word<_>>("statistic")?.0,
         pair_spread: row.get("pair_spread")?,
+        pair_deviation: row.get("pair_deviation")?,
         pairs: row.get("pairs")?,
         false_alarms: row.get("false_alarms")?,
         trials: row.get("trials")?,

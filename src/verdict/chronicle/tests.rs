@@ -66,7 +66,8 @@ fn sessions(latencies: &[(f64, f64)]) -> (Vec<Session>, Vec<Timestamp>) {
         launches: launches("a", *a).chain(launches("reference", *reference)).collect(),
     };
     let sessions = latencies.iter().rev().map(session).collect();
-    let started = (0..latencies.len() as i64).rev().map(|hour| start + SignedDuration::from_hours(hour)).collect();
+    let hours = (0_i64..).zip(latencies).map(|(hour, _)| start + SignedDuration::from_hours(hour));
+    let started = hours.collect::<Vec<_>>().into_iter().rev().collect();
     (sessions, started)
 }
 

@@ -1,0 +1,372 @@
+//! One metric of one escalated case: its pairs, what is known after each, and the verdict in the end.
+
+use crate::domain::{
+    Call, Direction, Estimate, LaunchStatistic, Metric, MetricSummary, NoiseModel, PairedEvidence, Reason, Severity,
+    Thresholds, Verdict,
+};
+use crate::stats::evidence::{Pairs, Side, interquartile_spread};
+use crate::stats::student;
+use crate::verdict::decide;
+use crate::verdict::kind;
+use crate::verdict::paired::{Answer, PAIRS_MIN, Question};
+use crate::verdict::policy::{ALPHA_REPORT, ALPHA_SCREEN, KAPPA, PRIOR_SPREAD, Q};
+
+/// The smallest spread of pairs believed, log units.
+const FLOOR: f64 = 1e-4;
+/// A/A pairs that a noise model needs before it may stand in for pairs (STATISTICS.md section 3.6).
+const MODEL_PAIRS: u32 = 21;
+/// Pairs that such a model is worth.
+const MODEL_WEIGHT: f64 = 20.0;
+/// Fewest pairs that it is combined with.
+const MODEL_LEAST: usize = 3;
+/// Pairs from which the scale is compared with what was expected (G3).
+const SCALE_PAIRS: usize = 8;
+/// How much larger it must be to be said.
+const SCALE_RATIO: f64 = 3.0;
+/// Pairs from which the shapes of both arms are compared.
+const SHAPE_PAIRS: usize = 10;
+/// Ratio of interquartile ranges that is worth a sentence.
+const SHAPE_RATIO: f64 = 2.0;
+
+/// What is asked of the pairs of a case, beyond the metric itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// Most pairs.
+    pub most: usize,
+    /// Standard deviation between builds of the same source, log units; zero where nothing is built.
+    pub build_spread: f64,
+    /// Whether every case gets all of its pairs, decided or not: to learn, not to judge.
+    pub exhaustive: bool,
+}
+
+/// One metric.
+#[derive(Debug)]
+pub struct Stream {
+    /// What is measured.
+    pub metric: Metric,
+    /// Whether a regression of it may fail CI.
+    pub gating: bool,
+    /// The limits.
+    pub thresholds: Thresholds,
+    statistic: LaunchStatistic,
+    model: Option<NoiseModel>,
+    prior: f64,
+    /// Base's value in the launches before the first pair, in the metric's unit: what an absolute floor is measured
+    /// against, because it is known before any pair.
+    level: f64,
+    rules: Rules,
+    comparisons: usize,
+    question: Question,
+    pairs: Pairs,
+    answer: Answer,
+    /// Values of both arms, in the metric's unit, one a pair.
+    values: Vec<[f64; 2]>,
+    /// Decided without any test.
+    settled: Option<Verdict>,
+}
+
+impl Stream {
+    /// A stream without pairs yet.
+    pub fn new(
+        summary: &MetricSummary,
+        gating: bool,
+        thresholds: Thresholds,
+        model: Option<&NoiseModel>,
+        rules: Rules,
+    ) -> Self {
+        let metric = summary.metric.clone();
+        let statistic = model.map_or_else(LaunchStatistic::default, |model| model.statistic);
+        let level = statistic.of(summary);
+        let floor = kind::spread_floor(&metric, level, FLOOR);
+        let prior = model.map_or(PRIOR_SPREAD, |model| model.pair_spread).max(floor);
+        Self {
+            gating,
+            thresholds,
+            statistic,
+            prior,
+            level,
+            rules,
+            comparisons: 1,
+            question: Question::new(&thresholds, 1),
+            pairs: Pairs::new(prior, floor),
+            answer: Answer::Open,
+            values: Vec::new(),
+            settled: None,
+            model: model.cloned(),
+            metric,
+        }
+    }
+
+    /// Fixes how many comparisons share the suite's false-alarm budget; before the first pair.
+    pub fn begin(&mut self, comparisons: usize) {
+        self.comparisons = comparisons.max(1);
+        let floor =
+            self.thresholds.absolute_floor.filter(|_| self.level > 0.0).map(|floor| (floor / self.level).ln_1p());
+        self.question = Question::new(&self.thresholds, self.comparisons)
+            .with_most(self.rules.most)
+            .with_build_spread(self.rules.build_spread)
+            .with_floor(floor.unwrap_or(0.0));
+    }
+
+    /// Whether no further pair can change the verdict.
+    pub const fn is_final(&self) -> bool {
+        self.settled.is_some() || self.answer.is_final()
+    }
+
+    /// Takes the metric's values of the next pair; absent where a launch did not report it.
+    pub fn take(&mut self, base: Option<&MetricSummary>, head: Option<&MetricSummary>) {
+        if self.is_final() {
+            return;
+        }
+        let (Some(base), Some(head)) = (base, head) else {
+            let note = "a launch did not report it".to_owned();
+            self.settled = Some(open(Reason::BadValue, note));
+            return;
+        };
+        let values = [self.statistic.of(base), self.statistic.of(head)];
+        if let Some(what) = values.iter().find_map(|value| kind::impossible(&self.metric, *value)) {
+            self.settled = Some(open(Reason::BadValue, what));
+            return;
+        }
+        self.values.push(values);
+        if self.metric.exact || values.contains(&0.0) {
+            self.settled = self.without_noise();
+            if self.settled.is_some() || values.contains(&0.0) {
+                return;
+            }
+        }
+        self.pairs.push(kind::sign(&self.metric) * (values[1].ln() - values[0].ln()));
+        self.answer = self.question.answer(&self.pairs);
+    }
+
+    /// What exact metrics and zeros allow to say: both arms constant over two launches or more (STATISTICS.md
+    /// section 6).
+    fn without_noise(&self) -> Option<Verdict> {
+        let constant = |arm: usize| self.values.iter().all(|pair| pair[arm] == self.values[0][arm]);
+        if self.values.len() < 2 {
+            return None;
+        }
+        if constant(0) && constant(1) && (self.metric.exact || self.values[0] == [0.0, 0.0]) {
+            return Some(decide::exact(self.values[0][0], self.values[0][1], &self.metric, &self.thresholds));
+        }
+        self.values
+            .iter()
+            .any(|pair| pair.contains(&0.0))
+            .then(|| open(Reason::ZeroBase, "a value of zero has no relative change".to_owned()))
+    }
+
+    /// Evidence for a change beyond the smallest that matters, on the estimate's side, as a natural logarithm.
+    pub fn log_evidence(&self) -> f64 {
+        if self.pairs.is_empty() {
+            return 0.0;
+        }
+        let limit = self.question.smallest();
+        if self.pairs.estimate() < 0.0 {
+            self.pairs.log_evidence(-limit, Side::Below)
+        } else {
+            self.pairs.log_evidence(limit, Side::Above)
+        }
+    }
+
+    /// Whether the estimate is a change that matters, and no class is established.
+    pub fn is_open_beyond_minor(&self) -> bool {
+        self.settled.is_none()
+            && self.answer == Answer::Open
+            && !self.pairs.is_empty()
+            && self.pairs.estimate().abs() >= self.thresholds.log()[0]
+    }
+
+    /// Pairs that count.
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// How the verdict came about.
+    pub fn evidence(&self) -> PairedEvidence {
+        PairedEvidence { pairs: self.len() as u32, log_evidence: self.log_evidence(), statistic: self.statistic }
+    }
+
+    /// Pairs that calibration saw "unchanged" take.
+    pub fn usual_pairs(&self) -> Option<f64> {
+        self.model.as_ref().map(|model| model.unchanged_pairs)
+    }
+
+    /// Smallest slowdown that calibration found detectable here, a fraction.
+    pub fn smallest_detectable(&self) -> Option<f64> {
+        self.model.as_ref().and_then(|model| model.smallest_detectable)
+    }
+
+    /// The verdict on what was measured. `discovered`: the session's false discovery rate admits it although no class
+    /// was established for it alone (STATISTICS.md section 5, step 5).
+    pub fn verdict(&self, discovered: bool) -> Verdict {
+        if let Some(verdict) = &self.settled {
+            return verdict.clone();
+        }
+        if self.pairs.is_empty() {
+            return open(Reason::TooFewLaunches, "no pair was measured before the session ended".to_owned());
+        }
+        let mut verdict = match self.answer {
+            Answer::Changed { side, severity, .. } => self.changed(side, severity),
+            Answer::Unchanged { margin } => Verdict {
+                call: Call::Unchanged,
+                severity: Severity::None,
+                reason: Reason::WithinMargin,
+                provisional: false,
+                estimate: Some(self.estimate()),
+                note: format!("a change beyond {} is excluded by {} pairs", percent(margin), self.len()),
+            },
+            Answer::Open if discovered => self.changed(self.side(), Severity::Minor),
+            Answer::Open => self.by_model().unwrap_or_else(|| self.undecided()),
+        };
+        if let Some(floor) = self.thresholds.absolute_floor
+            && verdict.severity > Severity::None
+            && (self.level * self.pairs.estimate().exp_m1()).abs() < floor
+        {
+            verdict.call = Call::Unchanged;
+            verdict.severity = Severity::None;
+            verdict.reason = Reason::BelowFloor;
+            verdict.note = format!("the difference is below the absolute floor of {floor} {}", self.metric.unit);
+        }
+        for remark in self.remarks() {
+            verdict.note = format!("{}; {remark}", verdict.note);
+        }
+        verdict
+    }
+
+    fn side(&self) -> Side {
+        if self.pairs.estimate() < 0.0 { Side::Below } else { Side::Above }
+    }
+
+    fn changed(&self, side: Side, severity: Severity) -> Verdict {
+        let alpha = Q / self.comparisons as f64;
+        // The bound of the level that the class was confirmed at.
+        let near = self.pairs.bound(alpha, side).abs();
+        let (call, word) = match side {
+            Side::Above => (Call::Regressed, "worse"),
+            Side::Below => (Call::Improved, "better"),
+        };
+        let amount =
+            if near.is_finite() { format!("by at least {}", percent(near)) } else { "in most pairs".to_owned() };
+        let note = format!("{word} {amount}, in {} fresh pairs of base and head", self.len());
+        let verdict = Verdict {
+            call,
+            severity,
+            reason: Reason::Established,
+            provisional: false,
+            estimate: Some(self.estimate()),
+            note,
+        };
+        if self.metric.direction == Direction::Unknown {
+            let note = "changed; which way is better is unknown, so it cannot fail".to_owned();
+            return Verdict {
+                call: Call::Inconclusive,
+                severity: Severity::None,
+                reason: Reason::UnknownDirection,
+                note,
+                ..verdict
+            };
+        }
+        verdict
+    }
+
+    /// So few pairs that no evidence could suffice, and a noise model that knows what to expect of them
+    /// (STATISTICS.md section 3.6): advisory, but for what is severe.
+    fn by_model(&self) -> Option<Verdict> {
+        let model = self.model.as_ref().filter(|model| model.pairs >= MODEL_PAIRS)?;
+        let n = self.len();
+        if n < MODEL_LEAST || (n >= PAIRS_MIN && self.question.can_confirm(n)) {
+            return None;
+        }
+        let count = n as f64;
+        let differences = self.pairs.differences();
+        let mean = differences.iter().sum::<f64>() / count;
+        let squares = differences.iter().map(|d| (d - mean).powi(2)).sum::<f64>();
+        let spread = ((MODEL_WEIGHT * model.pair_deviation.powi(2) + squares) / (MODEL_WEIGHT + count - 1.0)).sqrt();
+        let alpha = Q / self.comparisons as f64;
+        let width = student::upper_quantile(count - 1.0 + MODEL_WEIGHT, alpha) * spread * (1.05 / count).sqrt();
+        let estimate = self.pairs.estimate().abs();
+        let [minor, moderate, severe] = self.thresholds.log();
+        let severity = [(severe, Severity::Severe), (moderate, Severity::Moderate), (minor, Severity::Minor)]
+            .into_iter()
+            .find(|(limit, _)| estimate >= *limit && estimate - width >= KAPPA * limit)
+            .map(|(_, severity)| severity)?;
+        let mut verdict = self.changed(self.side(), severity);
+        verdict.provisional = true;
+        verdict.note = format!(
+            "{n} pairs and the noise model of this testbed say so; from {} pairs on they would speak for themselves",
+            self.question.fewest()
+        );
+        Some(verdict)
+    }
+
+    fn undecided(&self) -> Verdict {
+        let (low, high) = self.pairs.interval(2.0 * ALPHA_REPORT);
+        let reach = low.abs().max(high.abs());
+        let beyond = if reach.is_finite() {
+            format!("changes up to {} are not excluded", percent(reach))
+        } else {
+            "no change is excluded".to_owned()
+        };
+        let more = match self.question.more_pairs(&self.pairs) {
+            Some(more) => format!("about {more} more pairs would decide"),
+            None => "the pairs are too noisy for the limits: calmer machine, longer launches, or wider thresholds"
+                .to_owned(),
+        };
+        Verdict {
+            estimate: Some(self.estimate()),
+            ..open(Reason::WideInterval, format!("{beyond} after {} pairs; {more}", self.len()))
+        }
+    }
+
+    /// The estimate of Hodges and Lehmann with the confidence sequence, in the metric's own direction.
+    fn estimate(&self) -> Estimate {
+        let d = kind::sign(&self.metric);
+        // As few pairs as can decide may not reach 95 %; what decided them holds at 90 %.
+        let bounded = |ends: &(f64, f64)| ends.0.is_finite() && ends.1.is_finite();
+        let usual = (self.pairs.interval(2.0 * ALPHA_REPORT), 1.0 - 2.0 * ALPHA_REPORT);
+        let wide = || Some((self.pairs.interval(2.0 * ALPHA_SCREEN), 1.0 - 2.0 * ALPHA_SCREEN));
+        let ((low, high), confidence) =
+            if bounded(&usual.0) { usual } else { wide().filter(|(ends, _)| bounded(ends)).unwrap_or(usual) };
+        let ends = [d * low, d * high];
+        let finite = |end: f64| end.is_finite().then(|| end.exp_m1());
+        Estimate {
+            change: (d * self.pairs.estimate()).exp_m1(),
+            lower: finite(ends[0].min(ends[1])),
+            upper: finite(ends[0].max(ends[1])),
+            confidence,
+        }
+    }
+
+    /// What a reader should know beside the verdict.
+    fn remarks(&self) -> Vec<String> {
+        let mut remarks = Vec::new();
+        if let Some(smallest) = self.smallest_detectable() {
+            remarks.push(format!("smallest detectable: {:.1} %", 100.0 * smallest));
+        }
+        let spread = self.pairs.spread();
+        if self.model.is_some() && self.len() >= SCALE_PAIRS && spread > SCALE_RATIO * self.prior {
+            remarks.push(format!(
+                "pairs scatter {:.0} times as much as calibration saw: the machine is noisier than it was",
+                spread / self.prior
+            ));
+        }
+        if self.len() >= SHAPE_PAIRS {
+            let range =
+                |arm: usize| interquartile_spread(&self.values.iter().map(|pair| pair[arm].ln()).collect::<Vec<_>>());
+            let (base, head) = (range(0), range(1));
+            if base > 0.0 && head / base > SHAPE_RATIO {
+                remarks.push(format!("head's launches scatter {:.1} times as much as base's", head / base));
+            }
+        }
+        remarks
+    }
+}
+
+fn open(reason: Reason, note: String) -> Verdict {
+    Verdict { call: Call::Inconclusive, severity: Severity::None, reason, provisional: false, estimate: None, note }
+}
+
+/// `4.2 %` for a shift in log units.
+fn percent(log: f64) -> String {
+    format!("{:.1} %", 100.0 * log.exp_m1())
+}
