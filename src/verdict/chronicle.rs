@@ -79,6 +79,8 @@ pub struct Series {
     pub trace: Trace,
     /// Acceptances of it that count, in the order in which [`State::Accepted`] names them.
     pub accepted: Vec<Acceptance>,
+    /// Earlier names of the case.
+    aliases: Vec<CaseId>,
     noise: Noise,
 }
 
@@ -205,6 +207,7 @@ fn series(
     let limits = Limits { moderate: thresholds.log()[1], alpha };
     Series {
         case: known.case.id.clone(),
+        aliases: known.case.aliases.clone(),
         gating: known.case.gates(&metric.name),
         thresholds,
         levels: levels(&points, d),
@@ -332,7 +335,8 @@ impl Series {
 pub fn keep_accepted(series: &[Series], sessions: &mut [Session]) {
     for one in series {
         for place in one.off_level() {
-            let launches = sessions[place].launches.iter_mut().filter(|launch| launch.case == one.case);
+            let named = |case: &CaseId| *case == one.case || one.aliases.contains(case);
+            let launches = sessions[place].launches.iter_mut().filter(|launch| named(&launch.case));
             for launch in launches.filter(|launch| launch.outcome.kind == OutcomeKind::Measured) {
                 launch.metrics.retain(|summary| summary.metric.name != one.metric.name);
             }
