@@ -8,11 +8,13 @@ use std::time::Duration;
 pub use clap::ColorChoice;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use jiff::civil::Date;
 
 use crate::backend::BACKENDS;
-use crate::domain::{Severity, Thresholds};
+use crate::domain::{Metric, Severity, Thresholds};
 use crate::exit::Exit;
 use crate::render::RENDERERS;
+use crate::suite::waivers::{self, change};
 use crate::verdict::recorded::ALPHA;
 
 /// Grades performance regressions in CI: none, minor, moderate or severe.
@@ -61,6 +63,10 @@ pub enum Command {
     List(List),
     /// Keep, name, move and prune stored runs
     Baseline(Baseline),
+    /// Show each metric through the sessions: levels, pending shifts, who is charged, what was accepted
+    History(History),
+    /// Accept a known change: in the database, and in regrade-waivers.toml for review
+    Accept(Accept),
     /// Say what this machine is, and whether it is fit to measure
     Doctor(Doctor),
     /// Print a JSON Schema of a format
@@ -164,6 +170,9 @@ pub struct Compare {
     /// Folder for report files
     #[arg(long, value_name = "DIR", default_value = "reports/latest")]
     pub reports: PathBuf,
+    /// Accepted regressions; by default regrade-waivers.toml in this folder, where there is one
+    #[arg(long, value_name = "FILE")]
+    pub waivers: Option<PathBuf>,
     /// Which cases.
     #[command(flatten)]
     pub select: Select,
@@ -329,6 +338,60 @@ pub struct List {
     /// Output on standard output
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
+}
+
+/// `regrade history`
+#[derive(Debug, Args)]
+pub struct History {
+    /// Suite file, or the name of a suite with stored runs; by default the newest run's
+    pub suite: Option<String>,
+    /// Only cases whose id matches the glob; repeat for more
+    #[arg(long, value_name = "GLOB")]
+    pub case: Vec<String>,
+    /// Only this metric; by default those that may fail CI
+    #[arg(long, value_name = "NAME")]
+    pub metric: Option<String>,
+    /// The newest sessions to look at
+    #[arg(long, value_name = "N", default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub last: u32,
+    /// Folder for a picture (SVG and PNG) of each series
+    #[arg(long, value_name = "DIR")]
+    pub plots: Option<PathBuf>,
+    /// Output on standard output
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+}
+
+/// `regrade accept`
+#[derive(Debug, Args)]
+pub struct Accept {
+    /// The case's id
+    #[arg(required_unless_present = "list")]
+    pub case: Option<String>,
+    /// The metric
+    #[arg(long, value_name = "NAME", default_value = Metric::LATENCY)]
+    pub metric: String,
+    /// The largest change accepted, such as +8%; by default what is pending, or what the newest run shows
+    #[arg(long, value_name = "PERCENT", value_parser = change, allow_hyphen_values = true)]
+    pub change: Option<f64>,
+    /// Why it is accepted
+    #[arg(long, value_name = "TEXT", required_unless_present = "list")]
+    pub reason: Option<String>,
+    /// The last day it counts (UTC); for good without
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    pub until: Option<Date>,
+    /// Who accepts; by default git's user.name and user.email
+    #[arg(long, value_name = "NAME")]
+    pub who: Option<String>,
+    /// Suite file, or the name of a suite with stored runs; by default the newest run's
+    #[arg(long, value_name = "FILE|NAME")]
+    pub suite: Option<String>,
+    /// The file for review
+    #[arg(long, value_name = "FILE", default_value = waivers::FILE)]
+    pub waivers: PathBuf,
+    /// List what is accepted, and do nothing else
+    #[arg(long, conflicts_with_all = ["case", "change", "reason", "until", "who"])]
+    pub list: bool,
 }
 
 /// `regrade doctor`

@@ -78,8 +78,15 @@ fn the_exit_codes_are_those_of_the_code() {
 #[test]
 fn the_suite_shown_is_accepted() {
     let names: Vec<&str> = BACKENDS.iter().map(|backend| backend.name()).collect();
-    let blocks = blocks("toml");
+    let blocks: Vec<String> = blocks("toml").into_iter().filter(|text| !text.contains("[[waiver]]")).collect();
     let [text] = blocks.as_slice() else { panic!("one suite is shown") };
     let suite = Suite::parse("README.md", text, &names).expect("a valid suite");
     assert_eq!(suite.cases.len(), 2 * 3 + 2 * 2 + 2);
+}
+
+#[test]
+fn the_waiver_shown_is_accepted() {
+    let text = blocks("toml").into_iter().find(|text| text.contains("[[waiver]]")).expect("a waiver is shown");
+    let waivers = regrade::suite::waivers::parse("README.md", &text).expect("a valid waiver");
+    assert_eq!((waivers.len(), waivers[0].change), (1, 0.08));
 }

@@ -10,7 +10,8 @@ use std::process::{Child, Command};
 use regrade::domain::{CaseId, Run, RunStatus};
 use regrade::store::{ENGINES, Engine, RunQuery, StoreError};
 use store_fixture::{
-    all_bits, at, bits, for_each_engine, ids, launch, launch_id, odd_launch, open, put_complete, run, run_id,
+    acceptance, all_bits, at, bits, for_each_engine, ids, launch, launch_id, odd_launch, open, put_complete, run,
+    run_id,
 };
 
 /// Tells [`child`] what to do: `engine|path|verb|number`.
@@ -231,6 +232,23 @@ fn names_move_and_go() {
         assert_eq!(store.drop_baseline("release").unwrap().run, run_id(2));
         assert_eq!(store.baselines().unwrap().len(), 1);
         assert!(store.run(&run_id(2).to_string()).is_ok());
+    });
+}
+
+#[test]
+fn acceptances_are_kept_once_and_by_suite() {
+    for_each_engine(|engine, path| {
+        let mut store = open(engine, path);
+        assert_eq!(store.acceptances("quickstart").unwrap(), []);
+        let [second, first, other] = [acceptance("quickstart", 2), acceptance("quickstart", 1), acceptance("other", 1)];
+        for one in [&second, &first, &other, &first] {
+            store.put_acceptance(one).unwrap();
+        }
+        drop(store);
+        let store = (engine.open_read_only)(path).unwrap();
+        assert_eq!(store.acceptances("quickstart").unwrap(), [first, second], "the oldest first");
+        assert_eq!(store.acceptances("other").unwrap(), [other]);
+        assert_eq!(store.acceptances("quick").unwrap(), []);
     });
 }
 

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use regrade::domain::RunStatus;
 use regrade::store::transfer::{self, TransferError};
 use regrade::store::{Engine, RunQuery, Store};
-use store_fixture::{all_bits, at, for_each_engine, ids, launch, odd_launch, open, put_complete, run, run_id};
+use store_fixture::{
+    acceptance, all_bits, at, for_each_engine, ids, launch, odd_launch, open, put_complete, run, run_id,
+};
 
 /// A store with a complete, an interrupted and a running run, odd numbers and a name.
 fn varied(engine: &Engine, path: &Path) -> Box<dyn Store> {
@@ -64,6 +66,29 @@ fn an_export_is_lossless_and_importing_it_twice_changes_nothing() {
         assert_eq!((written.runs, written.launches), (1, 1));
         assert!(!String::from_utf8(one).unwrap().contains("v1"), "the name is another run's");
         assert_eq!(into.mark_interrupted().unwrap(), [run_id(3)], "nobody here measures an imported run");
+    });
+}
+
+#[test]
+fn acceptances_travel_with_the_runs_of_their_suite_and_come_once() {
+    for_each_engine(|engine, path| {
+        let mut from = varied(engine, path);
+        let mine = [acceptance("quickstart", 1), acceptance("quickstart", 2)];
+        for one in mine.iter().chain([&acceptance("another suite", 1)]) {
+            from.put_acceptance(one).unwrap();
+        }
+        let text = exported(&*from);
+        assert_eq!(text.matches(r#"{"type":"acceptance""#).count(), 2);
+        let mut into = open(engine, &sibling(path));
+        into.put_acceptance(&mine[1]).unwrap();
+        assert_eq!(import(&text, &mut *into).unwrap().acceptances, 1);
+        assert_eq!(into.acceptances("quickstart").unwrap(), mine);
+        assert_eq!(exported(&*into), text);
+        assert_eq!(import(&text, &mut *into).unwrap().acceptances, 0);
+
+        let mut third = open(engine, &path.with_file_name("third.db"));
+        assert_eq!(transfer::merge_all(&*from, &mut *third).unwrap().acceptances, 2);
+        assert_eq!(third.acceptances("quickstart").unwrap(), mine);
     });
 }
 

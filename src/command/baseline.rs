@@ -175,7 +175,7 @@ fn export(store: &dyn Store, wanted: &[String], to: Option<&Path>, out: &mut dyn
     if path.exists() && is_database(path)? {
         bail!("{} is a database, which an export would destroy; name another file", path.display());
     }
-    let Exported { runs, launches } = write_whole(path, |file| transfer::export(store, &runs, file))?;
+    let Exported { runs, launches, .. } = write_whole(path, |file| transfer::export(store, &runs, file))?;
     writeln!(
         out,
         "wrote {} with {} to {}",
@@ -195,7 +195,7 @@ fn import(store: &mut dyn Store, from: &Path, out: &mut dyn Write) -> anyhow::Re
         let file = File::open(from).with_context(shown)?;
         transfer::import(&mut BufReader::new(file), store)
     };
-    let Imported { runs, launches, known, names, names_kept } = imported.with_context(shown)?;
+    let Imported { runs, launches, known, names, names_kept, acceptances } = imported.with_context(shown)?;
     writeln!(
         out,
         "imported {} and {}; {} known already",
@@ -208,6 +208,9 @@ fn import(store: &mut dyn Store, from: &Path, out: &mut dyn Write) -> anyhow::Re
     }
     for name in names_kept {
         writeln!(out, "`{name}` stands for another run here and was left alone; `regrade baseline promote` moves it")?;
+    }
+    if acceptances > 0 {
+        writeln!(out, "{} came along", format::plural(acceptances as usize, "acceptance", "acceptances"))?;
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 
 use crate::cli::{Compare, Format};
+use crate::command::accepted::{Accepted, read_waivers};
 use crate::command::arms::{self, Ref, Refs, Repository};
 use crate::command::compare::base::{Base, advice, choose_base, gone, named_base, named_run};
 use crate::command::compare::files::{SampleReader, write_files};
@@ -36,6 +37,8 @@ use crate::verdict::{self, Head, Judgement, Session};
 
 /// Compares.
 pub fn run(arguments: &Compare, context: &Context) -> Result<Exit> {
+    // A mistake in the waivers is said before anything is measured.
+    read_waivers(arguments.waivers.as_deref())?;
     let target = Target::of(arguments)?;
     if let (Some(name), None) = (&arguments.head, &target.range)
         && let Some(exit) = stored(name, arguments, &target, context)?
@@ -294,6 +297,7 @@ struct Screened {
     history: Vec<Session>,
     redefined: BTreeSet<CaseId>,
     gone: BTreeSet<CaseId>,
+    accepted: Accepted,
 }
 
 impl Screened {
@@ -312,7 +316,8 @@ impl Screened {
             history.push(Session { run: run.id, launches });
         }
         let gone = base.runs.first().map(|newest| gone(&head, newest)).unwrap_or_default();
-        Ok(Self { head, base, head_launches, history, redefined, gone })
+        let accepted = Accepted::read(&head, &base.runs, &mut history, store)?;
+        Ok(Self { head, base, head_launches, history, redefined, gone, accepted })
     }
 
     fn judge(&self, gate: Severity) -> Judgement<'_> {
@@ -346,15 +351,16 @@ fn finish(
 fn judge(arguments: &Compare, screened: &Screened, paired: Option<&Paired>, store: &SqliteStore) -> Result<Report> {
     let (head, base) = (&screened.head, &screened.base);
     let gate = gate(arguments, head);
-    let (judged, info): (Judgement<'_>, Option<PairedInfo>) = match paired {
+    let (mut judged, info): (Judgement<'_>, Option<PairedInfo>) = match paired {
         None => (screened.judge(gate), None),
         Some(paired) => {
             let by_history = head.arm.is_none().then(|| screened.judge(gate));
             (paired.judgement(by_history, gate), Some(paired.info()))
         }
     };
-    let decision = policy::decide_suite(&judged.rows, gate, Demand { require_decision: arguments.require_decision });
     let mut notes = base.notes.clone();
+    notes.extend(screened.accepted.apply(&mut judged, arguments.waivers.as_deref(), gate)?);
+    let decision = policy::decide_suite(&judged.rows, gate, Demand { require_decision: arguments.require_decision });
     notes.extend(screened.redefined.iter().map(|case| {
         format!("`{case}` did other work in earlier runs (its definition changed); those do not count as its base")
     }));

@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use serde::Serialize;
+
 /// Where the work tree stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WorkTree {
@@ -28,6 +30,43 @@ impl WorkTree {
         let dirty = git(&["status", "--porcelain", "--untracked-files=no"]).is_some();
         Self { commit, branch, dirty, base_branch }
     }
+}
+
+/// A commit that may have brought a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Suspect {
+    /// Full hash.
+    pub commit: String,
+    /// `name <email>`.
+    pub author: String,
+    /// First line of its message.
+    pub subject: String,
+}
+
+/// The commits after `after` up to and with `to`, the newest first, `most` of them; none where git does not know them.
+/// Without `after` only `to` itself.
+pub fn commits(after: Option<&str>, to: &str, most: usize) -> Vec<Suspect> {
+    // Hashes come from the database: what is none could be read as an option.
+    let is_hash = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_hexdigit());
+    if !is_hash(to) || after.is_some_and(|after| !is_hash(after)) || after == Some(to) {
+        return Vec::new();
+    }
+    let range = after.map_or_else(|| to.to_owned(), |after| format!("{after}..{to}"));
+    let most = format!("-{}", if after.is_some() { most } else { 1 });
+    let said = git(&["log", &most, "--format=%H%x1f%an <%ae>%x1f%s", &range, "--"]).unwrap_or_default();
+    let suspect = |line: &str| {
+        let mut parts = line.split('\u{1f}').map(str::to_owned);
+        Some(Suspect { commit: parts.next()?, author: parts.next()?, subject: parts.next()? })
+    };
+    said.lines().filter_map(suspect).collect()
+}
+
+/// `name <email>` of whoever works here, as git knows them.
+pub fn person() -> Option<String> {
+    let name = git(&["config", "user.name"]);
+    let email = git(&["config", "user.email"]).map(|email| format!("<{email}>"));
+    let parts: Vec<String> = [name, email].into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join(" "))
 }
 
 /// The remote's default branch, or whichever of the usual names exists.

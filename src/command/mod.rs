@@ -1,5 +1,7 @@
 //! One file a verb, wiring only: ports are opened here, nothing is decided here.
 
+mod accept;
+mod accepted;
 mod arms;
 pub mod baseline;
 mod bisect;
@@ -8,6 +10,7 @@ mod compare;
 mod context;
 mod doctor;
 mod git;
+mod history;
 mod inject;
 mod judge;
 mod list;
@@ -44,6 +47,8 @@ pub fn dispatch(cli: &Cli) -> Result<Exit> {
         Command::Calibrate(arguments) => calibrate::run(arguments, &context),
         Command::Judge(arguments) => judge::run(arguments, &context),
         Command::Report(arguments) => report::run(arguments, &context),
+        Command::History(arguments) => history::run(arguments, &context),
+        Command::Accept(arguments) => accept::run(arguments, &context),
         Command::List(arguments) => list::run(arguments, &context),
         Command::Baseline(arguments) => stored(&arguments.action, &context),
         Command::Doctor(arguments) => {

@@ -14,6 +14,7 @@ mod sample;
 mod testbed;
 mod threshold;
 mod verdict;
+mod waiver;
 pub mod workload;
 
 pub use acceptance::Acceptance;
@@ -28,4 +29,5 @@ pub use sample::{Check, Samples, Value};
 pub use testbed::{DeviceInfo, Testbed};
 pub use threshold::{InvalidThresholds, Thresholds};
 pub use verdict::{Call, Estimate, PairedEvidence, Reason, Severity, Verdict};
+pub use waiver::Waiver;
 pub use workload::{ParamValue, Workload, WorkloadKind};

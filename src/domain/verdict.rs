@@ -121,6 +121,10 @@ pub enum Reason {
     ControlMoved,
     /// The smallest limit lies below what calibration says this testbed can tell.
     BelowNoiseFloor,
+    /// Regressed, and a waiver covers it: shown, never failing.
+    Waived,
+    /// Regressed against the accepted level, and no worse than what the base branch itself has come to.
+    Inherited,
 }
 
 impl Reason {
@@ -147,6 +151,8 @@ impl Reason {
             Self::NoisySession => "noisy-session",
             Self::ControlMoved => "control-moved",
             Self::BelowNoiseFloor => "below-noise-floor",
+            Self::Waived => "waived",
+            Self::Inherited => "inherited",
         }
     }
 }

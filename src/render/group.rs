@@ -11,6 +11,10 @@ use crate::report::{PairedInfo, Report, Row};
 pub enum Group {
     /// Worse.
     Regressed,
+    /// Worse, and a waiver covers it.
+    Waived,
+    /// Worse, as the base branch itself is by now.
+    Inherited,
     /// Head could not measure it.
     Failed,
     /// In the base, gone from head.
@@ -33,8 +37,10 @@ pub enum Group {
 
 impl Group {
     /// All, in the order they are shown.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Regressed,
+        Self::Waived,
+        Self::Inherited,
         Self::Failed,
         Self::Missing,
         Self::Inconclusive,
@@ -50,6 +56,8 @@ impl Group {
     #[must_use]
     pub fn of(row: &Row) -> Self {
         match (row.verdict.call, row.verdict.reason) {
+            (Call::Regressed, Reason::Waived) => Self::Waived,
+            (Call::Regressed, Reason::Inherited) => Self::Inherited,
             (Call::Regressed, _) => Self::Regressed,
             (Call::Improved, _) => Self::Improved,
             (Call::Unchanged, _) => Self::Unchanged,
@@ -68,6 +76,8 @@ impl Group {
     pub const fn title(self) -> &'static str {
         match self {
             Self::Regressed => "Regressed",
+            Self::Waived => "Regressed, and waived",
+            Self::Inherited => "Regressed, inherited from the base branch",
             Self::Failed => "Failed in head",
             Self::Missing => "Missing in head",
             Self::Inconclusive => "Inconclusive",
@@ -83,7 +93,16 @@ impl Group {
     /// Whether its rows are told by a sentence because the numbers alone do not say what happened.
     #[must_use]
     pub const fn wants_reason(self) -> bool {
-        matches!(self, Self::Failed | Self::Missing | Self::Inconclusive | Self::NotComparable | Self::Skipped)
+        matches!(
+            self,
+            Self::Waived
+                | Self::Inherited
+                | Self::Failed
+                | Self::Missing
+                | Self::Inconclusive
+                | Self::NotComparable
+                | Self::Skipped
+        )
     }
 
     /// Its rows, worst first as the report has them.

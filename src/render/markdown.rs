@@ -233,6 +233,8 @@ fn compared(row: &Row) -> String {
     let mut verdict = format!("{} {}", row.verdict.call, group::severity(row)).trim_end().to_owned();
     if row.fails {
         verdict = format!("**{verdict}**, fails");
+    } else if matches!(Group::of(row), Group::Waived | Group::Inherited) {
+        verdict += ", excused";
     } else if row.gating {
         verdict += ", gating";
     }

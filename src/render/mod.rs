@@ -2,6 +2,7 @@
 
 pub mod format;
 pub mod json;
+pub mod trend;
 
 mod group;
 mod markdown;

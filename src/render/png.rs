@@ -39,7 +39,8 @@ impl Renderer for Png {
     }
 }
 
-fn draw(scene: &Scene) -> Result<Vec<u8>, String> {
+/// The bytes of a picture.
+pub fn draw(scene: &Scene) -> Result<Vec<u8>, String> {
     let scaled = |length: u32| (f64::from(length) * Target::PNG.scale) as u32;
     let (width, height) = (scaled(scene.width), scaled(scene.height));
     let mut pixels = vec![255; width as usize * height as usize * PIXEL];

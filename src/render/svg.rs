@@ -36,7 +36,8 @@ impl Renderer for Svg {
     }
 }
 
-fn draw(scene: &Scene) -> Result<String, String> {
+/// The bytes of a picture.
+pub fn draw(scene: &Scene) -> Result<String, String> {
     let scaled = |length: u32| (f64::from(length) * Target::SVG.scale) as u32;
     let size = (scaled(scene.width), scaled(scene.height));
     let mut text = String::new();

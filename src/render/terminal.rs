@@ -273,10 +273,15 @@ fn report_row(row: &report::Row, group: Group) -> Row {
     Row { label: text::clean(row.case.as_str()), cells, below }
 }
 
-/// `!` fails CI, `*` may fail it, `~` provisional.
+fn is_excused(row: &report::Row) -> bool {
+    matches!(Group::of(row), Group::Waived | Group::Inherited)
+}
+
+/// `!` fails CI, `*` may fail it, `-` would fail it were it not excused, `~` provisional.
 fn marks(row: &report::Row) -> String {
     let gate = match (row.fails, row.gating) {
         (true, _) => "!",
+        (false, true) if is_excused(row) => "-",
         (false, true) => "*",
         (false, false) => " ",
     };
@@ -289,8 +294,11 @@ fn legend(report: &Report) -> String {
     if report.rows.iter().any(|row| row.fails) {
         parts.push("! fails CI".to_owned());
     }
-    if report.rows.iter().any(|row| row.gating && !row.fails) {
+    if report.rows.iter().any(|row| row.gating && !row.fails && !is_excused(row)) {
         parts.push("* may fail CI".to_owned());
+    }
+    if report.rows.iter().any(|row| row.gating && is_excused(row)) {
+        parts.push("- excused".to_owned());
     }
     if report.rows.iter().any(|row| row.verdict.provisional) {
         parts.push("~ provisional: the history is short".to_owned());
@@ -302,7 +310,9 @@ fn legend(report: &Report) -> String {
 fn group_paint(group: Group) -> Paint {
     match group {
         Group::Regressed | Group::Failed => colour(AnsiColor::Red),
-        Group::Missing | Group::Inconclusive | Group::NotComparable => colour(AnsiColor::Yellow),
+        Group::Waived | Group::Inherited | Group::Missing | Group::Inconclusive | Group::NotComparable => {
+            colour(AnsiColor::Yellow)
+        }
         Group::Improved => colour(AnsiColor::Green),
         Group::Unchanged | Group::Open | Group::New | Group::Skipped => Paint::new(),
     }

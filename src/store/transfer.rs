@@ -1,16 +1,17 @@
 //! Moving runs between stores: JSON Lines out and in, and one store into another.
 //!
 //! An export is a header line, then for each run, the oldest first, one line with its header and one line a launch, then
-//! the baselines' names. Importing is an idempotent union through [`Store::merge`]: a run goes in whole or not at all.
+//! the baselines' names, then what was accepted of the runs' suites. Importing is an idempotent union through [`Store::merge`]: a run goes in whole or not at all.
 //! Must not know any engine.
 
+use std::collections::BTreeSet;
 use std::io::{self, BufRead, Write};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use thiserror::Error;
 
-use crate::domain::{Launch, Run, RunId};
+use crate::domain::{Acceptance, Launch, Run, RunId};
 use crate::store::{Baseline, RunQuery, Store, StoreError};
 
 mod numbers;
@@ -49,6 +50,8 @@ pub struct Exported {
     pub runs: u64,
     /// Launches.
     pub launches: u64,
+    /// Acceptances of the runs' suites.
+    pub acceptances: u64,
 }
 
 /// What was read.
@@ -64,6 +67,8 @@ pub struct Imported {
     pub names: Vec<String>,
     /// Names that stand for another run here and were left alone.
     pub names_kept: Vec<String>,
+    /// Acceptances that were not here before.
+    pub acceptances: u64,
 }
 
 /// A line of the file. Launches are moved as JSON values, see [`numbers`].
@@ -83,6 +88,7 @@ enum Line {
         launch: Json,
     },
     Baseline(Baseline),
+    Acceptance(Acceptance),
 }
 
 /// Writes the runs that are named, or all, the oldest first, and the names that stand for them.
@@ -101,6 +107,7 @@ pub fn export(store: &dyn Store, only: &[RunId], out: &mut dyn Write) -> Result<
     let mut exported = Exported::default();
     write_line(out, &Line::RegradeExport { version: VERSION })?;
     let mut ids = Vec::with_capacity(runs.len());
+    let suites: BTreeSet<String> = runs.iter().map(|run| run.suite.name.clone()).collect();
     for run in runs {
         let id = run.id;
         ids.push(id);
@@ -116,6 +123,12 @@ pub fn export(store: &dyn Store, only: &[RunId], out: &mut dyn Write) -> Result<
     for baseline in store.baselines()? {
         if ids.contains(&baseline.run) {
             write_line(out, &Line::Baseline(baseline))?;
+        }
+    }
+    for suite in suites {
+        for acceptance in store.acceptances(&suite)? {
+            write_line(out, &Line::Acceptance(acceptance))?;
+            exported.acceptances += 1;
         }
     }
     out.flush().map_err(unwritable)?;
@@ -159,6 +172,7 @@ pub fn import(from: &mut dyn BufRead, store: &mut dyn Store) -> Result<Imported,
             Line::Baseline(baseline) => {
                 name(&baseline, store, &mut imported).map_err(|e| lines.wrong(e.to_string()))?;
             }
+            Line::Acceptance(acceptance) => accept(&acceptance, store, &mut imported)?,
             Line::Launch { .. } => return Err(lines.wrong("a launch before its run; the file was cut or reordered")),
             Line::RegradeExport { .. } => {
                 return Err(lines.wrong("a second header; import exports one at a time"));
@@ -205,20 +219,36 @@ fn import_run(
     merge(run, &launches, store, imported).map_err(|e| TransferError::Line { line: header_line, what: e.to_string() })
 }
 
-/// Adds every run and name of one store to another.
+/// Adds every run, name and acceptance of one store to another.
 ///
 /// # Errors
 /// When one of the stores fails or refuses; runs already moved stay.
 pub fn merge_all(from: &dyn Store, into: &mut dyn Store) -> Result<Imported, TransferError> {
     let mut imported = Imported::default();
+    let mut suites = BTreeSet::new();
     for run in from.runs(&RunQuery::default())?.into_iter().rev() {
+        suites.insert(run.suite.name.clone());
         let launches = from.launches(run.id, None)?;
         merge(&run, &launches, into, &mut imported)?;
     }
     for baseline in from.baselines()? {
         name(&baseline, into, &mut imported)?;
     }
+    for suite in suites {
+        for acceptance in from.acceptances(&suite)? {
+            accept(&acceptance, into, &mut imported)?;
+        }
+    }
     Ok(imported)
+}
+
+/// Keeps an acceptance that is not here.
+fn accept(acceptance: &Acceptance, store: &mut dyn Store, imported: &mut Imported) -> Result<(), StoreError> {
+    if !store.acceptances(&acceptance.suite)?.contains(acceptance) {
+        store.put_acceptance(acceptance)?;
+        imported.acceptances += 1;
+    }
+    Ok(())
 }
 
 fn merge(run: &Run, launches: &[Launch], store: &mut dyn Store, imported: &mut Imported) -> Result<(), StoreError> {

@@ -26,10 +26,12 @@ mod suggest;
 mod template;
 #[cfg(test)]
 mod tests;
+pub mod waivers;
 mod work;
 
 pub use error::{Diagnostic, SuiteError};
 pub use plan::shuffle;
+pub use suggest::did_you_mean;
 
 /// What a backend offers on this machine, as far as `when` conditions ask.
 pub struct BackendView<'a> {

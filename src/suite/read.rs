@@ -97,7 +97,7 @@ fn take_params(table: &mut DeTable<'_>) -> Vec<PlainParam> {
     params
 }
 
-fn typed<'de, T: Deserialize<'de>>(
+pub(super) fn typed<'de, T: Deserialize<'de>>(
     deserializer: impl serde::Deserializer<'de, Error = toml::de::Error>,
     problems: &mut Problems,
 ) -> Option<T> {
@@ -162,7 +162,7 @@ fn sweep_each(table: &mut DeTable<'_>, known: &[&str], problems: &mut Problems) 
 }
 
 /// Reports unknown keys and takes them out, so that the rest of the table can still be judged.
-fn sweep(
+pub(super) fn sweep(
     table: &mut DeTable<'_>,
     known: &[&str],
     free: impl Fn(&Spanned<DeValue<'_>>) -> bool,

@@ -14,7 +14,8 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
 }
 
 /// The help for an unknown word: the nearest one, and all that are known. `what` is their plural noun.
-pub(super) fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>, what: &str) -> String {
+#[must_use]
+pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>, what: &str) -> String {
     let known: Vec<&str> = candidates.into_iter().collect();
     let list = format!("known {what}: {}", known.join(", "));
     match nearest(word, known.iter().copied()) {

@@ -63,9 +63,9 @@ pub fn judge<'a>(head: Head<'a>, history: &'a [Session], gone: &BTreeSet<CaseId>
     Judgement { rows, reference: judge.machine.moves, notes }
 }
 
-type ByCase<'a> = BTreeMap<&'a CaseId, Vec<&'a LaunchSummary>>;
+pub(super) type ByCase<'a> = BTreeMap<&'a CaseId, Vec<&'a LaunchSummary>>;
 
-fn by_case(launches: &[LaunchSummary]) -> ByCase<'_> {
+pub(super) fn by_case(launches: &[LaunchSummary]) -> ByCase<'_> {
     let mut map = ByCase::new();
     for launch in launches {
         map.entry(&launch.case).or_default().push(launch);
@@ -322,7 +322,7 @@ fn priors(series: &[Series<'_>]) -> BTreeMap<&'static str, f64> {
         .collect()
 }
 
-const fn kind_name(kind: MetricKind) -> &'static str {
+pub(super) const fn kind_name(kind: MetricKind) -> &'static str {
     match kind {
         MetricKind::Timing => "timing",
         MetricKind::Rate => "rate",
@@ -347,12 +347,12 @@ fn launch_spread(series: &Series<'_>, p: f64) -> f64 {
 
 /// A session's value on the badness scale: a low quantile over its launches, so that a burst of noise in one of them
 /// costs nothing.
-fn session_value(launches: &[Used<'_>], d: f64, p: f64) -> f64 {
+pub(super) fn session_value(launches: &[Used<'_>], d: f64, p: f64) -> f64 {
     let values: Vec<f64> = launches.iter().map(|used| d * used.value.ln()).collect();
     quantile(&sorted(&values), p)
 }
 
-fn values<'a>(run: RunId, launches: &[&'a LaunchSummary], metric: &Metric) -> Vec<Used<'a>> {
+pub(super) fn values<'a>(run: RunId, launches: &[&'a LaunchSummary], metric: &Metric) -> Vec<Used<'a>> {
     let mut used: Vec<Used<'a>> = launches
         .iter()
         .filter(|launch| measured(launch))
@@ -366,7 +366,7 @@ fn values<'a>(run: RunId, launches: &[&'a LaunchSummary], metric: &Metric) -> Ve
 }
 
 /// A case's launches in a session, under its id or an earlier one.
-fn find<'s, 'a>(session: &'s ByCase<'a>, case: &Case) -> &'s [&'a LaunchSummary] {
+pub(super) fn find<'s, 'a>(session: &'s ByCase<'a>, case: &Case) -> &'s [&'a LaunchSummary] {
     std::iter::once(&case.id).chain(&case.aliases).find_map(|id| session.get(id)).map_or(&[][..], Vec::as_slice)
 }
 

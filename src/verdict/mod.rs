@@ -9,6 +9,7 @@
 
 pub mod base;
 pub mod calibration;
+pub mod chronicle;
 pub mod confirm;
 mod covariate;
 mod decide;
@@ -20,6 +21,8 @@ mod kind;
 pub mod paired;
 pub mod policy;
 pub mod recorded;
+pub mod shifts;
+pub mod waiver;
 
 use crate::domain::{CaseId, LaunchSummary, Metric, Outcome, PairedEvidence, RunId, Thresholds, Verdict};
 

@@ -1,6 +1,7 @@
 //! The constants of the decision, and what all verdicts of a suite amount to.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use crate::domain::{Call, OutcomeKind, Reason, Severity, Verdict};
 use crate::exit::Exit;
@@ -32,14 +33,20 @@ pub const HISTORY_SESSIONS: u32 = 30;
 pub const HISTORY_DAYS: i64 = 60;
 
 /// Whether a verdict fails CI: a gated regression at or above the gate. History alone raises suspects; the gate honours
-/// such a provisional verdict only when it is severe.
+/// such a provisional verdict only when it is severe. What a waiver covers, or the base branch brought in, is excused.
 #[must_use]
 pub fn fails(verdict: &Verdict, gating: bool, gate: Severity) -> bool {
     gating
         && gate != Severity::None
         && verdict.call == Call::Regressed
         && verdict.severity >= gate
+        && !excused(verdict)
         && (!verdict.provisional || verdict.severity == Severity::Severe)
+}
+
+/// Regressed, and nobody's to answer for here.
+fn excused(verdict: &Verdict) -> bool {
+    matches!(verdict.reason, Reason::Waived | Reason::Inherited)
 }
 
 /// What the caller asks of the suite as a whole.
@@ -71,13 +78,15 @@ pub fn decide_suite(rows: &[Judged<'_>], gate: Severity, demand: Demand) -> Suit
     let failed = rows.iter().filter(|row| row.verdict.reason == Reason::HeadFailed).count();
     let comparable = rows.iter().filter(|row| row.verdict.call != Call::NotComparable).count();
     // Undecided: the data cannot say, or history says so and only a confirmation could fail it.
-    let unconfirmed =
-        |row: &&Judged<'_>| row.gating && row.verdict.call == Call::Regressed && !row.fails && row.verdict.provisional;
+    let passed = |row: &&Judged<'_>| row.verdict.call == Call::Regressed && !row.fails && !excused(&row.verdict);
+    let unconfirmed = |row: &&Judged<'_>| row.gating && passed(row) && row.verdict.provisional;
     let waiting =
         rows.iter().filter(unconfirmed).filter(|row| row.verdict.severity >= gate && gate > Severity::None).count();
     let open = waiting + rows.iter().filter(|row| row.gating && row.verdict.call == Call::Inconclusive).count();
-    let advisory = rows.iter().filter(|row| row.verdict.call == Call::Regressed && !row.fails).count() - waiting;
-    let (exit, headline) = if failing > 0 {
+    let advisory = rows.iter().filter(passed).count() - waiting;
+    let because = |reason| rows.iter().filter(|row| row.verdict.reason == reason).count();
+    let (waived, inherited) = (because(Reason::Waived), because(Reason::Inherited));
+    let (exit, mut headline) = if failing > 0 {
         let worst = rows.iter().filter(|row| row.fails).map(|row| row.verdict.severity).max().unwrap_or(Severity::None);
         (Exit::Regression, format!("{} regressed at or above the gate, the worst {worst}", cases(failing)))
     } else if failed > 0 {
@@ -92,9 +101,17 @@ pub fn decide_suite(rows: &[Judged<'_>], gate: Severity, demand: Demand) -> Suit
         (Exit::Pass, format!("no gated regression; {} regressed below the gate or not gated", cases(advisory)))
     } else if open > 0 {
         (Exit::Pass, format!("no gated regression; {} inconclusive", cases(open)))
+    } else if waived + inherited > 0 {
+        (Exit::Pass, "no gated regression".to_owned())
     } else {
         (Exit::Pass, "no regression".to_owned())
     };
+    if waived > 0 {
+        let _ = write!(headline, "; {} waived", cases(waived));
+    }
+    if inherited > 0 {
+        let _ = write!(headline, "; {} inherited from the base branch", cases(inherited));
+    }
     SuiteDecision { exit, headline, counts }
 }
 
@@ -105,6 +122,7 @@ fn cases(n: usize) -> String {
 /// `regressed severe`, `unchanged`, `new`.
 fn count_key(verdict: &Verdict) -> String {
     match verdict.call {
+        Call::Regressed if excused(verdict) => format!("{} {}", verdict.reason.code(), verdict.severity),
         Call::Improved | Call::Regressed => format!("{} {}", verdict.call, verdict.severity),
         Call::NotComparable => verdict.reason.code().to_owned(),
         Call::Unchanged | Call::Inconclusive => verdict.call.to_string(),

@@ -8,9 +8,9 @@ use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 use regrade::domain::{
-    Case, CaseId, CaseRecord, Check, DeviceInfo, Evidence, Launch, LaunchId, Metric, Outcome, OutcomeKind, ParamValue,
-    Run, RunId, RunStatus, Samples, Sampling, Severity, StopReason, SuiteInfo, Testbed, Thresholds, Value, Warmup,
-    Workload, WorkloadKind,
+    Acceptance, Case, CaseId, CaseRecord, Check, DeviceInfo, Evidence, Launch, LaunchId, Metric, Outcome, OutcomeKind,
+    ParamValue, Run, RunId, RunStatus, Samples, Sampling, Severity, StopReason, SuiteInfo, Testbed, Thresholds, Value,
+    Warmup, Workload, WorkloadKind,
 };
 use regrade::store::{ENGINES, Engine, Store};
 use serde_json::json;
@@ -221,4 +221,20 @@ pub fn put_complete(store: &mut dyn Store, run: &Run, n: u64, launches: u64) {
 /// The runs' ids, in order.
 pub fn ids(runs: &[Run]) -> Vec<RunId> {
     runs.iter().map(|run| run.id).collect()
+}
+
+/// An acceptance of `suite` given `n` seconds after [`at`]`(0)`, with every field set when `n` is odd.
+pub fn acceptance(suite: &str, n: i64) -> Acceptance {
+    let odd = n % 2 == 1;
+    Acceptance {
+        suite: suite.to_owned(),
+        case: "gemm/m=512@cpu".into(),
+        metric: "latency".to_owned(),
+        change: 0.1 + 0.2,
+        reason: "two\nlines".to_owned(),
+        who: "Ada <ada@example.invalid>".to_owned(),
+        since: at(n),
+        until: odd.then(|| at(n + 1000)),
+        commit: odd.then(|| "ab".repeat(20)),
+    }
 }

@@ -46,6 +46,9 @@ impl Place {
         let folder = || TempDir::new().expect("a temporary folder");
         let place = Self { dir: folder(), cache: folder() };
         place.git(&["init", "-q", "-b", "main"]);
+        // Whoever works here, for what the program itself asks git.
+        place.git(&["config", "user.name", "Tess"]);
+        place.git(&["config", "user.email", "tess@example.invalid"]);
         place.git(&["commit", "-q", "--allow-empty", "-m", "first"]);
         place
     }

@@ -8,6 +8,7 @@ mod font;
 mod forest;
 mod palette;
 mod scene;
+pub mod trend;
 
 use crate::domain::Call;
 use crate::render::group::{self, Group};
