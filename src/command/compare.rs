@@ -200,7 +200,13 @@ fn implicit_refs(
     let tree = WorkTree::detect();
     let Some(branch) = arguments.base.as_deref().or(tree.base_branch.as_deref()) else { return Ok(None) };
     let tip = repository.resolve(branch).or_else(|_| repository.resolve(&format!("origin/{branch}")));
-    let Some(common) = tip.ok().and_then(|tip| repository.merge_base(&tip.commit, "HEAD")) else { return Ok(None) };
+    let Some(common) = tip.ok().and_then(|tip| repository.merge_base(&tip.commit, "HEAD")) else {
+        context.tell(&format!(
+            "where `{branch}` was left is not known here, so nothing can be paired; a shallow clone needs its history \
+             (`git fetch --unshallow`, or `fetch-depth: 0`)"
+        ));
+        return Ok(None);
+    };
     // Files that git does not know are outputs more often than sources; alone they are no change.
     if !repository.changed_since(&common) {
         return Ok(None);

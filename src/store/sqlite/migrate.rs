@@ -102,7 +102,10 @@ mod tests {
         drop(conn);
         let before = std::fs::read(&path).unwrap();
         let refused = open::writable(&path).unwrap_err();
-        assert!(matches!(refused, StoreError::Newer { found, known, .. } if found == today + 1 && known == today), "{refused}");
+        assert!(
+            matches!(refused, StoreError::Newer { found, known, .. } if found == today + 1 && known == today),
+            "{refused}"
+        );
         assert_eq!(std::fs::read(&path).unwrap(), before);
     }
 
