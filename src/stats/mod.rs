@@ -5,6 +5,7 @@
 //! so that identical input gives bit-identical output.
 
 pub mod evidence;
+pub mod level;
 pub mod multiplicity;
 pub mod predictive;
 pub mod quantile;

@@ -13,7 +13,7 @@
 use crate::domain::{Call, Direction, Estimate, Metric, MetricKind, Reason, Severity, Thresholds, Verdict};
 use crate::stats::evidence::{hodges_lehmann, interquartile_spread};
 use crate::stats::quantile::{median, quantile, sorted, standard_deviation};
-use crate::stats::{rank_scan, signed_rank, student};
+use crate::stats::{level, signed_rank, student};
 use crate::verdict::decide::Finding;
 use crate::verdict::kind::sign;
 use crate::verdict::policy::{ALPHA_REPORT, ALPHA_SCREEN, PRIOR_SPREAD};
@@ -336,9 +336,9 @@ pub fn metric(id: &str, unit: &str, lower_is_better: bool) -> Metric {
 pub fn change_points(values: &[f64]) -> Vec<usize> {
     if values.iter().all(|value| *value > 0.0) {
         let logs: Vec<f64> = values.iter().map(|value| value.ln()).collect();
-        return rank_scan::steps(&logs, SMALLEST_STEP.ln_1p());
+        return level::steps(&logs, SMALLEST_STEP.ln_1p());
     }
-    rank_scan::steps(values, SMALLEST_STEP * median(values).abs())
+    level::steps(values, SMALLEST_STEP * median(values).abs())
 }
 
 #[cfg(test)]
