@@ -14,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use regrade::backend::BACKENDS;
 use regrade::domain::{Launch, Metric, OutcomeKind, PlanItem, Samples};
-use regrade::runner::{self, Event, Settings};
+use regrade::runner::{self, Event, Settings, Tree};
 use regrade::stats::quantile::{median, sorted};
 use regrade::suite::{BackendView, HardwareFacts, Selection, Suite};
 use serde_json::{Value, json};
@@ -111,7 +111,8 @@ fn main() -> Result<(), Error> {
     let plan = suite.plan(&Selection::default(), &[view], SEED, Some(1))?;
     let cancel = AtomicBool::new(false);
     let settings = Settings {
-        worker: PathBuf::from(worker).canonicalize()?,
+        harness: PathBuf::from(worker).canonicalize()?,
+        tree: Tree { worker: PathBuf::from(worker).canonicalize()?, ..Tree::default() },
         seed: SEED,
         inject: [].into(),
         budget: None,

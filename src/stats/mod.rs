@@ -10,5 +10,6 @@ pub mod multiplicity;
 pub mod predictive;
 pub mod quantile;
 pub mod rank_scan;
+pub mod relabel;
 pub mod signed_rank;
 pub mod student;

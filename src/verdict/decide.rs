@@ -82,7 +82,10 @@ impl Finding {
         if worse > Severity::None || better > Severity::None {
             return self.changed(metric, worse, better, noisy, verdict);
         }
-        let suspicious = self.shift - self.screen > 0.0 && self.shift > limits[0] / 2.0;
+        // Besides what history alone would be surprised by: where noise is so large that a moderate regression is not
+        // excluded, it must not pass the screen either, or a noisy benchmark could regress unseen.
+        let surprising = self.shift > self.screen || reach > limits[1];
+        let suspicious = self.shift > limits[0] / 2.0 && surprising;
         // The tight margin first; a short history can often exclude no more than a moderate change, and says so.
         let margins = [(NONE_MARGIN * thresholds.minor).ln_1p().min(limits[1]), limits[1]];
         if let (false, Some(margin)) = (suspicious, margins.iter().find(|margin| reach <= **margin)) {

@@ -1,20 +1,24 @@
 //! Verdicts on data that is already there: every launch was made before anyone looked, so all of it may be used at once
 //! and no price is paid for looking early.
 //!
-//! - *Interleaved* launches are judged by the differences inside their rounds: if nothing changed, swapping the sides of
-//!   a round changes nothing, so the signs are fair coins (Wilcoxon's signed ranks, Hodges and Lehmann's estimate).
-//!   Where so few rounds cannot reach the level, Student's t stands in.
+//! - *Interleaved* launches are judged by relabelling: if nothing changed, swapping the sides of a round changes nothing,
+//!   so each round's part of the test has the sign of a fair coin. Which test is chosen by what such swaps leave as it
+//!   is: where rounds share their disturbances, by the differences inside them, of the median, the lower quartile and the
+//!   best of each launch's samples together; where disturbances hit single launches, by the faster half of all launches,
+//!   of lower quartile and best together. Where so few rounds cannot reach the level, Student's t stands in.
 //! - Launches that were *not interleaved* differ by whatever the machine did in between. How much that can be is
 //!   estimated from how far successive blocks of one side drift apart, and never believed to be less than two sessions
-//!   usually differ by.
+//!   usually differ by, or than the typical and the fastest launches disagree: another mood of the machine moves the
+//!   typical launch far and the fastest hardly, another program moves both.
 //!
 //! Must not know files or formats.
 
 use crate::domain::{Call, Direction, Estimate, Metric, MetricKind, Reason, Severity, Thresholds, Verdict};
-use crate::stats::evidence::{hodges_lehmann, interquartile_spread};
+use crate::stats::evidence::interquartile_spread;
 use crate::stats::quantile::{median, quantile, sorted, standard_deviation};
-use crate::stats::{level, signed_rank, student};
-use crate::verdict::decide::Finding;
+use crate::stats::relabel::{self, Scores, Summary};
+use crate::stats::{level, student};
+use crate::verdict::decide::{self, Finding};
 use crate::verdict::kind::sign;
 use crate::verdict::policy::{ALPHA_REPORT, ALPHA_SCREEN, PRIOR_SPREAD};
 
@@ -25,8 +29,13 @@ pub const ALPHA: f64 = 0.005;
 const LEAST: usize = 3;
 /// The smallest spread of rounds believed, log units.
 const FLOOR: f64 = 1e-4;
-/// Another statistic than the median is taken where its spread is smaller by this factor.
+/// Sides that were not interleaved: another statistic than the median is taken where its error is smaller by this factor.
 const WORTH: f64 = 0.8;
+/// Rounds are scored by their differences where these vary by less than this share of how far the faster launches lie
+/// below the median. About 0.7 where nothing is shared, less the more a round's launches share.
+const SHARED: f64 = 0.6;
+/// The decile on the good side.
+const FAST: f64 = 0.1;
 /// Blocks of a side by which drift is seen.
 const BLOCKS: usize = 4;
 /// Pairs of blocks that the prior drift is worth.
@@ -54,10 +63,14 @@ pub enum Statistic {
     LowerQuartile,
     /// The best sample.
     Best,
+    /// All three, scored together.
+    All,
+    /// Lower quartile and best, scored together.
+    Faster,
 }
 
 impl Statistic {
-    const ALL: [Self; 3] = [Self::Median, Self::LowerQuartile, Self::Best];
+    const SINGLE: [Self; 3] = [Self::Median, Self::LowerQuartile, Self::Best];
 
     /// The word used everywhere.
     #[must_use]
@@ -66,24 +79,23 @@ impl Statistic {
             Self::Median => "median",
             Self::LowerQuartile => "q25",
             Self::Best => "min",
+            Self::All => "median+q25+min",
+            Self::Faster => "q25+min",
         }
     }
 
-    const fn share(self) -> f64 {
-        match self {
-            Self::Median => 0.5,
-            Self::LowerQuartile => 0.25,
-            Self::Best => 0.0,
-        }
-    }
-
-    /// Launch values on the badness scale.
+    /// Launch values on the badness scale, for one that stands alone.
     fn of(self, launches: &[Vec<f64>], sign: f64) -> Vec<f64> {
+        let share = match self {
+            Self::Median | Self::All => 0.5,
+            Self::LowerQuartile | Self::Faster => 0.25,
+            Self::Best => 0.0,
+        };
         launches
             .iter()
             .map(|samples| {
                 let badness: Vec<f64> = samples.iter().map(|sample| sign * sample.ln()).collect();
-                quantile(&sorted(&badness), self.share())
+                quantile(&sorted(&badness), share)
             })
             .collect()
     }
@@ -112,19 +124,11 @@ pub fn decide(recording: Recording<'_>, metric: &Metric, thresholds: &Thresholds
     if let Some(verdict) = without_statistics(sides, metric, thresholds) {
         return decided(Statistic::Median, verdict);
     }
-    let compared: Vec<(Statistic, Compared)> =
-        Statistic::ALL.map(|statistic| (statistic, compare(recording, statistic, sign(metric)))).into();
-    // Chosen by a spread that swapping the sides of any round leaves as it is: blind to what is judged.
-    let (mut statistic, mut best) = (compared[0].0, &compared[0].1);
-    for (other, candidate) in &compared[1..] {
-        if candidate.blind_spread() < WORTH * best.blind_spread() {
-            (statistic, best) = (*other, candidate);
-        }
-    }
-    let finding = best.finding(alpha, base);
+    let (statistic, compared) = compare(recording, sign(metric));
+    let finding = compared.finding(alpha, base);
     let mut verdict = finding.decide(metric, thresholds, false);
     verdict.provisional = false;
-    verdict.estimate = Some(best.estimate(metric));
+    verdict.estimate = Some(compared.estimate(metric));
     verdict.note = note(&verdict, &finding, recording.interleaved, alpha);
     decided(statistic, verdict)
 }
@@ -155,13 +159,8 @@ fn without_statistics(sides: [&[Vec<f64>]; 2], metric: &Metric, thresholds: &Thr
         (launches.len() > 1 && same).then_some(first)
     };
     if let (Some(base), Some(head)) = (constant(sides[0]), constant(sides[1])) {
-        if base == head {
-            let note = "every value of both sides is the same".to_owned();
-            let estimate = Estimate { change: 0.0, lower: Some(0.0), upper: Some(0.0), confidence: 0.95 };
-            return verdict(Call::Unchanged, Severity::None, Reason::ExactEqual, Some(estimate), note);
-        }
-        if base > 0.0 && head > 0.0 {
-            return Some(exact(base, head, metric, thresholds));
+        if base == head || (base > 0.0 && head > 0.0) {
+            return Some(decide::exact(base, head, metric, thresholds));
         }
     }
     if values().any(|value| *value == 0.0) {
@@ -174,57 +173,71 @@ fn without_statistics(sides: [&[Vec<f64>]; 2], metric: &Metric, thresholds: &Thr
     None
 }
 
-/// Values without noise: any difference is a change, and its class is that of its size.
-fn exact(base: f64, head: f64, metric: &Metric, thresholds: &Thresholds) -> Verdict {
-    let shift = sign(metric) * (head.ln() - base.ln());
-    let limits = thresholds.log();
-    let severity = [Severity::Severe, Severity::Moderate, Severity::Minor]
-        .into_iter()
-        .zip(limits.into_iter().rev())
-        .find(|(_, limit)| shift.abs() >= *limit)
-        .map_or(Severity::None, |(severity, _)| severity);
-    let call = match (severity, metric.direction) {
-        (Severity::None, _) => Call::Unchanged,
-        (_, Direction::Unknown) => Call::Inconclusive,
-        _ if shift > 0.0 => Call::Regressed,
-        _ => Call::Improved,
-    };
-    let change = head / base - 1.0;
-    Verdict {
-        call,
-        severity: if call == Call::Inconclusive { Severity::None } else { severity },
-        reason: Reason::ExactChange,
-        provisional: false,
-        estimate: Some(Estimate { change, lower: Some(change), upper: Some(change), confidence: 0.95 }),
-        note: "both sides are without noise, and they differ".to_owned(),
-    }
-}
-
-/// The two sides as one statistic sees them.
+/// The two sides as they are compared.
 #[derive(Debug)]
 enum Compared {
-    /// Differences of rounds.
-    Rounds(Vec<f64>),
-    /// Two separate sides: the shift between their medians, its standard error, and that error's degrees of freedom.
-    Apart { shift: f64, error: f64, degrees: f64 },
+    /// Round by round.
+    Rounds { summaries: Vec<Summary>, scores: Scores },
+    /// Two separate sides.
+    Apart(Apart),
 }
 
-fn compare(recording: Recording<'_>, statistic: Statistic, sign: f64) -> Compared {
-    let (base, head) = (statistic.of(recording.base, sign), statistic.of(recording.head, sign));
+/// Two separate sides, log units.
+#[derive(Debug, Clone, Copy)]
+struct Apart {
+    /// The shift between their medians.
+    shift: f64,
+    /// Its standard error.
+    error: f64,
+    /// Degrees of freedom of that error.
+    degrees: f64,
+}
+
+fn compare(recording: Recording<'_>, sign: f64) -> (Statistic, Compared) {
+    let sides = Statistic::SINGLE
+        .map(|statistic| (statistic, statistic.of(recording.base, sign), statistic.of(recording.head, sign)));
     if recording.interleaved {
-        return Compared::Rounds(base.iter().zip(&head).map(|(base, head)| head - base).collect());
+        let mut summaries: Vec<Summary> = sides.into_iter().map(|(_, base, head)| Summary { base, head }).collect();
+        if is_shared(&summaries[1]) {
+            return (Statistic::All, Compared::Rounds { summaries, scores: Scores::Differences });
+        }
+        summaries.remove(0);
+        return (Statistic::Faster, Compared::Rounds { summaries, scores: Scores::FasterHalf });
     }
-    let drifts: Vec<f64> = [&base, &head].into_iter().flat_map(|side| drifts(side)).collect();
-    let pooled = drifts.iter().map(|drift| drift.powi(2)).sum::<f64>();
-    let count = drifts.len() as f64;
-    // A walk drifts with the root of the time: the sides lie BLOCKS times as far apart as two blocks.
-    let seen = BLOCKS as f64 * pooled;
-    let variance = (seen + PRIOR_WEIGHT * 2.0 * PRIOR_SPREAD.powi(2)) / (count + PRIOR_WEIGHT);
-    let noise = |side: &[f64]| standard_deviation(side).powi(2) / side.len() as f64;
-    Compared::Apart {
-        shift: median(&head) - median(&base),
-        error: (variance + std::f64::consts::FRAC_PI_2 * (noise(&base) + noise(&head))).sqrt(),
-        degrees: count + PRIOR_WEIGHT,
+    let [_, _, (_, base, head)] = &sides;
+    let fastest = quantile(&sorted(head), FAST) - quantile(&sorted(base), FAST);
+    let [mut best, others @ ..] = sides.map(|(statistic, base, head)| (statistic, Apart::new(&base, &head, fastest)));
+    for other in others {
+        if other.1.error < WORTH * best.1.error {
+            best = other;
+        }
+    }
+    (best.0, Compared::Apart(best.1))
+}
+
+/// Whether the launches of a round share most of what disturbs them. Seen in the sizes of differences and in all launches
+/// taken together: neither changes when the sides of a round are swapped, so the choice is blind to what is judged.
+fn is_shared(summary: &Summary) -> bool {
+    let differences = summary.base.iter().zip(&summary.head).map(|(base, head)| (head - base).abs());
+    let pool = sorted(&[summary.base.as_slice(), &summary.head].concat());
+    let fast = quantile(&pool, 0.5) - quantile(&pool, FAST);
+    interquartile_spread(&differences.collect::<Vec<_>>()) < SHARED * fast
+}
+
+impl Apart {
+    /// `fastest` is the shift between the fastest launches of either side.
+    fn new(base: &[f64], head: &[f64], fastest: f64) -> Self {
+        let shift = median(head) - median(base);
+        let drifts: Vec<f64> = [base, head].into_iter().flat_map(drifts).collect();
+        let pooled = drifts.iter().map(|drift| drift.powi(2)).sum::<f64>();
+        let count = drifts.len() as f64;
+        // A walk drifts with the root of the time: the sides lie BLOCKS times as far apart as two blocks.
+        let seen = BLOCKS as f64 * pooled;
+        let variance = (seen + PRIOR_WEIGHT * 2.0 * PRIOR_SPREAD.powi(2)) / (count + PRIOR_WEIGHT);
+        let noise = |side: &[f64]| standard_deviation(side).powi(2) / side.len() as f64;
+        let sampling = std::f64::consts::FRAC_PI_2 * (noise(base) + noise(head));
+        let error = (variance + sampling + (shift - fastest).powi(2)).sqrt();
+        Self { shift, error, degrees: count + PRIOR_WEIGHT }
     }
 }
 
@@ -239,42 +252,41 @@ fn drifts(side: &[f64]) -> Vec<f64> {
 impl Compared {
     fn shift(&self) -> f64 {
         match self {
-            Self::Rounds(differences) => hodges_lehmann(differences),
-            Self::Apart { shift, .. } => *shift,
-        }
-    }
-
-    /// A spread that does not change when the sides of a round are swapped.
-    fn blind_spread(&self) -> f64 {
-        match self {
-            Self::Rounds(differences) => {
-                interquartile_spread(&differences.iter().map(|difference| difference.abs()).collect::<Vec<_>>())
-            }
-            Self::Apart { error, .. } => *error,
+            Self::Rounds { summaries, scores } => relabel::estimate(summaries, *scores),
+            Self::Apart(apart) => apart.shift,
         }
     }
 
     /// One-sided lower bound of the shift at `alpha`.
     fn lower(&self, alpha: f64) -> f64 {
         match self {
-            Self::Rounds(differences) => {
-                let exact = signed_rank::lower_bound(differences, alpha);
-                if exact.is_finite() {
-                    return exact;
+            Self::Rounds { summaries, scores } => {
+                // Fewer rounds reach a level by their differences than by the faster half.
+                let mut exact = [*scores, Scores::Differences]
+                    .into_iter()
+                    .map(|scores| relabel::lower_bound(summaries, scores, alpha));
+                if let Some(bound) = exact.find(|bound| bound.is_finite()) {
+                    return bound;
                 }
+                let quartile = &summaries[summaries.len() - 2];
+                let differences: Vec<f64> =
+                    quartile.base.iter().zip(&quartile.head).map(|(base, head)| head - base).collect();
                 let n = differences.len() as f64;
                 let mean = differences.iter().sum::<f64>() / n;
-                let error = standard_deviation(differences).max(FLOOR) / n.sqrt();
+                let error = standard_deviation(&differences).max(FLOOR) / n.sqrt();
                 mean.min(self.shift()) - student::upper_quantile(n - 1.0, alpha) * error
             }
-            Self::Apart { shift, error, degrees } => shift - student::upper_quantile(*degrees, alpha) * error,
+            Self::Apart(apart) => apart.shift - student::upper_quantile(apart.degrees, alpha) * apart.error,
         }
     }
 
     fn mirrored(&self) -> Self {
         match self {
-            Self::Rounds(differences) => Self::Rounds(differences.iter().map(|difference| -difference).collect()),
-            Self::Apart { shift, error, degrees } => Self::Apart { shift: -shift, error: *error, degrees: *degrees },
+            Self::Rounds { summaries, scores } => {
+                let swap = |summary: &Summary| Summary { base: summary.head.clone(), head: summary.base.clone() };
+                Self::Rounds { summaries: summaries.iter().map(swap).collect(), scores: *scores }
+            }
+            Self::Apart(apart) => Self::Apart(Apart { shift: -apart.shift, ..*apart }),
         }
     }
 
@@ -405,6 +417,61 @@ mod tests {
             assert_eq!(forward.severity, back.severity);
             assert_eq!(forward.call == Call::Regressed, back.call == Call::Improved);
             assert_eq!(forward.call == Call::Unchanged, back.call == Call::Unchanged);
+        }
+    }
+
+    /// Launches of which half are disturbed at random, by a lot: what a busy machine does.
+    fn disturbed(seed: u64, rounds: usize, factor: f64) -> [Vec<Vec<f64>>; 2] {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        [1.0, factor].map(|work| {
+            let mut launch = || {
+                let burst = if random.next_u32() & 1 == 0 { 1.0 + uniform(&mut random) } else { 1.0 };
+                let level = work * burst * (1.0 + 0.01 * uniform(&mut random));
+                (0..12).map(|_| level * (1.0 + 0.02 * uniform(&mut random))).collect()
+            };
+            (0..rounds).map(|_| launch()).collect()
+        })
+    }
+
+    #[test]
+    fn disturbances_of_single_launches_hide_no_change() {
+        let found = |factor: f64| {
+            (0..20)
+                .filter(|seed| judged(&disturbed(*seed, 20, factor), true, true).verdict.call == Call::Regressed)
+                .count()
+        };
+        assert_eq!(found(1.0), 0);
+        assert!(found(1.10) >= 18, "{} of 20", found(1.10));
+    }
+
+    #[test]
+    fn another_mood_of_the_machine_is_no_change() {
+        // Every launch of head is disturbed but a few, as in another stretch of time.
+        let mut sides = rounds(3, 20, 1.0);
+        for (i, launch) in sides[1].iter_mut().enumerate() {
+            let mood = if i % 7 == 0 { 1.0 } else { 2.0 + 0.01 * i as f64 };
+            launch.iter_mut().for_each(|sample| *sample *= mood);
+        }
+        let verdict = judged(&sides, false, true).verdict;
+        assert_eq!(verdict.call, Call::Inconclusive, "{verdict:?}");
+    }
+
+    /// Neither the unit nor the order of the rounds matters.
+    #[test]
+    fn units_and_the_order_of_rounds_change_nothing() {
+        for seed in 0..10 {
+            for sides in [rounds(seed, 12, 1.04), disturbed(seed, 12, 1.04)] {
+                let verdict = judged(&sides, true, true).verdict;
+                let scaled = sides.clone().map(|side| {
+                    side.into_iter().map(|launch| launch.into_iter().map(|sample| sample * 1e6).collect()).collect()
+                });
+                let reversed = sides.map(|side| side.into_iter().rev().collect::<Vec<Vec<f64>>>());
+                for other in [judged(&scaled, true, true).verdict, judged(&reversed, true, true).verdict] {
+                    assert_eq!((verdict.call, verdict.severity), (other.call, other.severity));
+                    let change = |verdict: &Verdict| verdict.estimate.expect("an estimate").change;
+                    assert!((change(&verdict) - change(&other)).abs() < 1e-6);
+                }
+            }
         }
     }
 
