@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::process::{Child, Command};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -112,18 +113,16 @@ struct Round {
     cpu_time: Vec<Vec<f64>>,
 }
 
-fn main() {
+fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().collect();
     match words.get(1).map(String::as_str) {
         // The runner starts this very program as its worker.
-        Some("worker") => match dispatch(&Cli::of_process()) {
-            Ok(exit) => std::process::exit(exit as i32),
-            Err(error) => std::process::exit(exit_of(&error) as i32),
-        },
+        Some("worker") => return dispatch(&Cli::of_process()).unwrap_or_else(|error| exit_of(&error)).into(),
         Some("neighbour") => neighbour(number(&words, 2, "neighbour")),
         Some(file) if !file.starts_with('-') => record(Path::new(file), &words),
         _ => eprintln!("record_noise <file> [--rounds N] [--neighbours N]"),
     }
+    ExitCode::SUCCESS
 }
 
 /// The number that follows a word, or that stands at a place.
@@ -239,7 +238,7 @@ fn own_program() -> PathBuf {
 
 fn machine() -> String {
     let testbed = regrade::hardware::testbed(BTreeMap::new());
-    testbed.label().to_string()
+    testbed.label()
 }
 
 /// Fisher and Yates.

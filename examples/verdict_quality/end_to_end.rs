@@ -100,7 +100,7 @@ fn pull_request(mut draw: Draw, effect: f64, screen: bool) -> Outcomes {
     let suspects: Vec<usize> = if screen { drawn.suspects() } else { (0..SUITE).collect() };
     let mut outcomes = Outcomes { launches: if screen { SUITE * LAUNCHES } else { 0 }, ..Outcomes::default() };
     let question = Question::new(&Thresholds::default(), suspects.len());
-    let mut called = vec![Severity::None; SUITE];
+    let mut called = [Severity::None; SUITE];
     for at in &suspects {
         let shift = effects[*at].ln_1p() + drawn.build_shift[*at];
         let pairs = worlds::of_benchmark(*at).pairs(PAIRS_MAX, shift, &mut draw);

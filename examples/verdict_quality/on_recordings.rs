@@ -2,11 +2,19 @@
 //!
 //! Must not decide anything itself.
 
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
-use regrade::domain::{Call, Thresholds};
+use regrade::domain::{
+    Call, Case, CaseId, LaunchId, LaunchSummary, Metric, Outcome, RunId, Samples, Sampling, Severity, Thresholds,
+    Workload, WorkloadKind,
+};
 use regrade::stats::evidence::{Side, interquartile_spread};
 use regrade::stats::quantile::{quantile, sorted};
-use regrade::verdict::paired::{Answer, Question};
+use regrade::store::summary;
+use regrade::verdict::confirm::{Confirmation, Rules};
+use regrade::verdict::paired::{Answer, PAIRS_MAX, Question};
 use regrade::verdict::policy::PRIOR_SPREAD;
 use regrade::verdict::recorded::{self, Recording};
 
@@ -217,6 +225,111 @@ fn sequential(cells: &[Cell], half: Half, learn: bool, minor: f64) -> Row {
     sum
 }
 
+/// As `compare` decides: one session of all workloads of both recordings, in which each bets on the statistic that its own
+/// earlier pairs showed steadier; nothing is known of the noise.
+fn sessions(cells: &[Cell], half: Half) -> Row {
+    let cases: Vec<Case> = cells.iter().map(|cell| case(&cell.name)).collect();
+    let rules = Rules { most: PAIRS_MAX, build_spread: 0.0, exhaustive: false };
+    let mut row = Row {
+        name: "pair by pair, thresholds 2/5/15 %, as `compare` does without calibration".to_owned(),
+        ours: true,
+        alarms: Share::default(),
+        power: [Share::default(); EFFECTS.len()],
+        pairs: None,
+    };
+    let numbers: Vec<usize> = (0..TRIALS).collect();
+    let mut taken = 0;
+    for effect in std::iter::once(None).chain((0..EFFECTS.len()).map(Some)) {
+        let played: Vec<(Vec<Call>, usize)> = numbers
+            .par_iter()
+            .map(|number| {
+                let mut session = Confirmation::new(cases.iter().enumerate(), Vec::new(), rules);
+                let trials: Vec<Trial> = cells
+                    .iter()
+                    .enumerate()
+                    .map(|(place, cell)| {
+                        let stream = ((place * 10 + effect.map_or(0, |effect| effect + 1)) * TRIALS + number) as u64;
+                        cell.interleaved(half, cell.rounds() / 2, effect, &mut Draw::new(9, stream))
+                    })
+                    .collect();
+                for (place, trial) in trials.iter().enumerate() {
+                    let id = &cases[place].id;
+                    session.warmed(place, &launch(id, &trial.base[0]), &launch(id, &trial.head[0]), 1.0);
+                }
+                session.begin(None);
+                let mut round = 0;
+                loop {
+                    let open = session.open();
+                    if open.is_empty() || round >= trials[0].base.len() {
+                        break;
+                    }
+                    for place in open {
+                        let (id, trial) = (&cases[place].id, &trials[place]);
+                        session.take(place, launch(id, &trial.base[round]), launch(id, &trial.head[round]));
+                    }
+                    round += 1;
+                }
+                let run = RunId::fresh();
+                let (rows, _) = session.rows(run, run, Severity::Moderate);
+                (rows.into_iter().map(|row| row.verdict.call).collect(), session.pairs_made())
+            })
+            .collect();
+        for (calls, pairs) in played {
+            for call in calls {
+                match effect {
+                    None => row.alarms.count(matches!(call, Call::Regressed | Call::Improved)),
+                    Some(effect) => row.power[effect].count(call == Call::Regressed),
+                }
+            }
+            if effect.is_none() {
+                taken += pairs;
+            }
+        }
+    }
+    row.pairs = Some(taken as f64 / row.alarms.of as f64);
+    row
+}
+
+fn case(name: &str) -> Case {
+    Case {
+        id: CaseId::from(name),
+        benchmark: name.to_owned(),
+        workload: Workload {
+            kind: WorkloadKind::Operator,
+            name: name.to_owned(),
+            params: BTreeMap::new(),
+            command: Vec::new(),
+        },
+        backend: "cpu".to_owned(),
+        tags: Vec::new(),
+        owner: None,
+        thresholds: BTreeMap::new(),
+        gate_metrics: vec![Metric::LATENCY.to_owned()],
+        sampling: Sampling::default(),
+        timeout_s: 60.0,
+        memory_limit: None,
+        metrics: BTreeMap::new(),
+        env: BTreeMap::new(),
+        working_dir: None,
+        aliases: Vec::new(),
+        needs: Vec::new(),
+        skip: None,
+        reference: false,
+    }
+}
+
+fn launch(case: &CaseId, samples: &[f64]) -> LaunchSummary {
+    let metric = Metric::standard(Metric::LATENCY).expect("in the table");
+    let samples = Samples { metric, iterations: 1, clock: None, values: samples.to_vec() };
+    LaunchSummary {
+        id: LaunchId::fresh(),
+        case: case.clone(),
+        index: 0,
+        outcome: Outcome::measured(),
+        metrics: vec![summary::of_samples(&samples)],
+    }
+}
+
 impl Tables {
     /// Measures on one half; `say` is told what is done.
     pub fn measure(cells: &[Cell], half: Half, say: &dyn Fn(&str)) -> Self {
@@ -247,9 +360,10 @@ impl Tables {
             ("the other recording", play(cells, &rules(false), &moods)),
         ];
         say("sides that were not interleaved");
-        let sequential = [(true, 0.01), (true, 0.02), (false, 0.02)]
+        let mut sequential: Vec<Row> = [(true, 0.01), (true, 0.02), (false, 0.02)]
             .map(|(learn, minor)| sequential(cells, half, learn, minor))
             .into();
+        sequential.push(sessions(cells, half));
         say("pairs one by one");
         Self { half, rounds: cells.first().map_or(0, Cell::rounds), interleaved, sequential, apart }
     }
@@ -323,18 +437,20 @@ impl Tables {
             self.rounds
         );
         for (rounds, rows) in &self.interleaved {
-            text += &format!("### {rounds} interleaved rounds\n\n{}\n", show(rows, false));
+            let _ = writeln!(text, "### {rounds} interleaved rounds\n\n{}", show(rows, false));
         }
         text += "What differs from the tools themselves: a launch is one run, its value the mean of its samples (rustc-perf: the \
                  median); the ratio rule compares means of all launches where its users compare single runs; criterion makes 500 resamples \
                  instead of 100,000; rustc-perf learns its fence from the other half of the recording, two launches a commit.\n\n";
-        text += &format!(
+        let _ = write!(
+            text,
             "### Pair by pair, up to {} rounds\n\nThe evidence of {COMPARISONS} comparisons shares the budget.\n\n{}\n",
             self.rounds / 2,
             show(&self.sequential, true)
         );
         for (what, rows) in &self.apart {
-            text += &format!(
+            let _ = write!(
+                text,
                 "### Not interleaved: {} launches a side, head from {what}\n\n{}\n",
                 SIZES[1],
                 show(rows, false)

@@ -85,8 +85,8 @@ fn mann_whitney(trial: &Trial, _: &mut Draw) -> Says {
     let far = u.max((n * m) as f64 - u);
     let p = if ties {
         let (size, product) = ((n + m) as f64, (n * m) as f64);
-        let tied: f64 = all.chunk_by(|a, b| a == b).map(|run| (run.len() as f64).powi(3) - run.len() as f64).sum();
-        let spread = (product / 12.0 * (size + 1.0 - tied / (size * (size - 1.0)))).sqrt();
+        let equal: f64 = all.chunk_by(|a, b| a == b).map(|run| (run.len() as f64).powi(3) - run.len() as f64).sum();
+        let spread = (product / 12.0 * (size + 1.0 - equal / (size * (size - 1.0)))).sqrt();
         2.0 * Normal::standard().sf((far - product / 2.0 - 0.5) / spread)
     } else {
         // Ways to choose the ranks of head, by U.

@@ -124,7 +124,7 @@ impl Ranked {
 
     /// Moves every point to the best split between its neighbours, in order, which an interval that ended next to the
     /// point could not see.
-    pub fn settle(&self, points: &mut Vec<usize>) {
+    pub fn settle(&self, points: &mut [usize]) {
         for at in 0..points.len() {
             let from = at.checked_sub(1).map_or(0, |before| points[before]);
             let to = points.get(at + 1).copied().unwrap_or(self.places.len());

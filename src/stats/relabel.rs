@@ -54,7 +54,7 @@ impl Summary {
                 let pool: Vec<f64> =
                     self.base.iter().copied().chain(self.head.iter().map(|head| head - shift)).collect();
                 let ranks = doubled_ranks(&pool);
-                let score = |at: usize| ranks[at].min(2 * n as i64);
+                let score = |at: usize| ranks[at].min((2 * n).cast_signed() as i64);
                 for (round, total) in totals.iter_mut().enumerate() {
                     *total += score(n + round) - score(round);
                 }
@@ -73,7 +73,7 @@ fn doubled_ranks(values: &[f64]) -> Vec<i64> {
         let value = values[order[start]];
         let end = start + order[start..].iter().take_while(|at| values[**at] == value).count();
         for at in &order[start..end] {
-            ranks[*at] = (start + end + 1) as i64;
+            ranks[*at] = (start + end + 1).cast_signed() as i64;
         }
         start = end;
     }
@@ -172,6 +172,8 @@ mod tests {
     use crate::stats::evidence::hodges_lehmann;
     use crate::stats::signed_rank;
     use proptest::prelude::*;
+    use rand_chacha::ChaCha8Rng;
+    use rand_chacha::rand_core::{RngCore, SeedableRng};
 
     /// STATISTICS reference 5.
     const D: [f64; 12] = [0.031, 0.044, 0.012, 0.038, 0.052, 0.027, 0.035, -0.004, 0.041, 0.030, 0.036, 0.029];
@@ -215,19 +217,22 @@ mod tests {
         assert_eq!(lower_bound(&of(&[1.0; 5]), Scores::Differences, 0.025), f64::NEG_INFINITY);
     }
 
-    /// Half of the launches of either side are disturbed at random: differences drown, the faster half does not.
+    /// A third of the launches of either side are disturbed at random, by six times the change.
     #[test]
     fn disturbances_of_single_launches_cost_the_faster_half_little() {
-        let disturbed = |i: usize, step: usize| if (i * step) % 7 < 3 { 0.3 + 0.01 * i as f64 } else { 0.0 };
-        let side = |shift: f64, step: usize| {
-            (0..24).map(|i| shift + 0.001 * ((i * step) % 11) as f64 + disturbed(i, step)).collect::<Vec<f64>>()
-        };
-        let summary = [Summary { base: side(0.0, 3), head: side(0.05, 5) }];
-        let [faster, differences] =
-            [Scores::FasterHalf, Scores::Differences].map(|kind| lower_bound(&summary, kind, 0.005));
-        assert!(faster > 0.015, "{faster}");
-        assert!(differences < 0.0, "{differences}");
-        assert!((estimate(&summary, Scores::FasterHalf) - 0.05).abs() < 0.01);
+        let near = (0..40)
+            .filter(|seed| {
+                let mut random = ChaCha8Rng::seed_from_u64(*seed);
+                let mut uniform = move || (random.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
+                let mut side = |shift: f64| -> Vec<f64> {
+                    let mut launch = || if uniform() < 0.35 { 0.3 + 0.3 * uniform() } else { 0.01 * uniform() };
+                    (0..24).map(|_| shift + launch()).collect()
+                };
+                let summary = [Summary { base: side(0.0), head: side(0.05) }];
+                (estimate(&summary, Scores::FasterHalf) - 0.05).abs() < 0.02
+            })
+            .count();
+        assert!(near >= 30, "{near} of 40");
     }
 
     proptest! {
