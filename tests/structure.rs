@@ -70,6 +70,9 @@ const DOCUMENTS: &[&str] = &[
     "CONTRIBUTING.md",
     "reports/README.md",
     "reports/performance.md",
+    "reports/verdict-quality.md",
+    "reports/end-to-end.md",
+    "reports/change-points.md",
     "reports/example/report.md",
 ];
 const FOLDERS: &[&str] =

@@ -154,7 +154,8 @@ impl WholeRequests {
              with the budget split over them. {changed} benchmarks change in a pull request with changes.\n\n\
              Without a change: {null} of {NULLS} pull requests had a false regression; {per_null} launches a pull request, \
              {suspects} suspects, {open} of them left open. Pairing everything takes {all} launches (without a screen, {UNSCREENED} \
-             pull requests). Discarded warm-up launches are not counted.\n\n{table}\n",
+             pull requests). Discarded warm-up launches are not \
+             counted, and the cap of 30 suspects a session is not applied.\n\n{table}\n",
             sessions = end_to_end::SESSIONS,
             launches = end_to_end::LAUNCHES,
             changed = end_to_end::CHANGED,

@@ -409,7 +409,7 @@ impl Tables {
     pub fn markdown(&self) -> String {
         let half = match self.half {
             Half::Choosing => "first half (for choosing rules)",
-            Half::Reporting => "second half (nothing was chosen on it)",
+            Half::Reporting => "second half (no rule was fitted to it)",
         };
         let mut head = vec!["rule", "false alarms"];
         head.extend(["1 %", "2 %", "5 %", "10 %", "25 %"]);

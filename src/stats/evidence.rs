@@ -177,12 +177,6 @@ impl Pairs {
     pub fn estimate(&self) -> f64 {
         hodges_lehmann(&self.differences)
     }
-
-    /// Robust spread of the differences, `1.4826 MAD`; NaN for no pairs.
-    #[must_use]
-    pub fn spread(&self) -> f64 {
-        mad(&self.differences, median(&self.differences))
-    }
 }
 
 /// The scale of the pair that follows `earlier` ones: their robust spread, moderated by a prior worth four pairs

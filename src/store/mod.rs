@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::domain::{Acceptance, CaseId, Launch, LaunchSummary, NoiseModel, Run, RunId, RunStatus, SessionId};
+use crate::domain::{Acceptance, CaseId, Launch, LaunchSummary, NoiseModel, Run, RunId, RunStatus};
 
 pub mod sqlite;
 pub mod summary;
@@ -77,8 +77,6 @@ pub enum Arms {
     All,
     /// Only runs of their own.
     Without,
-    /// Only the arms of this session.
-    Of(SessionId),
 }
 
 /// Which runs.

@@ -150,13 +150,8 @@ pub fn select(conn: &Connection, query: &RunQuery) -> rusqlite::Result<Vec<(i64,
     if query.fit_as_base {
         clauses.push(FIT);
     }
-    match query.arms {
-        Arms::All => {}
-        Arms::Without => clauses.push("arm IS NULL"),
-        Arms::Of(session) => {
-            clauses.push("session = ?");
-            values.push(Value::Text(session.to_string()));
-        }
+    if query.arms == Arms::Without {
+        clauses.push("arm IS NULL");
     }
     if let Some(before) = query.before {
         clauses.push("started_ns < ?");
