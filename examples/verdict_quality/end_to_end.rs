@@ -191,7 +191,8 @@ fn id(at: usize) -> String {
     format!("b{at:03}@cpu")
 }
 
-fn record(id: &str, reference: bool) -> CaseRecord {
+/// A case of this name.
+pub fn record(id: &str, reference: bool) -> CaseRecord {
     let case = Case {
         id: id.into(),
         benchmark: id.to_owned(),

@@ -2,13 +2,11 @@
 //!
 //! Must not decide anything itself.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use regrade::domain::{
-    Call, Case, CaseId, LaunchId, LaunchSummary, Metric, Outcome, RunId, Samples, Sampling, Severity, Thresholds,
-    Workload, WorkloadKind,
+    Call, Case, CaseId, LaunchId, LaunchSummary, Metric, Outcome, RunId, Samples, Severity, Thresholds,
 };
 use regrade::stats::evidence::{Side, interquartile_spread};
 use regrade::stats::quantile::{quantile, sorted};
@@ -18,6 +16,7 @@ use regrade::verdict::paired::{Answer, PAIRS_MAX, Question};
 use regrade::verdict::policy::PRIOR_SPREAD;
 use regrade::verdict::recorded::{self, Recording};
 
+use crate::end_to_end::record;
 use crate::figures::{Share, percent, table};
 use crate::peers::{PEERS, Says};
 use crate::recordings::{Cell, EFFECTS, Half, Launches, Trial};
@@ -228,7 +227,7 @@ fn sequential(cells: &[Cell], half: Half, learn: bool, minor: f64) -> Row {
 /// As `compare` decides: one session of all workloads of both recordings, in which each bets on the statistic that its own
 /// earlier pairs showed steadier; nothing is known of the noise.
 fn sessions(cells: &[Cell], half: Half) -> Row {
-    let cases: Vec<Case> = cells.iter().map(|cell| case(&cell.name)).collect();
+    let cases: Vec<Case> = cells.iter().map(|cell| record(&cell.name, false).case).collect();
     let rules = Rules { most: PAIRS_MAX, build_spread: 0.0, exhaustive: false };
     let mut row = Row {
         name: "pair by pair, thresholds 2/5/15 %, as `compare` does without calibration".to_owned(),
@@ -288,34 +287,6 @@ fn sessions(cells: &[Cell], half: Half) -> Row {
     }
     row.pairs = Some(taken as f64 / row.alarms.of as f64);
     row
-}
-
-fn case(name: &str) -> Case {
-    Case {
-        id: CaseId::from(name),
-        benchmark: name.to_owned(),
-        workload: Workload {
-            kind: WorkloadKind::Operator,
-            name: name.to_owned(),
-            params: BTreeMap::new(),
-            command: Vec::new(),
-        },
-        backend: "cpu".to_owned(),
-        tags: Vec::new(),
-        owner: None,
-        thresholds: BTreeMap::new(),
-        gate_metrics: vec![Metric::LATENCY.to_owned()],
-        sampling: Sampling::default(),
-        timeout_s: 60.0,
-        memory_limit: None,
-        metrics: BTreeMap::new(),
-        env: BTreeMap::new(),
-        working_dir: None,
-        aliases: Vec::new(),
-        needs: Vec::new(),
-        skip: None,
-        reference: false,
-    }
 }
 
 fn launch(case: &CaseId, samples: &[f64]) -> LaunchSummary {

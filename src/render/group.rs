@@ -153,7 +153,7 @@ pub fn coverage(report: &Report) -> Option<String> {
     if least > most {
         return None;
     }
-    let usual = format!("intervals cover {}", format::share(most));
+    let usual = format::share(most);
     Some(if least < most { format!("{usual}, {} where few pairs decided", format::share(least)) } else { usual })
 }
 

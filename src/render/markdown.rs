@@ -338,8 +338,8 @@ fn method(page: &mut String, report: &Report) {
         let change = row.change.map_or_else(|| "–".to_owned(), |change| typographic(&format::change(change)));
         fact(&format!("reference {}", code(row.case.as_str())), &change);
     }
-    if let Some(estimate) = report.rows.iter().find_map(|row| row.verdict.estimate) {
-        fact("intervals cover", &typographic(&format::share(estimate.confidence)));
+    if let Some(coverage) = group::coverage(report) {
+        fact("intervals cover", &typographic(&coverage));
     }
     fact("regrade", &prose(&report.regrade_version));
     line(page, "");

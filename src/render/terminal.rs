@@ -303,7 +303,7 @@ fn legend(report: &Report) -> String {
     if report.rows.iter().any(|row| row.verdict.provisional) {
         parts.push("~ provisional: the history is short".to_owned());
     }
-    parts.extend(group::coverage(report));
+    parts.extend(group::coverage(report).map(|coverage| format!("intervals cover {coverage}")));
     parts.join(" · ")
 }
 

@@ -4,7 +4,7 @@
 
 use crate::domain::{Call, Direction, Severity, Thresholds};
 use crate::render::format::{self, typographic};
-use crate::render::group::Group;
+use crate::render::group::{self, Group};
 use crate::render::plot::axis::Axis;
 use crate::render::plot::font;
 use crate::render::plot::palette::{self, BLACK, GREY, LIGHT, STRIPE, VERMILLION, WHITE};
@@ -255,8 +255,8 @@ fn draw_row(scene: &mut Scene, row: &Row, labels: &Labels, axis: &Axis, y: f64) 
 /// What the eye cannot see in the picture.
 fn notes(report: &Report, all: &[&Row], rows: &[&Row], axis: &Axis, labels: &Labels) -> Vec<String> {
     let mut notes = Vec::new();
-    if let Some(estimate) = rows.iter().find_map(|row| row.verdict.estimate) {
-        let bars = format!("Bars: {} intervals.", format::share(estimate.confidence));
+    if let Some(coverage) = group::coverage(report) {
+        let bars = format!("Bars: intervals that cover {coverage}.");
         let scale =
             if axis.linear_up_to.is_some() { " The axis is linear near zero and logarithmic further out." } else { "" };
         let cut = rows.iter().filter_map(|row| row.verdict.estimate).any(|estimate| {

@@ -1,46 +1,16 @@
 //! Series built from sessions made up here: what is corrected, what is left out of the base, what is inherited.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Record, Series, Waiting, keep_accepted, settle, tell};
 use crate::domain::{
-    Acceptance, Call, Case, CaseId, CaseRecord, LaunchId, LaunchSummary, Metric, MetricSummary, Outcome, Reason, RunId,
-    Sampling, Severity, Thresholds, Workload, WorkloadKind,
+    Acceptance, Call, CaseId, LaunchId, LaunchSummary, Metric, MetricSummary, Outcome, Reason, RunId, Severity,
 };
 use crate::verdict::shifts::State;
+use crate::verdict::tests::case;
 use crate::verdict::{Head, Session, judge};
-
-fn case(id: &str) -> CaseRecord {
-    let workload = Workload {
-        kind: WorkloadKind::Operator,
-        name: "gemm".to_owned(),
-        params: BTreeMap::new(),
-        command: Vec::new(),
-    };
-    let case = Case {
-        id: id.into(),
-        benchmark: id.to_owned(),
-        workload,
-        backend: "cpu".to_owned(),
-        tags: Vec::new(),
-        owner: None,
-        thresholds: BTreeMap::from([("*".to_owned(), Thresholds::default())]),
-        gate_metrics: vec![Metric::LATENCY.to_owned()],
-        sampling: Sampling::default(),
-        timeout_s: 1.0,
-        memory_limit: None,
-        aliases: Vec::new(),
-        env: BTreeMap::new(),
-        metrics: BTreeMap::new(),
-        working_dir: None,
-        needs: Vec::new(),
-        skip: None,
-        reference: id.starts_with("reference"),
-    };
-    CaseRecord { case, skipped: None }
-}
 
 fn launches(id: &str, latency: f64) -> impl Iterator<Item = LaunchSummary> + '_ {
     (0..3_u32).map(move |index| {
