@@ -396,14 +396,8 @@ fn built(
         return Ok(());
     }
     let words = step.command.join(" ");
-    let stamp_file = cache.join(format!("{side}.built"));
-    let stamp = format!("{}\n{}\n", state.commit, serde_json::to_string(step)?);
-    if std::fs::read_to_string(&stamp_file).is_ok_and(|found| found == stamp) {
-        context.tell(&format!("{side}: {} was built before", state.label()));
-        return Ok(());
-    }
-    // Until it is built again, nothing is known of what lies there.
-    let _ = std::fs::remove_file(&stamp_file);
+    // Every time, however it was built before: only the build itself knows whether compiler, flags or environment changed
+    // since, and arms that differ in those must not be compared.
     context.tell(&format!("{side}: building {} with `{words}`", state.label()));
     let built = build::build(step, folder, env, cancel);
     let log =
@@ -426,7 +420,6 @@ fn built(
         }
         .into());
     }
-    std::fs::write(&stamp_file, stamp).with_context(|| format!("cannot write {}", stamp_file.display()))?;
     context.tell(&format!("{side}: built in {}", format::duration(built.took.as_secs_f64())));
     Ok(())
 }
