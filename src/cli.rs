@@ -284,9 +284,11 @@ fn thresholds(text: &str) -> Result<Thresholds, String> {
         let part = part.trim();
         match part.strip_suffix('%') {
             Some(percent) => percent.trim().parse::<f64>().map(|percent| percent / 100.0),
-            None => part.parse(),
+            None => part.parse().map(|share: f64| if share >= 1.0 { f64::NAN } else { share }),
         }
-        .map_err(|_| format!("`{part}` is no share such as 5% or 0.05"))
+        .ok()
+        .filter(|share| !share.is_nan())
+        .ok_or_else(|| format!("`{part}` is no share such as 5% or 0.05"))
     };
     let parts = text.split(',').map(share).collect::<Result<Vec<f64>, String>>()?;
     let [minor, moderate, severe] = parts[..] else {

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use sha2::{Digest, Sha256};
@@ -119,6 +120,17 @@ impl Repository {
     /// work tree, its index or its branches changes.
     pub fn work_tree(&self, outputs: &[&Path]) -> Result<Ref> {
         let head = self.resolve("HEAD")?;
+        let status = git(&self.top, &["status", "--porcelain=v2", "--ignore-submodules=none"])?;
+        // `1 .M S.M. …`: a submodule with changes of its own, which no commit of this repository can hold.
+        let changed = |line: &&str| {
+            line.split(' ').nth(2).is_some_and(|word| word.starts_with('S') && word[1..].contains(['M', 'U']))
+        };
+        if let Some(line) = status.lines().find(changed) {
+            let name = line.rsplit(' ').next().unwrap_or_default();
+            return Err(usage(format!(
+                "the submodule {name} has uncommitted changes, which cannot be checked out elsewhere; commit them there"
+            )));
+        }
         let scratch = self.common.join(format!("regrade-index-{}", std::process::id()));
         let own = git(&self.top, &["rev-parse", "--path-format=absolute", "--git-path", "index"])?;
         if Path::new(&own).exists() {
@@ -152,8 +164,13 @@ impl Repository {
         for output in outputs {
             let path = std::path::absolute(output).unwrap_or_else(|_| output.to_path_buf());
             if let Ok(inside) = path.strip_prefix(&self.top) {
-                let (file, folder) = (format!(":(top,glob){}*", inside.display()), format!("{}/**", inside.display()));
-                ask(&["reset", "--quiet", "HEAD", "--", &file, &format!(":(top,glob){folder}")])?;
+                let inside = inside.display();
+                // The database has companions; a report folder that is the whole repository holds the sources too.
+                for path in [format!("{inside}"), format!("{inside}-wal"), format!("{inside}-shm")] {
+                    if !inside.to_string().is_empty() {
+                        ask(&["reset", "--quiet", "HEAD", "--", &format!(":(top,literal){path}")])?;
+                    }
+                }
             }
         }
         ask(&["write-tree"])
@@ -308,7 +325,7 @@ pub fn prepare(
     }
     let cache = repository.cache()?;
     std::fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
-    let lock = lock(&cache, context)?;
+    let lock = lock(&cache, cancel, context)?;
     let mut trees = Vec::new();
     for (side, state) in [(ArmSide::Base, &refs.base), (ArmSide::Head, &refs.head)] {
         let place = cache.join(side.to_string());
@@ -331,7 +348,8 @@ pub fn prepare(
         for path in env.values() {
             std::fs::create_dir_all(path).with_context(|| format!("cannot create {path}"))?;
         }
-        built(&suite.build, side, state, &folder, &cache, &env, cancel, context)?;
+        let log = cache.join(format!("{side}.log"));
+        built(&suite.build, side, &state.label(), &folder, &log, &env, cancel, context)?;
         let worker = suite.build.worker.as_ref().map(|worker| folder.join(worker)).unwrap_or_default();
         if suite.build.worker.is_some() && !worker.is_file() {
             return Err(usage(format!(
@@ -349,12 +367,15 @@ pub fn prepare(
 }
 
 /// Waits for another session that uses the same places.
-fn lock(cache: &Path, context: &Context) -> Result<File> {
+fn lock(cache: &Path, cancel: &AtomicBool, context: &Context) -> Result<File> {
     let path = cache.join("lock");
     let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
     if file.try_lock().is_err() {
         context.tell("another regrade measures trees of this repository; waiting for it to end");
-        file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+        while file.try_lock().is_err() {
+            anyhow::ensure!(!cancel.load(Ordering::SeqCst), "interrupted while waiting for another regrade");
+            std::thread::sleep(Duration::from_millis(200));
+        }
     }
     Ok(file)
 }
@@ -368,11 +389,15 @@ fn check_out(repository: &Repository, place: &Path, commit: &str) -> Result<()> 
         std::fs::remove_dir_all(place).with_context(|| format!("cannot remove {shown}"))?;
     }
     if place.exists() {
-        git(place, &["checkout", "--quiet", "--detach", "--force", commit])?;
         // What is ignored stays: that is where builds keep what they can use again.
-        git(place, &["clean", "--quiet", "-d", "--force"])?;
-    } else {
-        git(&repository.top, &["worktree", "prune"])?;
+        let moved = git(place, &["checkout", "--quiet", "--detach", "--force", commit])
+            .and_then(|_| git(place, &["clean", "--quiet", "-d", "--force"]));
+        if moved.is_err() {
+            // Left half done by a git that was killed; nobody else uses the place.
+            std::fs::remove_dir_all(place).with_context(|| format!("cannot remove {shown}"))?;
+        }
+    }
+    if !place.exists() {
         git(&repository.top, &["worktree", "add", "--quiet", "--detach", "--force", &shown, commit])?;
     }
     if place.join(".gitmodules").exists() {
@@ -381,13 +406,25 @@ fn check_out(repository: &Repository, place: &Path, commit: &str) -> Result<()> 
     Ok(())
 }
 
+/// Builds what the commands of a suite run, where they are run: in the current folder.
+pub fn build_here(step: &Build, cancel: &AtomicBool, context: &Context) -> Result<()> {
+    let folder = std::env::current_dir().context("cannot tell the current folder")?;
+    let log = std::env::temp_dir().join(format!("regrade-build-{}.log", std::process::id()));
+    built(step, ArmSide::Head, "the work tree", &folder, &log, &BTreeMap::new(), cancel, context)?;
+    // Only a failed build's log is worth keeping.
+    let _ = std::fs::remove_file(log);
+    Ok(())
+}
+
+/// Builds. Every time, however it was built before: only the build itself knows whether compiler, flags or environment
+/// changed since, and arms that differ in those must not be compared.
 #[expect(clippy::too_many_arguments, reason = "all of it is what one build needs")]
 fn built(
     step: &Build,
     side: ArmSide,
-    state: &Ref,
+    label: &str,
     folder: &Path,
-    cache: &Path,
+    log_file: &Path,
     env: &BTreeMap<String, String>,
     cancel: &AtomicBool,
     context: &Context,
@@ -396,23 +433,20 @@ fn built(
         return Ok(());
     }
     let words = step.command.join(" ");
-    // Every time, however it was built before: only the build itself knows whether compiler, flags or environment changed
-    // since, and arms that differ in those must not be compared.
-    context.tell(&format!("{side}: building {} with `{words}`", state.label()));
+    context.tell(&format!("{side}: building {label} with `{words}`"));
     let built = build::build(step, folder, env, cancel);
     let log =
         secret::from_environment().iter().fold(built.log, |log, secret| log.replace(secret.as_str(), "[redacted]"));
-    let log_file = cache.join(format!("{side}.log"));
-    std::fs::write(&log_file, &log).with_context(|| format!("cannot write {}", log_file.display()))?;
+    std::fs::write(log_file, &log).with_context(|| format!("cannot write {}", log_file.display()))?;
     if built.cancelled {
-        return Err(anyhow::anyhow!("interrupted while {} was being built", state.label()));
+        return Err(anyhow::anyhow!("interrupted while {label} was being built"));
     }
     if let Some(why) = built.failure {
         let lines: Vec<&str> = log.lines().collect();
         let tail = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
         return Err(BuildFailed {
             side,
-            label: state.label(),
+            label: label.to_owned(),
             command: words,
             why,
             log: tail,

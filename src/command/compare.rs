@@ -73,8 +73,11 @@ impl Target {
             let is_file = Path::new(word).exists() || Path::new(word).extension().is_some_and(|end| end == "toml");
             match word.split_once("..").filter(|_| !is_file) {
                 Some((base, head)) if target.range.is_none() => {
-                    // Three dots mean "since they parted" to git; here that is what `--base` does by itself.
-                    let head = head.strip_prefix('.').unwrap_or(head);
+                    if head.starts_with('.') {
+                        return Err(usage(format!(
+                            "`{word}`: write two dots; without a base, head is compared with where it left the default branch"
+                        )));
+                    }
                     let or_head = |name: &str| if name.is_empty() { "HEAD".to_owned() } else { name.to_owned() };
                     target.range = Some((or_head(base), or_head(head)));
                 }
@@ -224,7 +227,8 @@ fn by_history(
     store: &mut SqliteStore,
     context: &Context,
 ) -> Result<Exit> {
-    let measured = measure(suite, &Subject::here()?, &arguments.select, &arguments.measure, store, context)?;
+    let measured =
+        measure(suite, &Subject::built_here(suite, context)?, &arguments.select, &arguments.measure, store, context)?;
     if measured.ending == Ending::Cancelled {
         // A program that asked for a report gets none rather than another document.
         if arguments.format == Format::Text {

@@ -76,7 +76,10 @@ pub fn run(arguments: &Judge, context: &Context) -> Result<Exit> {
     };
     Ok(match () {
         () if judged.pairs.iter().any(failing) => Exit::Regression,
-        () if judged.pairs.is_empty() && judged.series.is_empty() => Exit::Nothing,
+        () if judged.series.is_empty() && judged.pairs.iter().all(|row| row.verdict == Call::NotComparable) => {
+            context.tell("nothing was comparable");
+            Exit::Nothing
+        }
         () => Exit::Pass,
     })
 }

@@ -17,7 +17,14 @@ pub fn run(arguments: &Run, context: &Context) -> Result<Exit> {
     let path = suite_path(arguments.suite.as_ref())?;
     let suite = load_suite(&path)?;
     let mut store = context.store()?;
-    let measured = measure(&suite, &Subject::here()?, &arguments.select, &arguments.measure, &mut store, context)?;
+    let measured = measure(
+        &suite,
+        &Subject::built_here(&suite, context)?,
+        &arguments.select,
+        &arguments.measure,
+        &mut store,
+        context,
+    )?;
     let exit = show(&measured.run, &store, arguments.format, context)?;
     if let Some(why) = measured.run.unfit_as_base() {
         context.tell(&format!("this run can never be a baseline: {why}"));

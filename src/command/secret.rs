@@ -5,6 +5,10 @@ const MARKS: &[&str] = &[
     "token",
     "secret",
     "passw",
+    "pwd",
+    "jwt",
+    "cookie",
+    "cert",
     "passphrase",
     "credential",
     "private",
@@ -27,12 +31,25 @@ fn marked(name: &str) -> bool {
 pub fn from_environment() -> Vec<String> {
     let mut values: Vec<String> = std::env::vars_os()
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
-        .filter(|(name, value)| marked(name) && value.len() >= SHORTEST)
-        .map(|(_, value)| value)
+        .flat_map(|(name, value)| if marked(&name) { of_value(value) } else { password(&value).into_iter().collect() })
+        .filter(|value| value.len() >= SHORTEST)
         .collect();
     // Longer ones first, so that a secret that contains another leaves nothing behind.
     values.sort_by_key(|value| std::cmp::Reverse(value.len()));
     values
+}
+
+/// A secret, and each of its lines: a log may show them one by one.
+fn of_value(value: String) -> Vec<String> {
+    let lines: Vec<String> = value.lines().map(str::trim).map(str::to_owned).collect();
+    std::iter::once(value).chain(lines).collect()
+}
+
+/// The password of an address such as `https://user:password@host/`.
+fn password(value: &str) -> Option<String> {
+    let (authority, _) = value.split_once("://")?.1.split_once('@')?;
+    let (_, password) = authority.split_once(':')?;
+    (!authority.contains('/')).then(|| password.to_owned())
 }
 
 /// The command line as typed, with secret values replaced.
@@ -54,6 +71,13 @@ pub fn command_line(arguments: impl Iterator<Item = String>, secrets: &[String])
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn passwords_in_addresses_are_found() {
+        assert_eq!(password("https://u:hunter22@host/x"), Some("hunter22".to_owned()));
+        assert_eq!(password("https://host/a:b@c"), None);
+        assert_eq!(password("plain"), None);
+    }
 
     #[test]
     fn secrets_do_not_survive_in_a_command_line() {

@@ -13,7 +13,7 @@ use crate::cli::{Measure, Select};
 use crate::command::context::Context;
 use crate::command::git::WorkTree;
 use crate::command::progress::Progress;
-use crate::command::{inject, secret, usage};
+use crate::command::{arms, inject, secret, usage};
 use crate::domain::{
     Case, CaseRecord, Launch, Outcome, OutcomeKind, Plan, PlanItem, Run, RunId, RunStatus, Skip, Testbed,
 };
@@ -157,6 +157,16 @@ impl Subject {
     pub fn here() -> Result<Self> {
         let programs = runner::Tree { worker: own_program()?, ..runner::Tree::default() };
         Ok(Self { programs, tree: WorkTree::detect() })
+    }
+
+    /// As [`Self::here`], with what the suite's commands run built in place first. Built-in workloads need no build here:
+    /// this very program runs them.
+    pub fn built_here(suite: &Suite, context: &Context) -> Result<Self> {
+        if suite.build.worker.is_none() {
+            listen_for_signals()?;
+            arms::build_here(&suite.build, &CANCELLED, context)?;
+        }
+        Self::here()
     }
 }
 

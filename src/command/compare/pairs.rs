@@ -54,9 +54,10 @@ impl<'a> Subjects<'a> {
         Ok(self.ready.as_ref().expect("just made"))
     }
 
-    /// Head as the screen measures it: the work tree where it lies, another commit where it was checked out.
+    /// Head as the screen measures it: the work tree where it lies if nothing has to be built, else where it was checked out.
     pub fn head_subject(&mut self, context: &Context) -> Result<Subject> {
-        if !self.explicit {
+        // What lies in the work tree may be a build of another commit.
+        if !self.explicit && self.suite.build.command.is_empty() {
             return Subject::here();
         }
         let tree =

@@ -385,12 +385,16 @@ impl Stream {
     /// The estimate of Hodges and Lehmann with the confidence sequence, in the metric's own direction.
     fn estimate(&self) -> Estimate {
         let d = kind::sign(&self.metric);
-        // As few pairs as can decide may not reach 95 %; what decided them holds at 90 %.
-        let bounded = |ends: &(f64, f64)| ends.0.is_finite() && ends.1.is_finite();
-        let usual = (self.pairs.interval(2.0 * ALPHA_REPORT), 1.0 - 2.0 * ALPHA_REPORT);
-        let wide = || Some((self.pairs.interval(2.0 * ALPHA_SCREEN), 1.0 - 2.0 * ALPHA_SCREEN));
-        let ((low, high), confidence) =
-            if bounded(&usual.0) { usual } else { wide().filter(|(ends, _)| bounded(ends)).unwrap_or(usual) };
+        // As few pairs as can decide may not reach 95 %; what decided them holds at 90 %, and an interval that includes
+        // zero beside an established change would be read as a contradiction.
+        let tells = |(low, high): (f64, f64)| match self.answer {
+            Answer::Changed { side: Side::Above, .. } => low > 0.0,
+            Answer::Changed { side: Side::Below, .. } => high < 0.0,
+            _ => low.is_finite() && high.is_finite(),
+        };
+        let at = |alpha: f64| (self.pairs.interval(2.0 * alpha), 1.0 - 2.0 * alpha);
+        let (usual, wide) = (at(ALPHA_REPORT), at(ALPHA_SCREEN));
+        let ((low, high), confidence) = if !tells(usual.0) && tells(wide.0) { wide } else { usual };
         let ends = [d * low, d * high];
         let finite = |end: f64| end.is_finite().then(|| end.exp_m1());
         Estimate {
