@@ -247,3 +247,29 @@ fn commits_that_cannot_be_judged_are_skipped_and_listed() {
     assert!(ran.stdout.contains("Only commits that could not be judged are left"), "{}", ran.stdout);
     assert!(ran.stdout.contains(&place.git_says(&["rev-parse", "HEAD~1"])), "{}", ran.stdout);
 }
+
+#[test]
+fn a_head_that_has_to_be_built_is_built_before_it_is_screened() {
+    let place = Place::demo(100);
+    for _ in 0..6 {
+        // Builds in place, too.
+        place.run(&["run", "suite.toml"]).expect(0);
+    }
+    place.git(&["checkout", "-q", "-b", "feature"]);
+    // What lies in the work tree now is the program of `main`.
+    place.set_work(140);
+    place.commit("slower");
+    compare(&place, &[]).expect(1);
+    assert_eq!(said(&place, "loop"), pair("regressed", "severe"));
+}
+
+#[test]
+fn reports_beside_the_sources_hide_no_change() {
+    let place = Place::new();
+    place.script(&["slow"]);
+    place.set_factor("slow", "1");
+    place.commit("base");
+    place.set_factor("slow", "1.3");
+    compare(&place, &["--reports", "."]).expect(1);
+    compare(&place, &["--reports", "fact"]).expect(1);
+}
