@@ -191,7 +191,7 @@ fn launch(case: &Case, round: u32, extra: f64) -> Launch {
     static NEVER: AtomicBool = AtomicBool::new(false);
     let settings = Settings {
         harness: own_program(),
-        tree: Tree { worker: own_program(), ..Tree::default() },
+        tree: Tree { workers: vec![own_program()], ..Tree::default() },
         seed: 0x5eed,
         inject: if extra > 0.0 { BTreeMap::from([(case.id.clone(), extra)]) } else { BTreeMap::new() },
         budget: None,

@@ -112,7 +112,7 @@ fn main() -> Result<(), Error> {
     let cancel = AtomicBool::new(false);
     let settings = Settings {
         harness: PathBuf::from(worker).canonicalize()?,
-        tree: Tree { worker: PathBuf::from(worker).canonicalize()?, ..Tree::default() },
+        tree: Tree { workers: vec![PathBuf::from(worker).canonicalize()?], ..Tree::default() },
         seed: SEED,
         inject: [].into(),
         budget: None,

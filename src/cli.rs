@@ -251,7 +251,7 @@ pub struct Judge {
     /// Chance of a false class, per comparison and direction
     #[arg(long, value_name = "SHARE", default_value_t = ALPHA, value_parser = level)]
     pub alpha: f64,
-    /// End with exit code 1 when something regressed this much
+    /// End with exit code 1 when a pair regressed this much; series are described, not gated
     #[arg(long, value_name = "SEVERITY", value_parser = severity)]
     pub gate: Option<Severity>,
     /// Output on standard output
@@ -278,18 +278,20 @@ fn time(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("`{text}` is no time such as 90s, 10m or 2h"))
 }
 
+/// `5%` or `0.05`; a bare number of 1 or more is more likely a forgotten `%` than a factor.
+fn share(text: &str) -> Result<f64, String> {
+    let text = text.trim();
+    match text.strip_suffix('%') {
+        Some(percent) => percent.trim().parse::<f64>().map(|percent| percent / 100.0),
+        None => text.parse().map(|share: f64| if share >= 1.0 { f64::NAN } else { share }),
+    }
+    .ok()
+    .filter(|share| !share.is_nan())
+    .ok_or_else(|| format!("`{text}` is no share such as 5% or 0.05"))
+}
+
 /// `1%,5%,15%`
 fn thresholds(text: &str) -> Result<Thresholds, String> {
-    let share = |part: &str| {
-        let part = part.trim();
-        match part.strip_suffix('%') {
-            Some(percent) => percent.trim().parse::<f64>().map(|percent| percent / 100.0),
-            None => part.parse().map(|share: f64| if share >= 1.0 { f64::NAN } else { share }),
-        }
-        .ok()
-        .filter(|share| !share.is_nan())
-        .ok_or_else(|| format!("`{part}` is no share such as 5% or 0.05"))
-    };
     let parts = text.split(',').map(share).collect::<Result<Vec<f64>, String>>()?;
     let [minor, moderate, severe] = parts[..] else {
         return Err(format!("three limits are needed, as in 2%,5%,15%; got {}", parts.len()));
@@ -301,10 +303,10 @@ fn thresholds(text: &str) -> Result<Thresholds, String> {
 
 /// A level above 0 and below one half.
 fn level(text: &str) -> Result<f64, String> {
-    text.parse::<f64>()
+    share(text)
         .ok()
         .filter(|level| *level >= 1e-9 && *level < 0.5)
-        .ok_or_else(|| "a level is above 0 and below 0.5, such as 0.005".to_owned())
+        .ok_or_else(|| "a level is above 0 and below 0.5, such as 0.005 or 0.5%".to_owned())
 }
 
 fn severity(text: &str) -> Result<Severity, String> {

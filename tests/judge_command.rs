@@ -99,14 +99,29 @@ fn what_cannot_be_read_is_refused_with_its_place() {
         ),
         ("d.csv", "id,side,launch,value\nx,bse,1,2\n", "`base` or `head`"),
         ("e.csv", "id,side,launch,value\nx,base,1,fast\n", "line: 2"),
+        (
+            "f.json",
+            "{\"series\": [{\"id\": \"x\", \"values\": [1]}, {\"id\": \"x\", \"values\": [2]}]}",
+            "two series are named `x`",
+        ),
+        ("g.csv", "id,side,launch,value,unit\nx,base,1,1,s\nx,head,1,1000,ms\n", "give all in one unit"),
+        ("h.csv", "id,side,launch,value,interleaved\nx,base,1,1,true\nx,head,2,1,true\n", "not the same launches"),
     ] {
         place.write(name, text);
         let ran = place.run(&["judge", name]).expect(2);
         assert!(ran.stderr.contains(words) && ran.stderr.contains(name), "{name}: {}", ran.stderr);
     }
-    place.write("none.json", "{}");
+    // The samples are not replaced by their verdicts, whatever the file is called.
+    place.write("in.json", "{\"series\": [{\"id\": \"x\", \"values\": [1]}]}");
+    assert!(place.run(&["judge", "in.json", "./in.json"]).expect(2).stderr.contains("would replace"), "in place");
+    place.write("none.json", "\u{feff}{}");
     place.run(&["judge", "none.json"]).expect(5);
     place.run(&["judge", "none.json", "--thresholds", "5%,2%,15%"]).expect(2);
+    place.run(&["judge", "none.json", "--thresholds", "2,5,15"]).expect(2);
     place.run(&["judge", "none.json", "--alpha", "0.7"]).expect(2);
+    place.run(&["judge", "in.json", "--alpha", "0.5%"]).expect(0);
+    let empty = "{\"pairs\": [{\"id\": \"x\", \"base\": [[1]], \"head\": []}]}";
+    place.write("empty.json", empty);
+    place.run(&["judge", "empty.json"]).expect(5);
     place.run(&["judge", "absent.json"]).expect(6);
 }

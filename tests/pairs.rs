@@ -273,3 +273,71 @@ fn reports_beside_the_sources_hide_no_change() {
     compare(&place, &["--reports", "."]).expect(1);
     compare(&place, &["--reports", "fact"]).expect(1);
 }
+
+#[test]
+fn three_dots_are_refused() {
+    let place = two_commits("1");
+    let ran = compare(&place, &["HEAD~1...HEAD"]).expect(2);
+    assert!(ran.stderr.contains("write two dots"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_submodule_with_changes_of_its_own_cannot_be_checked_out_elsewhere() {
+    let place = two_commits("1");
+    let other = Place::new();
+    other.write("data", "1");
+    other.commit("data");
+    let from = other.path().display().to_string();
+    place.git(&["-c", "protocol.file.allow=always", "submodule", "--quiet", "add", &from, "sub"]);
+    place.commit("with a submodule");
+    place.write("sub/data", "2");
+    let ran = compare(&place, &["--base", "HEAD"]).expect(2);
+    assert!(ran.stderr.contains("submodule sub has uncommitted changes"), "{}", ran.stderr);
+}
+
+/// A worker whose speed depends on where its code lies: 30 % slower in the one order that is unlucky for this commit, and
+/// as it is built, if that is unlucky too. `relink` as given.
+fn lucky(relink: &str) -> Place {
+    let place = Place::new();
+    place.write(
+        "suite.toml",
+        &format!(
+            "schema_version = 1\nname = \"lucky\"\nlaunches = 3\ngate_metrics = [\"latency\"]\nreference_workloads = false\n\
+             [build]\ncommand = [\"sh\", \"build.sh\", \"built\"]\nworker = \"bin/worker\"\nrelink = {relink}\nlayouts = 4\n\
+             [[benchmark]]\nname = \"gemm\"\noperator = \"gemm\"\nm = 8\nn = 8\nk = 8\n"
+        ),
+    );
+    place.write("bench.sh", support::SCRIPT);
+    place.write(
+        "build.sh",
+        "mkdir -p bin; factor=1; grep -qx \"$1\" unlucky && factor=1.3\n\
+         { echo '#!/bin/sh'; echo \"factor=$factor\"; grep -v '^factor=' bench.sh; } > bin/worker; chmod +x bin/worker\n",
+    );
+    place.write("unlucky", "1\n");
+    place.commit("base");
+    place.write("unlucky", "3\nbuilt\n");
+    place.commit("head, whose code lies elsewhere");
+    place
+}
+
+#[test]
+fn where_code_happens_to_lie_turns_no_check_red() {
+    let place = lucky("[\"sh\", \"build.sh\", \"{layout}\"]");
+    compare(&place, &["HEAD~1..HEAD"]).expect(0);
+    assert_ne!(said(&place, "gemm").0, "regressed", "{:#}", place.report());
+
+    // Calibration sees what the order does, too.
+    place.git(&["checkout", "-q", "HEAD~1"]);
+    let ran = place.run(&["calibrate", "suite.toml", "--pairs", "8", "--no-proof", "--format", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|_| panic!("{ran:?}"));
+    let deviation = json["metrics"][0]["pair_deviation"].as_f64().unwrap();
+    assert!(deviation > 0.05, "{json:#}");
+}
+
+#[test]
+fn a_linker_that_cannot_reorder_is_said_so_and_the_builds_are_measured() {
+    let place = lucky("[\"sh\", \"-c\", \"echo unrecognised option; exit {layout}\"]");
+    let ran = compare(&place, &["HEAD~1..HEAD"]).expect(1);
+    assert!(ran.stdout.contains("could not be linked in other orders"), "{}", ran.stdout);
+    assert_eq!(said(&place, "gemm"), pair("regressed", "severe"));
+}

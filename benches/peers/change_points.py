@@ -267,7 +267,7 @@ def main():
             many = np.exp(make(rng, world, arguments.histories, count))
             found = everyone(program, many, arguments.peer_histories)
             rows.append([f"{world}, {kind}", *(percent(alarmed(found[name])) for name in names)])
-    real = {kind: recorded(f"{arguments.series}/{kind}.json", arguments.half) for kind in ("quiet", "busy")}
+    real = {kind: recorded(f"{arguments.series}/{kind}.json", arguments.half) for kind in ("quiet", "loaded", "busy")}
     for kind, series in real.items():
         if series:
             found = everyone(program, [values for _, values in series])

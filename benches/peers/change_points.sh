@@ -3,7 +3,7 @@
 # `PEERS_PYTHON=/path/to/python` uses an environment that is there already.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-[ -x target/release/regrade ] || cargo build --release --locked
+cargo build --release --locked --quiet
 python=${PEERS_PYTHON:-}
 if [ -z "$python" ]; then
     folder=$(mktemp -d)

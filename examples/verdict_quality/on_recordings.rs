@@ -228,7 +228,7 @@ fn sequential(cells: &[Cell], half: Half, learn: bool, minor: f64) -> Row {
 /// earlier pairs showed steadier; nothing is known of the noise.
 fn sessions(cells: &[Cell], half: Half) -> Row {
     let cases: Vec<Case> = cells.iter().map(|cell| record(&cell.name, false).case).collect();
-    let rules = Rules { most: PAIRS_MAX, build_spread: 0.0, exhaustive: false };
+    let rules = Rules { most: PAIRS_MAX, exhaustive: false };
     let mut row = Row {
         name: "pair by pair, thresholds 2/5/15 %, as `compare` does without calibration".to_owned(),
         ours: true,

@@ -105,6 +105,11 @@ impl Repository {
         git(&self.top, &["merge-base", a, b]).ok().filter(|commit| !commit.is_empty())
     }
 
+    /// The commit at which a branch was left.
+    pub fn left(&self, branch: &str, commit: &str) -> Result<Ref> {
+        Ok(Ref { name: format!("where {branch} was left"), ..self.resolve(commit)? })
+    }
+
     /// Whether a commit is another, or one of its ancestors.
     pub fn is_ancestor(&self, ancestor: &str, of: &str) -> bool {
         git(&self.top, &["merge-base", "--is-ancestor", ancestor, of]).is_ok()
@@ -197,6 +202,17 @@ impl Repository {
         Ok([field("--format=%an <%ae>")?, field("--format=%cs")?, field("--format=%s")?])
     }
 
+    /// The folder of this repository's trees, ours until the lock is dropped.
+    fn open_cache(&self, cancel: &AtomicBool, context: &Context) -> Result<(PathBuf, File)> {
+        let cache = self.cache()?;
+        std::fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
+        // A cache inside a repository is none of its files.
+        let ignore = cache.join(".gitignore");
+        std::fs::write(&ignore, "*\n").with_context(|| format!("cannot write {}", ignore.display()))?;
+        let lock = lock(&cache, cancel, context)?;
+        Ok((cache, lock))
+    }
+
     /// Where this repository's trees are kept: `REGRADE_CACHE`, or the user's cache folder.
     fn cache(&self) -> Result<PathBuf> {
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -283,7 +299,16 @@ pub struct Checkouts {
     pub base: Tree,
     /// The change.
     pub head: Tree,
+    /// Why the arms could not be linked in several orders, where the suite asks for it.
+    pub note: Option<String>,
     _lock: File,
+}
+
+impl Checkouts {
+    /// In how many orders of its code each arm is measured.
+    pub const fn layouts(&self) -> usize {
+        self.base.workers.len()
+    }
 }
 
 /// Why an arm cannot be measured.
@@ -323,47 +348,147 @@ pub fn prepare(
     if let Some(why) = unfit(suite) {
         return Err(usage(why));
     }
-    let cache = repository.cache()?;
-    std::fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
-    let lock = lock(&cache, cancel, context)?;
-    let mut trees = Vec::new();
-    for (side, state) in [(ArmSide::Base, &refs.base), (ArmSide::Head, &refs.head)] {
-        let place = cache.join(side.to_string());
-        check_out(repository, &place, &state.commit)?;
-        let folder = place.join(&repository.prefix);
+    let (cache, lock) = repository.open_cache(cancel, context)?;
+    let builder = Builder { repository, suite, cache: &cache, cancel, context };
+    let mut base = builder.tree(ArmSide::Base, &refs.base)?;
+    let mut head = builder.tree(ArmSide::Head, &refs.head)?;
+    let mut note = None;
+    if suite.build.layouts > 1 {
+        let orders = 1..=suite.build.layouts;
+        let linked = builder.relinked(ArmSide::Base, &base, orders.clone())?;
+        let linked = match linked {
+            Ok(of_base) => builder.relinked(ArmSide::Head, &head, orders)?.map(|of_head| (of_base, of_head)),
+            Err(why) => Err(why),
+        };
+        // Both arms or neither: one arm in one order would stand out by its luck alone.
+        match linked {
+            Ok((of_base, of_head)) => (base.workers, head.workers) = (of_base, of_head),
+            Err(why) => note = Some(why),
+        }
+    }
+    Ok(Checkouts { base, head, note, _lock: lock })
+}
+
+/// One state of the sources as two arms that differ by nothing but the order of their code, to learn what that does;
+/// where the suite makes no orders, as two builds.
+pub fn prepare_alike(
+    repository: &Repository,
+    state: &Ref,
+    suite: &Suite,
+    cancel: &AtomicBool,
+    context: &Context,
+) -> Result<Checkouts> {
+    let layouts = suite.build.layouts;
+    if layouts < 2 {
+        let refs = Refs { base: state.clone(), head: state.clone() };
+        return prepare(repository, &refs, suite, cancel, context);
+    }
+    let (cache, lock) = repository.open_cache(cancel, context)?;
+    let builder = Builder { repository, suite, cache: &cache, cancel, context };
+    let mut base = builder.tree(ArmSide::Base, state)?;
+    let mut head = base.clone();
+    let note = match builder.relinked(ArmSide::Base, &base, 1..=2 * layouts)? {
+        Ok(mut workers) => {
+            head.workers = workers.split_off(layouts as usize);
+            base.workers = workers;
+            None
+        }
+        Err(why) => Some(why),
+    };
+    Ok(Checkouts { base, head, note, _lock: lock })
+}
+
+/// What the trees of a session have in common.
+struct Builder<'a> {
+    repository: &'a Repository,
+    suite: &'a Suite,
+    cache: &'a Path,
+    cancel: &'a AtomicBool,
+    context: &'a Context,
+}
+
+impl Builder<'_> {
+    /// A side, checked out and built.
+    fn tree(&self, side: ArmSide, state: &Ref) -> Result<Tree> {
+        let (build, prefix) = (&self.suite.build, &self.repository.prefix);
+        let place = self.cache.join(side.to_string());
+        check_out(self.repository, &place, &state.commit)?;
+        let folder = place.join(prefix);
         if !folder.is_dir() {
             return Err(usage(format!(
-                "{} has no folder `{}`; start regrade in a folder that both sides have",
+                "{} has no folder `{prefix}`; start regrade in a folder that both sides have",
                 state.label(),
-                repository.prefix
             )));
         }
         let env: BTreeMap<String, String> = CACHES
             .iter()
             .map(|(variable, name)| {
-                let path = cache.join("caches").join(side.to_string()).join(name);
+                let path = self.cache.join("caches").join(side.to_string()).join(name);
                 ((*variable).to_owned(), path.display().to_string())
             })
             .collect();
         for path in env.values() {
             std::fs::create_dir_all(path).with_context(|| format!("cannot create {path}"))?;
         }
-        let log = cache.join(format!("{side}.log"));
-        built(&suite.build, side, &state.label(), &folder, &log, &env, cancel, context)?;
-        let worker = suite.build.worker.as_ref().map(|worker| folder.join(worker)).unwrap_or_default();
-        if suite.build.worker.is_some() && !worker.is_file() {
+        built(build, side, &state.label(), &folder, &self.log(side), &env, self.cancel, self.context)?;
+        let workers: Vec<PathBuf> = build.worker.iter().map(|worker| folder.join(worker)).collect();
+        if let Some(worker) = workers.iter().find(|worker| !worker.is_file()) {
             return Err(usage(format!(
                 "{}: `worker` of the `[build]` table of suite `{}` names no file in {}",
                 worker.display(),
-                suite.info.name,
+                self.suite.info.name,
                 state.label()
             )));
         }
-        trees.push(Tree { worker, folder: Some(folder), env });
+        Ok(Tree { workers, folder: Some(folder), env })
     }
-    let head = trees.pop().expect("two were made");
-    let base = trees.pop().expect("two were made");
-    Ok(Checkouts { base, head, _lock: lock })
+
+    /// The worker of a tree in several orders of its code, each beside the one that the build made; or why that cannot
+    /// be had, which is no reason not to measure.
+    fn relinked(
+        &self,
+        side: ArmSide,
+        tree: &Tree,
+        orders: std::ops::RangeInclusive<u32>,
+    ) -> Result<Result<Vec<PathBuf>, String>> {
+        let (Some(folder), [worker]) = (&tree.folder, tree.workers.as_slice()) else {
+            return Ok(Err("there is no worker to link anew".to_owned()));
+        };
+        let count = orders.end() + 1 - orders.start();
+        self.context.tell(&format!("{side}: linking in {count} orders of its code"));
+        let mut made = Vec::new();
+        for order in orders {
+            let words = build::relinking(&self.suite.build, order);
+            let done = build::run(&words, &self.suite.build, folder, &tree.env, self.cancel);
+            anyhow::ensure!(!done.cancelled, "interrupted while the {side} arm was being linked");
+            if let Some(why) = done.failure {
+                let log = self.cache.join(format!("{side}.relink.log"));
+                std::fs::write(&log, without_secrets(done.log))
+                    .with_context(|| format!("cannot write {}", log.display()))?;
+                return Ok(Err(format!(
+                    "the {side} arm could not be linked in other orders of its code (`{}` {why}; see {}), so where its \
+                     functions happen to lie counts as part of it",
+                    words.join(" "),
+                    log.display()
+                )));
+            }
+            // Beside the original, so that what a program looks for next to itself is found; names of equal length.
+            let mut name = worker.clone().into_os_string();
+            name.push(format!("-layout{order:02}"));
+            let copy = PathBuf::from(name);
+            std::fs::copy(worker, &copy).with_context(|| format!("cannot write {}", copy.display()))?;
+            made.push(copy);
+        }
+        Ok(Ok(made))
+    }
+
+    fn log(&self, side: ArmSide) -> PathBuf {
+        self.cache.join(format!("{side}.log"))
+    }
+}
+
+fn without_secrets(log: String) -> String {
+    secret::from_environment().iter().fold(log, |log, secret| log.replace(secret.as_str(), "[redacted]"))
 }
 
 /// Waits for another session that uses the same places.
@@ -434,9 +559,8 @@ fn built(
     }
     let words = step.command.join(" ");
     context.tell(&format!("{side}: building {label} with `{words}`"));
-    let built = build::build(step, folder, env, cancel);
-    let log =
-        secret::from_environment().iter().fold(built.log, |log, secret| log.replace(secret.as_str(), "[redacted]"));
+    let built = build::run(&step.command, step, folder, env, cancel);
+    let log = without_secrets(built.log);
     std::fs::write(log_file, &log).with_context(|| format!("cannot write {}", log_file.display()))?;
     if built.cancelled {
         return Err(anyhow::anyhow!("interrupted while {label} was being built"));

@@ -17,6 +17,7 @@ use crate::render::format;
 use crate::runner::Ending;
 use crate::store::Store;
 use crate::suite::Suite;
+use crate::verdict::builds::Builds;
 use crate::verdict::confirm::Rules;
 use crate::verdict::halving::Halving;
 use crate::verdict::paired::PAIRS_MAX;
@@ -178,7 +179,8 @@ impl Search<'_> {
             synthetic: None,
             budget: None,
             noise: self.noise.clone(),
-            rules: Rules { most: PAIRS_MAX, build_spread: 0.0, exhaustive: false },
+            builds: Builds::same(),
+            rules: Rules { most: PAIRS_MAX, exhaustive: false },
             header: self.header,
         }
     }

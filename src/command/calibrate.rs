@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::cli::{Calibrate, Format};
-use crate::command::arms::{self, Checkouts, Refs, Repository};
+use crate::command::arms::{self, Checkouts, Repository};
 use crate::command::context::{Context, note, print};
 use crate::command::paired::{self, Request, Session, Sides};
 use crate::command::session::{self, CANCELLED, Header, Subject, load_suite, suite_path};
@@ -22,6 +22,7 @@ use crate::render::table::{Cell, Column, Row, Section, Table};
 use crate::runner::Ending;
 use crate::store::Store;
 use crate::suite::Suite;
+use crate::verdict::builds::Builds;
 use crate::verdict::calibration::{self, CHOICE_PAIRS, Learnt};
 use crate::verdict::confirm::Rules;
 use crate::verdict::escalate;
@@ -105,7 +106,8 @@ pub fn run(arguments: &Calibrate, context: &Context) -> Result<Exit> {
             inject,
             budget: arguments.budget,
             noise: store.noise(&suite.info.name, &header.testbed.key)?,
-            rules: Rules { most, build_spread: 0.0, exhaustive },
+            builds: Builds::same(),
+            rules: Rules { most, exhaustive },
             header: &header,
         };
         paired::measure(&request, &mut store, context)
@@ -181,16 +183,19 @@ fn store_models(context: &Context, models: &[NoiseModel]) -> Result<()> {
     Ok(())
 }
 
-/// The work tree built twice, as `compare` would, where the suite builds the commands that it runs. Built-in workloads
-/// are run by this very program.
+/// The work tree built as `compare` would, where that matters: the suite builds the commands that it runs, or measures
+/// its worker in several orders of code. Other built-in workloads are run by this very program.
 fn checkouts(suite: &Suite, context: &Context) -> Result<Option<Checkouts>> {
     let Some(repository) = Repository::discover() else { return Ok(None) };
-    if suite.build.command.is_empty() || suite.build.worker.is_some() {
+    if suite.build.command.is_empty() || (suite.build.worker.is_some() && suite.build.layouts < 2) {
         return Ok(None);
     }
     let here = repository.work_tree(&[&context.db])?;
-    let refs = Refs { base: here.clone(), head: here };
-    arms::prepare(&repository, &refs, suite, &CANCELLED, context).map(Some)
+    let checkouts = arms::prepare_alike(&repository, &here, suite, &CANCELLED, context)?;
+    if let Some(why) = &checkouts.note {
+        note(why);
+    }
+    Ok(Some(checkouts))
 }
 
 /// A model of every metric that has pairs enough.
@@ -311,19 +316,15 @@ fn prove(session: &Session, injected: BTreeMap<CaseId, f64>) -> Proof {
 }
 
 const COLUMNS: [Column; 8] = [
-    column("", false, false),
-    column("metric", false, false),
-    column("statistic", false, true),
-    column("a pair's spread", true, true),
-    column("noise floor", true, false),
-    column("detectable", true, false),
-    column("false alarms", true, true),
-    column("launches", true, false),
+    Column::new("", false, false),
+    Column::new("metric", false, false),
+    Column::new("statistic", false, true),
+    Column::new("a pair's spread", true, true),
+    Column::new("noise floor", true, false),
+    Column::new("detectable", true, false),
+    Column::new("false alarms", true, true),
+    Column::new("launches", true, false),
 ];
-
-const fn column(title: &'static str, right: bool, optional: bool) -> Column {
-    Column { title, right, optional }
-}
 
 fn text(calibration: &Calibration, header: &Header, context: &Context) -> String {
     let style = context.style();

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 
 use crate::cli::{Compare, Format};
 use crate::command::accepted::{Accepted, read_waivers};
-use crate::command::arms::{self, Ref, Refs, Repository};
+use crate::command::arms::{self, Refs, Repository};
 use crate::command::compare::base::{Base, advice, choose_base, gone, named_base, named_run};
 use crate::command::compare::files::{SampleReader, write_files};
 use crate::command::compare::pairs::{Paired, Subjects};
@@ -186,7 +186,7 @@ fn asked_refs(
         let common = repository.merge_base(&tip.commit, &head.commit).ok_or_else(|| {
             usage(format!("`{branch}` and {} have no common ancestor; name the base with --base", head.label()))
         })?;
-        repository.resolve(&common)?
+        repository.left(&branch, &common)?
     };
     Ok(Asked { refs: Some(Refs { base, head }), explicit: true })
 }
@@ -215,8 +215,7 @@ fn implicit_refs(
         return Ok(None);
     }
     let head = repository.work_tree(&[&context.db, &arguments.reports])?;
-    let base = repository.resolve(&common)?;
-    Ok(Some(Refs { base: Ref { name: format!("where {branch} was left"), ..base }, head }))
+    Ok(Some(Refs { base: repository.left(branch, &common)?, head }))
 }
 
 /// Measures head and judges it by history alone.

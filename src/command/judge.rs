@@ -2,11 +2,14 @@
 
 mod read;
 
+use std::path::Path;
+
 use anyhow::Result;
 use serde::Serialize;
 
 use crate::cli::{Format, Judge};
 use crate::command::context::{Context, print, write_whole};
+use crate::command::usage;
 use crate::domain::{Call, Estimate, Reason, Severity, Thresholds};
 use crate::exit::Exit;
 use crate::render::format;
@@ -51,6 +54,9 @@ struct SeriesRow {
 
 /// Judges a file.
 pub fn run(arguments: &Judge, context: &Context) -> Result<Exit> {
+    if arguments.output.as_ref().is_some_and(|output| is_same(output, &arguments.input)) {
+        return Err(usage(format!("{}: the verdicts would replace the samples", arguments.input.display())));
+    }
     let input = read::read(&arguments.input)?;
     let judged = Judged {
         pairs: input.pairs.iter().map(|pair| judge(pair, &arguments.thresholds, arguments.alpha)).collect(),
@@ -82,6 +88,10 @@ pub fn run(arguments: &Judge, context: &Context) -> Result<Exit> {
         }
         () => Exit::Pass,
     })
+}
+
+fn is_same(a: &Path, b: &Path) -> bool {
+    a == b || std::fs::canonicalize(a).is_ok_and(|a| std::fs::canonicalize(b).is_ok_and(|b| a == b))
 }
 
 fn judge(pair: &read::Pair, thresholds: &Thresholds, alpha: f64) -> PairRow {

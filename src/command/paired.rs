@@ -18,6 +18,7 @@ use crate::runner::pairs::{self, Arms, Failure, Pair, Referee, Sitting};
 use crate::runner::{self, Ending, Tree};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Store, summary};
+use crate::verdict::builds::Builds;
 use crate::verdict::confirm::{Confirmation, Rules};
 use crate::verdict::guard;
 use crate::verdict::halving::Halving;
@@ -52,6 +53,8 @@ pub struct Request<'a> {
     pub budget: Option<Duration>,
     /// What is known of the noise here.
     pub noise: Vec<NoiseModel>,
+    /// What their builds may differ by.
+    pub builds: Builds,
     /// Limits.
     pub rules: Rules,
     /// Circumstances that both arms share.
@@ -86,7 +89,8 @@ pub struct Session {
 pub fn measure(request: &Request<'_>, store: &mut SqliteStore, context: &Context) -> Result<Session> {
     let cases = request.escalated.iter().map(|place| (*place, &request.plan.cases[*place]));
     let mut judge = Judge {
-        confirmation: Confirmation::new(cases, request.noise.clone(), request.rules),
+        confirmation: Confirmation::new(cases, request.noise.clone(), request.rules)
+            .with_builds(request.builds.clone()),
         start: Instant::now(),
         budget: request.budget,
     };

@@ -155,7 +155,7 @@ pub struct Subject {
 impl Subject {
     /// This very program, and commands as they are found here.
     pub fn here() -> Result<Self> {
-        let programs = runner::Tree { worker: own_program()?, ..runner::Tree::default() };
+        let programs = runner::Tree { workers: vec![own_program()?], ..runner::Tree::default() };
         Ok(Self { programs, tree: WorkTree::detect() })
     }
 

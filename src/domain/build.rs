@@ -16,4 +16,9 @@ pub struct Build {
     /// Program of the tree that runs its built-in workloads as `<program> worker`, relative to the folder in which the
     /// build starts; absent where the suite's benchmarks are commands.
     pub worker: Option<String>,
+    /// Program and arguments that link the worker anew with its code in another order, `{layout}` standing for the number
+    /// of the order; empty where only the build itself is measured.
+    pub relink: Vec<String>,
+    /// How many orders there are; one where there is no `relink`.
+    pub layouts: u32,
 }

@@ -120,7 +120,7 @@ impl fmt::Display for StopReason {
 /// Names carry their unit as a suffix where they have one: `cpu_mhz_mean`, `steal_percent`, `pressure_cpu_some_avg10_percent`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Evidence {
-    /// Who saw it: `linux`, `nvml`, `worker`.
+    /// Who saw it: `linux`, `nvml`, `worker`; `build` for which order of code ran.
     pub source: String,
     /// Numbers, texts, lists.
     pub facts: BTreeMap<String, serde_json::Value>,

@@ -56,6 +56,14 @@ pub struct Column {
     pub optional: bool,
 }
 
+impl Column {
+    /// A column with a heading, aligned to the `right` or the left; `optional`: left out where there is no room.
+    #[must_use]
+    pub const fn new(title: &'static str, right: bool, optional: bool) -> Self {
+        Self { title, right, optional }
+    }
+}
+
 /// One row: a label and its cells, and what is said beneath.
 #[derive(Debug, Clone, Default)]
 pub struct Row {

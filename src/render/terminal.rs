@@ -188,19 +188,15 @@ fn report_header(page: &mut Page, report: &Report) {
 }
 
 const REPORT_COLUMNS: [Column; 8] = [
-    column("", false, false),
-    column("metric", false, false),
-    column("base", true, true),
-    column("head", true, false),
-    column("change", true, false),
-    column("interval", true, true),
-    column("pairs", true, true),
-    column("severity", false, false),
+    Column::new("", false, false),
+    Column::new("metric", false, false),
+    Column::new("base", true, true),
+    Column::new("head", true, false),
+    Column::new("change", true, false),
+    Column::new("interval", true, true),
+    Column::new("pairs", true, true),
+    Column::new("severity", false, false),
 ];
-
-const fn column(title: &'static str, right: bool, optional: bool) -> Column {
-    Column { title, right, optional }
-}
 
 fn report_table(page: &mut Page, report: &Report) {
     let sections: Vec<Section> = Group::ALL.iter().filter_map(|group| report_section(report, *group)).collect();

@@ -23,16 +23,23 @@ pub struct Built {
     pub cancelled: bool,
 }
 
-/// Builds the tree whose programs start in `folder`. `env` is added to the build's environment before the build's own
-/// variables.
+/// The command that links the worker in an order of code.
 #[must_use]
-pub fn build<'e>(
+pub fn relinking(step: &Build, layout: u32) -> Vec<String> {
+    step.relink.iter().map(|word| word.replace("{layout}", &layout.to_string())).collect()
+}
+
+/// Runs a command of the build, in the tree whose programs start in `folder`. `env` is added to its environment before the
+/// build's own variables.
+#[must_use]
+pub fn run<'e>(
+    command: &[String],
     step: &Build,
     folder: &Path,
     env: impl IntoIterator<Item = (&'e String, &'e String)>,
     cancel: &AtomicBool,
 ) -> Built {
-    let Some((program, arguments)) = step.command.split_first() else {
+    let Some((program, arguments)) = command.split_first() else {
         return Built { failure: None, took: Duration::ZERO, log: String::new(), cancelled: false };
     };
     let program = if program.contains('/') { folder.join(program) } else { program.into() };

@@ -35,10 +35,17 @@ const ALLOCATOR: (&str, &str) = (
     "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776:glibc.malloc.top_pad=67108864",
 );
 
-/// Makes one launch; `None` when it was cancelled from outside.
-pub fn make(case: &Case, index: u32, position: u32, settings: &Settings<'_>) -> Result<Option<Launch>, RunnerError> {
+/// Makes one launch; `None` when it was cancelled from outside. `turn` picks the order of code.
+pub fn make(
+    case: &Case,
+    index: u32,
+    position: u32,
+    turn: u32,
+    settings: &Settings<'_>,
+) -> Result<Option<Launch>, RunnerError> {
     let scratch = Scratch::new()?;
-    let command = command(case, index, &scratch.output, settings)?;
+    let (worker, layout) = settings.tree.worker(turn);
+    let command = command(case, index, worker, &scratch.output, settings)?;
     let limits = Limits {
         timeout: Duration::from_secs_f64(case.timeout_s),
         memory: case.memory_limit,
@@ -60,6 +67,10 @@ pub fn make(case: &Case, index: u32, position: u32, settings: &Settings<'_>) -> 
     let mut launch = unstarted(case, index, position, started, String::new());
     launch.finished = Timestamp::now();
     launch.evidence.push(evidence);
+    if let Some(layout) = layout.filter(|_| case.workload.kind != WorkloadKind::Command && !case.reference) {
+        let facts = [("layout".to_owned(), (layout + 1).into())].into();
+        launch.evidence.push(Evidence { source: "build".to_owned(), facts });
+    }
     launch.log = redact(&finished.log, &settings.secrets);
     let said = scratch.read(&settings.secrets);
     assemble(&mut launch, case, said, &finished);
@@ -140,7 +151,13 @@ impl Drop for Scratch {
     }
 }
 
-fn command(case: &Case, index: u32, output: &Path, settings: &Settings<'_>) -> Result<Command, RunnerError> {
+fn command(
+    case: &Case,
+    index: u32,
+    worker: &Path,
+    output: &Path,
+    settings: &Settings<'_>,
+) -> Result<Command, RunnerError> {
     let request = Request {
         protocol: VERSION,
         case: case.clone(),
@@ -168,7 +185,7 @@ fn command(case: &Case, index: u32, output: &Path, settings: &Settings<'_>) -> R
             command
         }
         _ => {
-            let program = if case.reference { &settings.harness } else { &settings.tree.worker };
+            let program = if case.reference { settings.harness.as_path() } else { worker };
             let mut command = Command::new(program);
             command.arg("worker").envs(&settings.tree.env).env(ALLOCATOR.0, ALLOCATOR.1);
             if let Some(folder) = &settings.tree.folder {

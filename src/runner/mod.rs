@@ -9,7 +9,7 @@ pub mod pairs;
 pub mod process;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -42,12 +42,22 @@ pub enum RunnerError {
 /// A tree of files whose programs are measured.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Tree {
-    /// The program that is started as `<program> worker` for built-in workloads.
-    pub worker: PathBuf,
+    /// The program that is started as `<program> worker` for built-in workloads: the same code in several orders, or
+    /// one. Empty where every workload is a command.
+    pub workers: Vec<PathBuf>,
     /// Where processes start; where the harness itself runs if absent.
     pub folder: Option<PathBuf>,
     /// Variables that processes find beside those of the harness.
     pub env: BTreeMap<String, String>,
+}
+
+impl Tree {
+    /// Program of a tree, in the order of code that has its turn; and which of how many that is, where there are several.
+    fn worker(&self, turn: u32) -> (&Path, Option<usize>) {
+        let place = turn as usize % self.workers.len().max(1);
+        let worker = self.workers.get(place).map_or(Path::new(""), PathBuf::as_path);
+        (worker, (self.workers.len() > 1).then_some(place))
+    }
 }
 
 /// How the launches of a plan are made.
@@ -136,7 +146,7 @@ pub fn run(
             continue;
         }
         listen(Event::Starting { case, launch: item.launch, done, total });
-        let Some(launch) = launch::make(case, item.launch, *position, settings)? else {
+        let Some(launch) = launch::make(case, item.launch, *position, item.launch, settings)? else {
             return Ok(Ending::Cancelled);
         };
         keep(&launch).map_err(RunnerError::Keep)?;

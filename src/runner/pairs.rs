@@ -306,7 +306,8 @@ impl Session<'_> {
                 pair: pair.map(|(index, _)| index),
                 open: pair.map_or(self.sitting.escalated.len(), |(_, open)| open),
             });
-            let Some(launch) = launch::make(definition, number, self.position, settings)? else {
+            // The same order of code for both arms: what the change left alone then lies alike more often.
+            let Some(launch) = launch::make(definition, number, self.position, index, settings)? else {
                 return Ok(None);
             };
             self.position += 1;

@@ -77,6 +77,8 @@ pub enum Arms {
     All,
     /// Only runs of their own.
     Without,
+    /// Only arms.
+    Only,
 }
 
 /// Which runs.

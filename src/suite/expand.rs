@@ -94,6 +94,12 @@ fn info(file: &SuiteFile, text: &str, problems: &mut Problems) -> SuiteInfo {
 
 /// Seconds until a build is killed, where the suite says nothing.
 const BUILD_TIMEOUT_S: f64 = 3600.0;
+/// What stands for the number of an order of code.
+const LAYOUT: &str = "{layout}";
+/// Orders of code, where the suite says only how to make them: about as many as pairs that decide.
+const USUAL_LAYOUTS: u32 = 12;
+/// How many may be asked for; more than the most pairs would not all be measured.
+const LAYOUTS: std::ops::RangeInclusive<u32> = 2..=40;
 
 fn build(file: &SuiteFile, problems: &mut Problems) -> Build {
     let table = &file.build;
@@ -107,7 +113,34 @@ fn build(file: &SuiteFile, problems: &mut Problems) -> Build {
         let help = "name the program inside the tree, such as \"target/release/regrade\"".to_owned();
         problems.add(&worker.span, "`worker` is a path relative to the tree", help);
     }
+    let relink: Vec<String> =
+        table.relink.iter().flat_map(|command| command.iter()).map(|word| word.value.clone()).collect();
+    if let Some(command) = &table.relink {
+        let example = "as in `relink = [\"cargo\", \"rustc\", \"--release\", \"--\", \
+                       \"-Clink-arg=-Wl,--shuffle-sections=.text*={layout}\"]`";
+        if !relink.iter().any(|word| word.contains(LAYOUT)) {
+            let help = format!("without it every order is the same; {example}");
+            problems.add(&command.span, "`relink` does not say `{layout}`", help);
+        }
+        if table.command.is_none() || table.worker.is_none() {
+            let help = "give `command` and `worker` too: it is the worker that is linked anew".to_owned();
+            problems.add(&command.span, "`relink` has nothing to link", help);
+        }
+    }
+    if let Some(layouts) = &table.layouts {
+        if !LAYOUTS.contains(&layouts.value) {
+            let help = format!("from {} to {}", LAYOUTS.start(), LAYOUTS.end());
+            problems.add(&layouts.span, "as many orders help nobody", help);
+        }
+        if table.relink.is_none() {
+            let help = "`relink` says how to link in another order; without it there is one".to_owned();
+            problems.add(&layouts.span, "`layouts` without `relink`", help);
+        }
+    }
+    let layouts = table.layouts.as_ref().map_or(USUAL_LAYOUTS, |layouts| layouts.value);
     Build {
+        layouts: if relink.is_empty() { 1 } else { layouts },
+        relink,
         command: table.command.iter().flat_map(|command| command.iter()).map(|word| word.value.clone()).collect(),
         env: table.env.iter().map(|(name, value)| (name.value.clone(), value.value.clone())).collect(),
         timeout_s: table.timeout.as_ref().map_or(BUILD_TIMEOUT_S, |time| time.0),

@@ -83,6 +83,12 @@ pub(super) struct BuildTable {
     /// Program of the tree that runs its models and operators as `<program> worker`, such as
     /// `"target/release/regrade"`. Needed only where benchmarks are not commands.
     pub(super) worker: Option<At<String>>,
+    /// Program and arguments that link the worker anew with its code in another order; `{layout}` stands for the number
+    /// of the order. Runs after the build, once for each order. Where a function happens to lie can move a benchmark by
+    /// several per cent: pairs that go through many orders average that out.
+    pub(super) relink: Option<At<Vec<At<String>>>>,
+    /// How many orders `relink` makes, from 2 to 40. Default 12.
+    pub(super) layouts: Option<At<u32>>,
 }
 
 /// A named workload and the cases it expands to. Parameters of the model or operator are plain keys of this table.

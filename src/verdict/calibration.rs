@@ -89,7 +89,7 @@ pub fn learn(
     let floor = kind::spread_floor(metric, level, FLOOR);
     let pair_spread = interquartile_spread(&chosen).max(floor);
     let world = World { differences: &chosen, prior: pair_spread, floor, most };
-    let question = Question::new(thresholds, comparisons).with_most(most).with_build_spread(0.0);
+    let question = Question::new(thresholds, comparisons).with_most(most);
     let mut random = ChaCha8Rng::seed_from_u64(0x5eed);
     let (mut false_alarms, mut taken) = (0, 0);
     for _ in 0..TRIALS {

@@ -8,6 +8,7 @@
 //! `d = +1` where lower is better and `-1` where higher is, so that a positive difference is always worse.
 
 pub mod base;
+pub mod builds;
 pub mod calibration;
 pub mod chronicle;
 pub mod confirm;

@@ -17,8 +17,6 @@ pub const PAIRS_SOFT: usize = 25;
 const PAIRS_LATE: usize = 16;
 /// Most pairs.
 pub const PAIRS_MAX: usize = 40;
-/// Standard deviation between builds of the same source, log units, until null comparisons measured it.
-pub const BUILD_SPREAD: f64 = 0.0025;
 
 /// What is asked of the pairs of one metric of one case.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -77,7 +75,7 @@ impl Question {
             limits,
             margin: (NONE_MARGIN * thresholds.minor).ln_1p(),
             confirm: (comparisons.max(1) as f64 / Q).ln(),
-            build: 2.0 * std::f64::consts::SQRT_2 * BUILD_SPREAD,
+            build: 0.0,
             most: PAIRS_MAX,
         }
     }
@@ -89,7 +87,8 @@ impl Question {
         self
     }
 
-    /// With another spread between builds, log units; zero where both arms are the same files.
+    /// With builds that differ by chance, by this standard deviation in log units: twice what two of them then differ by
+    /// is no change.
     #[must_use]
     pub fn with_build_spread(mut self, spread: f64) -> Self {
         self.build = 2.0 * std::f64::consts::SQRT_2 * spread;
@@ -248,7 +247,7 @@ mod tests {
     const D: [f64; 12] = [0.031, 0.044, 0.012, 0.038, 0.052, 0.027, 0.035, -0.004, 0.041, 0.030, 0.036, 0.029];
 
     fn question(comparisons: usize) -> Question {
-        Question::new(&Thresholds::default(), comparisons).with_most(12).with_build_spread(0.0)
+        Question::new(&Thresholds::default(), comparisons).with_most(12)
     }
 
     fn changed(answer: Answer) -> Option<(Side, Severity)> {

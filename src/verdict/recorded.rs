@@ -156,7 +156,7 @@ fn without_statistics(sides: [&[Vec<f64>]; 2], metric: &Metric, thresholds: &Thr
     let constant = |launches: &[Vec<f64>]| {
         let first = launches[0][0];
         let same = launches.iter().flatten().all(|value| *value == first);
-        (launches.len() > 1 && same).then_some(first)
+        (launches.len() >= LEAST && same).then_some(first)
     };
     if let (Some(base), Some(head)) = (constant(sides[0]), constant(sides[1]))
         && (base == head || (base > 0.0 && head > 0.0))

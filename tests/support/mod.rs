@@ -161,7 +161,7 @@ reference_workloads = false
 "#;
 
 /// Ten samples around 10 ms times the content of `factor-<name>`, launches 0.1 % apart by process id.
-const SCRIPT: &str = r#"
+pub const SCRIPT: &str = r#"
 factor=$(cat "factor-$1" 2>/dev/null || echo 1)
 if [ "$factor" = crash ]; then kill -SEGV $$; fi
 awk -v f="$factor" -v p=$$ 'BEGIN {

@@ -1,5 +1,6 @@
 //! The paired stage of a comparison: which cases go into it, the session, and what it adds to the report.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -12,15 +13,17 @@ use crate::command::git::WorkTree;
 use crate::command::inject;
 use crate::command::paired::{self, Request, Session, Sides};
 use crate::command::session::{self, CANCELLED, Header, Subject};
-use crate::domain::{CaseId, Run, RunId, Severity};
+use crate::domain::{ArmSide, CaseId, LaunchSummary, Run, RunId, SessionId, Severity};
 use crate::report::PairedInfo;
 use crate::runner::Ending;
-use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
+use crate::store::{Arms, RunQuery, Store};
 use crate::suite::{self, Suite};
+use crate::verdict::builds::{Builds, Past};
 use crate::verdict::confirm::Rules;
 use crate::verdict::escalate::{self, Escalation};
-use crate::verdict::paired::{BUILD_SPREAD, PAIRS_MAX};
+use crate::verdict::paired::PAIRS_MAX;
+use crate::verdict::policy::HISTORY_SESSIONS;
 use crate::verdict::{self, Judgement};
 
 /// Both states of the sources; checked out and built when first asked for.
@@ -71,6 +74,8 @@ impl<'a> Subjects<'a> {
 pub struct Paired {
     session: Session,
     refs: Refs,
+    /// What could not be done about the order of code.
+    note: Option<String>,
     escalation: Escalation,
     /// Cases that could have been paired.
     all: usize,
@@ -118,7 +123,15 @@ pub fn session(
     let header = Header { tree: WorkTree::detect(), testbed: session::testbed(&plan, &machine) };
     let noise = store.noise(&suite.info.name, &header.testbed.key)?;
     let refs = subjects.refs().clone();
+    // Without a build both arms run the same files but for what the change touches.
+    let past = past(&suite.info.name, &header.testbed.key, store)?;
     let checkouts = subjects.ready(context)?;
+    let note = checkouts.note.clone();
+    let builds = if suite.build.command.is_empty() {
+        Builds::same()
+    } else {
+        Builds::learn(&past, [&refs.base.commit, &refs.head.commit], checkouts.layouts())
+    };
     context.tell(&format!(
         "{}: pairs of {} of {} cases, seed {seed}",
         suite.info.name,
@@ -138,19 +151,52 @@ pub fn session(
         synthetic: inject::stamp(&arguments.measure.inject),
         budget,
         noise,
-        rules: Rules {
-            most: arguments.max_pairs.map_or(PAIRS_MAX, |most| most as usize),
-            // Without a build both arms run the same files but for what the change touches.
-            exhaustive: false,
-            build_spread: if suite.build.command.is_empty() { 0.0 } else { BUILD_SPREAD },
-        },
+        rules: Rules { most: arguments.max_pairs.map_or(PAIRS_MAX, |most| most as usize), exhaustive: false },
+        builds,
         header: &header,
     };
     let session = paired::measure(&request, store, context)?;
     if session.sat.ending == Ending::Cancelled {
         context.tell("interrupted; the launches that were made are kept, and nothing was decided");
     }
-    Ok(Some(Paired { session, refs, escalation, all: everything.len(), seed }))
+    Ok(Some(Paired { session, refs, note, escalation, all: everything.len(), seed }))
+}
+
+/// Comparisons of two commits that were measured here before: what builds differ by is learnt from them.
+fn past(suite: &str, testbed: &str, store: &SqliteStore) -> Result<Vec<Past>> {
+    /// Arms of a session: base, head and control.
+    const ARMS: u32 = 3;
+    let query = RunQuery {
+        suite: Some(suite.to_owned()),
+        testbed: Some(testbed.to_owned()),
+        arms: Arms::Only,
+        limit: Some(ARMS * HISTORY_SESSIONS),
+        ..RunQuery::default()
+    };
+    let mut sessions: BTreeMap<SessionId, [Option<Run>; 2]> = BTreeMap::new();
+    // What was made slower on purpose is no null comparison, and changes nobody committed may be anything.
+    for run in store.runs(&query)?.into_iter().filter(|run| run.synthetic.is_none() && !run.dirty) {
+        let Some(arm) = &run.arm else { continue };
+        let place = match arm.side {
+            ArmSide::Base => 0,
+            ArmSide::Head => 1,
+            ArmSide::Control => continue,
+        };
+        let session = arm.session;
+        sessions.entry(session).or_default()[place] = Some(run);
+    }
+    let mut found = Vec::new();
+    for [base, head] in sessions.into_values() {
+        let Some((base, head)) = base.zip(head) else { continue };
+        let Some((a, b)) = base.commit.zip(head.commit) else { continue };
+        let key = |launch: &LaunchSummary| (launch.case.clone(), launch.index);
+        let mut of_head: BTreeMap<_, LaunchSummary> =
+            store.summaries(head.id)?.into_iter().map(|launch| (key(&launch), launch)).collect();
+        let of_base = store.summaries(base.id)?;
+        let pairs = of_base.into_iter().filter_map(|launch| of_head.remove(&key(&launch)).map(|other| [launch, other]));
+        found.push(Past { commits: [a, b], pairs: pairs.collect() });
+    }
+    Ok(found)
 }
 
 impl Paired {
@@ -168,7 +214,7 @@ impl Paired {
     pub fn judgement<'s>(&'s self, screened: Option<Judgement<'s>>, gate: Severity) -> Judgement<'s> {
         let (base, head) = self.arms();
         let (rows, mut notes) = self.session.confirmation.rows(base.id, head.id, gate);
-        notes.extend(self.escalation.notes.iter().cloned());
+        notes.extend(self.note.iter().chain(&self.escalation.notes).cloned());
         if self.session.sat.ending == Ending::OutOfBudget {
             notes.push("the time that a session may take was used up before every case was decided".to_owned());
         }

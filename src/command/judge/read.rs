@@ -1,6 +1,6 @@
 //! Recorded samples, as JSON or CSV. Every problem names its place and a remedy.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -79,45 +79,76 @@ struct Row {
 /// Reads a file: CSV by its ending, JSON otherwise.
 pub fn read(path: &Path) -> Result<Input> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    // Spreadsheets and some editors begin a file with a mark that is no part of what it says.
+    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
     let shown = path.display();
+    let wrong = |what: String| usage(format!("{shown}: {what}"));
     let input = if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("csv")) {
-        from_csv(&bytes).map_err(|what| usage(format!("{shown}: {what}")))?
+        from_csv(bytes).map_err(wrong)?
     } else {
-        serde_json::from_slice(&bytes).map_err(|error| {
-            usage(format!(
-                "{shown}: {error}; expected {{\"pairs\": [{{\"id\", \"unit\", \"lower_is_better\", \"interleaved\", \
+        serde_json::from_slice(bytes).map_err(|error| {
+            wrong(format!(
+                "{error}; expected {{\"pairs\": [{{\"id\", \"unit\", \"lower_is_better\", \"interleaved\", \
                  \"base\": [[samples of a launch], …], \"head\": …}}], \"series\": [{{\"id\", \"values\": […]}}]}}"
             ))
         })?
     };
+    check(&input).map_err(wrong)?;
+    Ok(input)
+}
+
+fn check(input: &Input) -> Result<(), String> {
+    let names = [
+        ("pairs", input.pairs.iter().map(|pair| pair.id.as_str()).collect::<Vec<_>>()),
+        ("series", input.series.iter().map(|series| series.id.as_str()).collect()),
+    ];
+    for (kind, names) in names {
+        let mut seen = BTreeSet::new();
+        if let Some(twice) = names.into_iter().find(|name| !seen.insert(*name)) {
+            return Err(format!(
+                "two {kind} are named `{twice}`; verdicts are found by their id, so give each its own"
+            ));
+        }
+    }
     for pair in input.pairs.iter().filter(|pair| pair.interleaved) {
         let (base, head) = (pair.base.len(), pair.head.len());
         if base != head {
-            return Err(usage(format!(
-                "{shown}: `{}` is interleaved, but base has {base} launches and head has {head}; give both the same, or \
-                 set `interleaved` to false",
+            return Err(format!(
+                "`{}` is interleaved, but base has {base} launches and head has {head}; give both the same, or set \
+                 `interleaved` to false",
                 pair.id
-            )));
+            ));
         }
     }
-    Ok(input)
+    Ok(())
+}
+
+/// A comparison as its lines come in.
+#[derive(Debug)]
+struct Lines {
+    unit: String,
+    lower_is_better: bool,
+    interleaved: bool,
+    /// Samples by launch, of base and head.
+    sides: [BTreeMap<u64, Vec<f64>>; 2],
 }
 
 fn from_csv(bytes: &[u8]) -> Result<Input, String> {
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes);
-    let mut pairs: Vec<(Pair, [BTreeMap<u64, usize>; 2])> = Vec::new();
+    // In the order in which they first appear.
+    let (mut order, mut pairs): (Vec<String>, BTreeMap<String, Lines>) = Default::default();
     let mut series: Vec<Series> = Vec::new();
     for row in reader.deserialize() {
         let row: Row = row.map_err(|error| {
             format!(
                 "{error}; the columns are id, side (base or head), launch, value, and if you like unit, \
-                     lower_is_better, interleaved; a series has id and value alone"
+                 lower_is_better, interleaved; a series has id and value alone"
             )
         })?;
-        let line = || format!("`{}`", row.id);
+        let name = format!("`{}`", row.id);
         let Some(side) = row.side.as_deref().filter(|side| !side.is_empty()) else {
             if !row.value.is_finite() {
-                return Err(format!("{}: {} is no measurement", line(), row.value));
+                return Err(format!("{name}: {} is no measurement", row.value));
             }
             match series.iter_mut().find(|series| series.id == row.id) {
                 Some(series) => series.values.push(row.value),
@@ -133,28 +164,37 @@ fn from_csv(bytes: &[u8]) -> Result<Input, String> {
         let side = match side {
             "base" => 0,
             "head" => 1,
-            other => return Err(format!("{}: side `{other}`; it is `base` or `head`", line())),
+            other => return Err(format!("{name}: side `{other}`; it is `base` or `head`")),
         };
-        let launch = row.launch.ok_or_else(|| format!("{}: no launch; number the processes of each side", line()))?;
-        let at = pairs.iter().position(|(pair, _)| pair.id == row.id).unwrap_or_else(|| {
-            let pair = Pair {
-                id: row.id.clone(),
-                unit: row.unit.clone().unwrap_or_default(),
-                lower_is_better: row.lower_is_better.unwrap_or(true),
-                interleaved: row.interleaved.unwrap_or(false),
-                base: Vec::new(),
-                head: Vec::new(),
-            };
-            pairs.push((pair, Default::default()));
-            pairs.len() - 1
+        let launch = row.launch.ok_or_else(|| format!("{name}: no launch; number the processes of each side"))?;
+        let (unit, lower_is_better, interleaved) = (
+            row.unit.clone().unwrap_or_default(),
+            row.lower_is_better.unwrap_or(true),
+            row.interleaved.unwrap_or(false),
+        );
+        let lines = pairs.entry(row.id.clone()).or_insert_with(|| {
+            order.push(row.id.clone());
+            Lines { unit: unit.clone(), lower_is_better, interleaved, sides: Default::default() }
         });
-        let (pair, known) = &mut pairs[at];
-        let launches = if side == 0 { &mut pair.base } else { &mut pair.head };
-        let place = *known[side].entry(launch).or_insert_with(|| {
-            launches.push(Vec::new());
-            launches.len() - 1
-        });
-        launches[place].push(row.value);
+        if lines.unit != unit {
+            return Err(format!("{name}: a line in `{}` and a line in `{unit}`; give all in one unit", lines.unit));
+        }
+        if (lines.lower_is_better, lines.interleaved) != (lower_is_better, interleaved) {
+            return Err(format!("{name}: lower_is_better and interleaved must be the same on all of its lines"));
+        }
+        lines.sides[side].entry(launch).or_default().push(row.value);
     }
-    Ok(Input { pairs: pairs.into_iter().map(|(pair, _)| pair).collect(), series })
+    let pair = |id: String| {
+        let Lines { unit, lower_is_better, interleaved, sides: [base, head] } =
+            pairs.remove(&id).expect("put there with the order");
+        if interleaved && !base.keys().eq(head.keys()) {
+            return Err(format!(
+                "`{id}` is interleaved, but base and head have not the same launches; launch 3 of head is the one that \
+                 ran beside launch 3 of base"
+            ));
+        }
+        let [base, head] = [base, head].map(|side| side.into_values().collect());
+        Ok(Pair { id, unit, lower_is_better, interleaved, base, head })
+    };
+    Ok(Input { pairs: order.into_iter().map(pair).collect::<Result<_, _>>()?, series })
 }

@@ -4,8 +4,8 @@ use anstyle::{AnsiColor, Style as Paint};
 
 use crate::domain::{Metric, MetricKind, OutcomeKind};
 use crate::render::format;
-use crate::render::table::{Cell, Row, Section, Table};
-use crate::render::terminal::{colour, column, data};
+use crate::render::table::{Cell, Column, Row, Section, Table};
+use crate::render::terminal::{colour, data};
 use crate::render::text;
 use crate::report::{CaseView, MetricView, RunView};
 
@@ -22,13 +22,13 @@ pub fn table(view: &RunView) -> Table {
     }
     Table {
         columns: vec![
-            column("latency", true, false),
-            column("spread", true, true),
-            column("CPU time", true, true),
-            column("rate", true, true),
-            column("peak memory", true, true),
-            column("launches", true, false),
-            column("outcome", false, false),
+            Column::new("latency", true, false),
+            Column::new("spread", true, true),
+            Column::new("CPU time", true, true),
+            Column::new("rate", true, true),
+            Column::new("peak memory", true, true),
+            Column::new("launches", true, false),
+            Column::new("outcome", false, false),
         ],
         label: "case",
         sections,

@@ -150,8 +150,10 @@ pub fn select(conn: &Connection, query: &RunQuery) -> rusqlite::Result<Vec<(i64,
     if query.fit_as_base {
         clauses.push(FIT);
     }
-    if query.arms == Arms::Without {
-        clauses.push("arm IS NULL");
+    match query.arms {
+        Arms::All => {}
+        Arms::Without => clauses.push("arm IS NULL"),
+        Arms::Only => clauses.push("arm IS NOT NULL"),
     }
     if let Some(before) = query.before {
         clauses.push("started_ns < ?");

@@ -14,6 +14,7 @@ use crate::domain::{
     ArmSide, Call, Case, CaseId, LaunchSummary, Metric, MetricSummary, NoiseModel, Outcome, Reason, RunId, Severity,
 };
 use crate::stats::multiplicity::e_benjamini_hochberg;
+use crate::verdict::builds::Builds;
 use crate::verdict::confirm::stream::Stream;
 use crate::verdict::guard::{self, Control};
 use crate::verdict::history::{bare, metrics, unpaired, without_numbers};
@@ -68,6 +69,7 @@ impl Trial {
 pub struct Confirmation {
     rules: Rules,
     noise: Vec<NoiseModel>,
+    builds: Builds,
     trials: BTreeMap<usize, Trial>,
     /// Most important first.
     order: Vec<usize>,
@@ -76,7 +78,8 @@ pub struct Confirmation {
 }
 
 impl Confirmation {
-    /// Of the escalated `cases` with their places in the plan, most important first.
+    /// Of the escalated `cases` with their places in the plan, most important first. Both arms are taken for the same
+    /// files.
     #[must_use]
     pub fn new<'c>(cases: impl IntoIterator<Item = (usize, &'c Case)>, noise: Vec<NoiseModel>, rules: Rules) -> Self {
         let trial = |case: &Case| Trial {
@@ -93,6 +96,7 @@ impl Confirmation {
         Self {
             rules,
             noise,
+            builds: Builds::same(),
             order: cases.iter().map(|(place, _)| *place).collect(),
             trials: cases.into_iter().map(|(place, case)| (place, trial(case))).collect(),
             control: None,
@@ -100,9 +104,15 @@ impl Confirmation {
         }
     }
 
+    /// With arms that were built apart; before the first launch.
+    #[must_use]
+    pub fn with_builds(self, builds: Builds) -> Self {
+        Self { builds, ..self }
+    }
+
     /// Learns from launches that are not part of any pair which metrics a case has, and what a pair of it costs, seconds.
     pub fn warmed(&mut self, place: usize, base: &LaunchSummary, head: &LaunchSummary, cost_s: f64) {
-        let (noise, rules) = (&self.noise, self.rules);
+        let (noise, builds, rules) = (&self.noise, &self.builds, self.rules);
         let Some(trial) = self.trials.get_mut(&place) else { return };
         let case = &trial.case;
         trial.cost_s = cost_s;
@@ -111,7 +121,9 @@ impl Confirmation {
             let name = summary.metric.name.as_str();
             if of_head.iter().any(|other| same(&other.metric, &summary.metric)) {
                 let model = model_of(noise, &case.id, name);
-                trial.streams.push(Stream::new(summary, case.gates(name), case.thresholds_for(name), model, rules));
+                let spread = builds.spread(&case.id, name);
+                let (gating, thresholds) = (case.gates(name), case.thresholds_for(name));
+                trial.streams.push(Stream::new(summary, gating, thresholds, model, spread, rules));
             } else {
                 trial.only.push((ArmSide::Base, summary.metric.clone()));
             }

@@ -39,8 +39,6 @@ const SHAPE_RATIO: f64 = 2.0;
 pub struct Rules {
     /// Most pairs.
     pub most: usize,
-    /// Standard deviation between builds of the same source, log units; zero where nothing is built.
-    pub build_spread: f64,
     /// Whether every case gets all of its pairs, decided or not: to learn, not to judge.
     pub exhaustive: bool,
 }
@@ -63,6 +61,8 @@ pub struct Stream {
     /// against, because it is known before any pair.
     level: f64,
     rules: Rules,
+    /// Standard deviation between builds, log units.
+    build_spread: f64,
     comparisons: usize,
     question: Question,
     /// What was bet on: each difference of the statistic that was in use.
@@ -83,6 +83,7 @@ impl Stream {
         gating: bool,
         thresholds: Thresholds,
         model: Option<&NoiseModel>,
+        build_spread: f64,
         rules: Rules,
     ) -> Self {
         let metric = summary.metric.clone();
@@ -98,6 +99,7 @@ impl Stream {
             floor,
             level,
             rules,
+            build_spread,
             comparisons: 1,
             question: Question::new(&thresholds, 1),
             pairs: Pairs::new(prior, floor),
@@ -117,7 +119,7 @@ impl Stream {
             self.thresholds.absolute_floor.filter(|_| self.level > 0.0).map(|floor| (floor / self.level).ln_1p());
         self.question = Question::new(&self.thresholds, self.comparisons)
             .with_most(self.rules.most)
-            .with_build_spread(self.rules.build_spread)
+            .with_build_spread(self.build_spread)
             .with_floor(floor.unwrap_or(0.0));
         let noise = self.model.as_ref().map(|model| calibration::noise_floor(model.pair_spread, self.rules.most));
         let minor = self.question.minor().exp_m1();

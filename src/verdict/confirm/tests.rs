@@ -7,7 +7,7 @@ use super::*;
 use crate::domain::{Direction, LaunchId, Reason, Severity, Thresholds, Verdict};
 use crate::verdict::tests::case;
 
-const RULES: Rules = Rules { most: 40, build_spread: 0.0, exhaustive: false };
+const RULES: Rules = Rules { most: 40, exhaustive: false };
 
 fn launch(case: &str, values: &[(&str, f64)]) -> LaunchSummary {
     let metrics = values
