@@ -39,10 +39,20 @@ pub fn sorted(values: &[f64]) -> Vec<f64> {
     copy
 }
 
-/// Median; NaN for no values.
+/// Median; NaN for no values. What [`quantile`] says of the middle, without putting all of them in order.
 #[must_use]
 pub fn median(values: &[f64]) -> f64 {
-    quantile(&sorted(values), 0.5)
+    if values.is_empty() {
+        return f64::NAN;
+    }
+    let mut copy = values.to_vec();
+    let (lower, high, _) = copy.select_nth_unstable_by(values.len() / 2, f64::total_cmp);
+    let high = *high;
+    if values.len() % 2 == 1 {
+        return high;
+    }
+    let low = lower.iter().copied().max_by(f64::total_cmp).expect("an even number is two or more");
+    quantile(&[low, high], 0.5)
 }
 
 /// Median absolute deviation about `center`, scaled to a standard deviation; NaN for no values.

@@ -114,11 +114,13 @@ impl Ranked {
                 continue;
             }
             let left = k as f64;
-            let z = sum.abs() / (variance * left * (count - left) / count).sqrt();
-            if z > best.z {
-                best = Scan { split: k, z };
+            // The square has its largest value at the same place, and a root for each is a third of the time.
+            let square = sum * sum / (left * (count - left));
+            if square > best.z {
+                best = Scan { split: k, z: square };
             }
         }
+        best.z = (best.z * count / variance).sqrt();
         Some(best)
     }
 
