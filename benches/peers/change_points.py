@@ -245,7 +245,8 @@ def main():
     )
     own = subprocess.run([program, "--version"], check=True, capture_output=True, text=True).stdout.strip()
     cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
-    print(f"Made by `benches/peers/change_points.sh {' '.join(sys.argv[1:])}`".replace(" `", "`"), end="")
+    words = " ".join(["benches/peers/change_points.sh", *sys.argv[1:]])
+    print(f"Made by `{words}`", end="")
     print(f" on {time.strftime('%Y-%m-%d')}: {own}, {versions}, Python {platform.python_version()};")
     print(f"{os.cpu_count()} processors ({cpu}), shared.\n")
     print(
