@@ -123,5 +123,20 @@ fn what_cannot_be_read_is_refused_with_its_place() {
     let empty = "{\"pairs\": [{\"id\": \"x\", \"base\": [[1]], \"head\": []}]}";
     place.write("empty.json", empty);
     place.run(&["judge", "empty.json"]).expect(5);
+    // Beside a good pair, too: what cannot be judged passes no gate.
+    let mixed = "{\"pairs\": [{\"id\": \"x\", \"base\": [[1], [1], [1], [1], [1]], \"head\": [[1], [1], [1], [1], [1]]}, \
+                 {\"id\": \"y\", \"base\": [[1]], \"head\": [[-1]]}]}";
+    place.write("mixed.json", mixed);
+    place.run(&["judge", "mixed.json"]).expect(0);
+    place.run(&["judge", "mixed.json", "--gate", "severe"]).expect(4);
+
+    // A link stays one, and a device is written to.
+    place.write("target.json", "");
+    std::os::unix::fs::symlink(place.file("target.json"), place.file("link.json")).expect("a link");
+    place.run(&["judge", "mixed.json", "link.json"]).expect(0);
+    assert!(place.file("link.json").is_symlink());
+    assert!(std::fs::read_to_string(place.file("target.json")).expect("a file").contains("pairs"));
+    place.run(&["judge", "mixed.json", "/dev/null"]).expect(0);
+    assert!(!std::fs::metadata("/dev/null").expect("a device").is_file());
     place.run(&["judge", "absent.json"]).expect(6);
 }

@@ -203,12 +203,12 @@ fn a_threshold_below_the_noise_floor_is_refused_with_advice() {
     place.commit("base");
     let ran = place.run(&["calibrate", "suite.toml"]).expect(2);
     assert!(ran.stderr.contains("noise floor") && ran.stderr.contains("raise it to"), "{}", ran.stderr);
-    // A comparison says the same of that metric, and measures nothing in vain.
+    // A comparison says the same of that metric, and never that it passed.
     place.write("note", "x");
     place.commit("head");
-    compare(&place, &["HEAD~1..HEAD"]).expect(0);
-    let report = place.report();
-    assert_eq!(report["rows"][0]["verdict"]["reason"], "below-noise-floor", "{:#}", report["rows"][0]["verdict"]);
+    let ran = compare(&place, &["HEAD~1..HEAD"]).expect(0);
+    assert!(ran.stdout.contains("minor = 0.1 % of latency is below the noise floor"), "{}", ran.stdout);
+    assert_eq!(said(&place, "loud").0, "inconclusive");
 }
 
 #[test]
@@ -340,4 +340,48 @@ fn a_linker_that_cannot_reorder_is_said_so_and_the_builds_are_measured() {
     let ran = compare(&place, &["HEAD~1..HEAD"]).expect(1);
     assert!(ran.stdout.contains("could not be linked in other orders"), "{}", ran.stdout);
     assert_eq!(said(&place, "gemm"), pair("regressed", "severe"));
+}
+
+#[test]
+fn a_linker_that_fails_half_way_leaves_the_builds_as_they_were() {
+    let place = lucky("[\"sh\", \"-c\", \"sh build.sh {layout}; test {layout} != 2 -o ! -e broken\"]");
+    // Both are lucky as they are built, and unlucky in the first order, which is linked before the second fails.
+    place.write("unlucky", "1\n");
+    place.write("broken", "");
+    place.commit("a linker that breaks");
+    let ran = compare(&place, &["HEAD~2..HEAD"]).expect(0);
+    assert!(ran.stdout.contains("could not be linked in other orders"), "{}", ran.stdout);
+    assert_eq!(said(&place, "gemm").0, "unchanged");
+}
+
+#[test]
+fn a_linker_that_does_nothing_is_said_so() {
+    let place = lucky("[\"sh\", \"-c\", \"true {layout}\"]");
+    place.write("unlucky", "1\n");
+    place.commit("lucky again");
+    let ran = compare(&place, &["HEAD~2..HEAD"]).expect(0);
+    assert!(ran.stdout.contains("makes the same program"), "{}", ran.stdout);
+}
+
+#[test]
+fn calibrating_does_not_open_the_gate() {
+    let place = two_commits("1.3");
+    let text = std::fs::read_to_string(place.file("suite.toml")).unwrap();
+    let limits = "[thresholds]\nminor = \"0.001%\"\nmoderate = \"5%\"\nsevere = \"15%\"\n[[benchmark]]";
+    place.write("suite.toml", &text.replacen("[[benchmark]]", limits, 1));
+    place.run(&["calibrate", "suite.toml", "--pairs", "21"]).expect(2);
+    let ran = compare(&place, &["HEAD~1..HEAD"]).expect(1);
+    assert_eq!(said(&place, "slow"), pair("regressed", "severe"));
+    assert!(ran.stdout.contains("below the noise floor"), "{}", ran.stdout);
+    assert_eq!(said(&place, "same").0, "inconclusive", "what was asked for cannot be seen here");
+}
+
+#[test]
+fn pruning_takes_old_sessions_of_pairs_too() {
+    let place = two_commits("1");
+    for _ in 0..2 {
+        compare(&place, &["HEAD~1..HEAD", "--max-pairs", "6"]).expect(0);
+    }
+    let ran = place.run(&["baseline", "prune", "--keep", "1"]).expect(0);
+    assert!(ran.stdout.contains("3 runs"), "{}", ran.stdout);
 }

@@ -73,6 +73,14 @@ pub struct Repository {
 }
 
 impl Repository {
+    /// Why there is none here, in git's words.
+    pub fn absent() -> String {
+        match git(Path::new("."), &["rev-parse", "--show-toplevel"]) {
+            Ok(_) => "this is a git repository without a work tree".to_owned(),
+            Err(error) => format!("{error:#}"),
+        }
+    }
+
     /// Looks for it; `None` outside of one, or without git.
     pub fn discover() -> Option<Self> {
         let ask = |what: &str| git(Path::new("."), &["rev-parse", "--path-format=absolute", what]).ok();
@@ -353,7 +361,7 @@ pub fn prepare(
     let mut base = builder.tree(ArmSide::Base, &refs.base)?;
     let mut head = builder.tree(ArmSide::Head, &refs.head)?;
     let mut note = None;
-    if suite.build.layouts > 1 {
+    if builder.relinks() {
         let orders = 1..=suite.build.layouts;
         let linked = builder.relinked(ArmSide::Base, &base, orders.clone())?;
         let linked = match linked {
@@ -379,7 +387,7 @@ pub fn prepare_alike(
     context: &Context,
 ) -> Result<Checkouts> {
     let layouts = suite.build.layouts;
-    if layouts < 2 {
+    if layouts < 2 || suite.cases.iter().all(|case| case.workload.kind == WorkloadKind::Command) {
         let refs = Refs { base: state.clone(), head: state.clone() };
         return prepare(repository, &refs, suite, cancel, context);
     }
@@ -408,6 +416,11 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
+    /// Whether anything runs the worker that would be linked anew.
+    fn relinks(&self) -> bool {
+        self.suite.build.layouts > 1 && self.suite.cases.iter().any(|case| case.workload.kind != WorkloadKind::Command)
+    }
+
     /// A side, checked out and built.
     fn tree(&self, side: ArmSide, state: &Ref) -> Result<Tree> {
         let (build, prefix) = (&self.suite.build, &self.repository.prefix);
@@ -440,6 +453,11 @@ impl Builder<'_> {
                 state.label()
             )));
         }
+        let workers = match workers.first() {
+            // Linking anew writes over it, and may fail half way.
+            Some(worker) if self.relinks() => vec![copied(worker, 0)?],
+            _ => workers,
+        };
         Ok(Tree { workers, folder: Some(folder), env })
     }
 
@@ -451,9 +469,10 @@ impl Builder<'_> {
         tree: &Tree,
         orders: std::ops::RangeInclusive<u32>,
     ) -> Result<Result<Vec<PathBuf>, String>> {
-        let (Some(folder), [worker]) = (&tree.folder, tree.workers.as_slice()) else {
+        let (Some(folder), Some(worker)) = (&tree.folder, &self.suite.build.worker) else {
             return Ok(Err("there is no worker to link anew".to_owned()));
         };
+        let worker = folder.join(worker);
         let count = orders.end() + 1 - orders.start();
         self.context.tell(&format!("{side}: linking in {count} orders of its code"));
         let mut made = Vec::new();
@@ -472,19 +491,34 @@ impl Builder<'_> {
                     log.display()
                 )));
             }
-            // Beside the original, so that what a program looks for next to itself is found; names of equal length.
-            let mut name = worker.clone().into_os_string();
-            name.push(format!("-layout{order:02}"));
-            let copy = PathBuf::from(name);
-            std::fs::copy(worker, &copy).with_context(|| format!("cannot write {}", copy.display()))?;
-            made.push(copy);
+            made.push(copied(&worker, order)?);
         }
-        Ok(Ok(made))
+        let words = self.suite.build.relink.join(" ");
+        let read = |path: &PathBuf| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+        let first = read(&made[0])?;
+        for other in &made[1..] {
+            if read(other)? != first {
+                return Ok(Ok(made));
+            }
+        }
+        Ok(Err(format!(
+            "`{words}` makes the same program of the {side} arm in every order, so where its functions happen to lie counts as \
+             part of it"
+        )))
     }
 
     fn log(&self, side: ArmSide) -> PathBuf {
         self.cache.join(format!("{side}.log"))
     }
+}
+
+/// A copy of a worker beside it, so that what a program looks for next to itself is found; names of equal length.
+fn copied(worker: &Path, order: u32) -> Result<PathBuf> {
+    let mut name = worker.to_owned().into_os_string();
+    name.push(format!("-layout{order:02}"));
+    let copy = PathBuf::from(name);
+    std::fs::copy(worker, &copy).with_context(|| format!("cannot copy {} to {}", worker.display(), copy.display()))?;
+    Ok(copy)
 }
 
 fn without_secrets(log: String) -> String {

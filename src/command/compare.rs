@@ -162,7 +162,8 @@ fn asked_refs(
     let Some(repository) = repository else {
         // Who names no commit of anything meant a run.
         named_base(arguments, &suite.info.name, store)?;
-        return Err(usage("there is no git repository here whose commits could be compared"));
+        let why = Repository::absent();
+        return Err(usage(format!("there is no git repository here whose commits could be compared: {why}")));
     };
     if let Some(why) = arms::unfit(suite) {
         named_base(arguments, &suite.info.name, store)?;

@@ -116,6 +116,20 @@ pub fn write_whole<T, E: Into<anyhow::Error>>(
     write: impl FnOnce(&mut dyn Write) -> Result<T, E>,
 ) -> Result<T> {
     let shown = || format!("cannot write {}", path.display());
+    // A link stays one: it is what it leads to that is written.
+    let followed = std::fs::canonicalize(path);
+    let path = followed.as_deref().unwrap_or(path);
+    // Devices and pipes are written to; a file in their place would be the end of them.
+    if std::fs::metadata(path).is_ok_and(|what| !what.is_file()) {
+        let mut file = BufWriter::new(File::options().write(true).open(path).with_context(shown)?);
+        return write(&mut file)
+            .map_err(Into::into)
+            .and_then(|done| {
+                file.flush()?;
+                Ok(done)
+            })
+            .with_context(shown);
+    }
     let mut draft = path.as_os_str().to_owned();
     draft.push(format!(".new-{}", std::process::id()));
     let mut file = BufWriter::new(File::create(&draft).with_context(shown)?);

@@ -80,12 +80,15 @@ pub fn run(arguments: &Judge, context: &Context) -> Result<Exit> {
         row.verdict == Call::Regressed
             && arguments.gate.is_some_and(|gate| gate > Severity::None && row.severity >= gate)
     };
+    // Numbers that cannot be numbers pass no gate.
+    let wrong = |row: &PairRow| arguments.gate.is_some() && row.verdict == Call::NotComparable;
     Ok(match () {
         () if judged.pairs.iter().any(failing) => Exit::Regression,
         () if judged.series.is_empty() && judged.pairs.iter().all(|row| row.verdict == Call::NotComparable) => {
             context.tell("nothing was comparable");
             Exit::Nothing
         }
+        () if judged.pairs.iter().any(wrong) => Exit::CaseFailed,
         () => Exit::Pass,
     })
 }

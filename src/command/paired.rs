@@ -112,6 +112,10 @@ pub fn sit(
         run.arm = Some(Arm { session: id, side });
         run.synthetic.clone_from(&request.synthetic);
         if let Some(state) = state {
+            // What is checked out here says nothing of a commit that is not.
+            if run.commit.as_ref() != Some(&state.commit) && !state.dirty {
+                run.branch = None;
+            }
             run.commit = Some(state.commit.clone());
             run.dirty = state.dirty;
         }

@@ -96,6 +96,12 @@ pub(crate) fn process(pid: u32) -> Option<ProcessStat> {
     parse::process_stat(&host::Host::this().read(format!("proc/{pid}/stat"))?)
 }
 
+/// Children of a process that its first thread started; empty where the kernel does not list them.
+pub(crate) fn children(pid: u32) -> Vec<u32> {
+    let listed = host::Host::this().read(format!("proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    listed.split_ascii_whitespace().filter_map(|word| word.parse().ok()).collect()
+}
+
 /// Resident set of a process now and at its highest, bytes; `None` once it is a zombie.
 pub(crate) fn resident_bytes(pid: u32) -> Option<(u64, u64)> {
     let status = host::Host::this().read(format!("proc/{pid}/status"))?;

@@ -356,10 +356,9 @@ const fn signal_name(signal: i32) -> &'static str {
 fn from_outside(launch: &mut Launch, finished: &Finished) {
     let value = |name: &str, value: f64| Value { metric: Metric::standard(name).expect("a standard metric"), value };
     launch.values.push(value(Metric::LATENCY, finished.wall.as_secs_f64()));
-    // The kernel counts these in ticks of 10 ms: none at all is no measurement.
-    let ticked = |seconds: &f64| *seconds > 0.0;
-    launch.values.extend(finished.user_s.filter(ticked).map(|seconds| value(Metric::USER_TIME, seconds)));
-    launch.values.extend(finished.system_s.filter(ticked).map(|seconds| value(Metric::SYSTEM_TIME, seconds)));
+    // None at all is no measurement.
+    let times = [(Metric::USER_TIME, finished.user_s), (Metric::SYSTEM_TIME, finished.system_s)];
+    launch.values.extend(times.into_iter().filter(|(_, s)| *s > 0.0).map(|(name, seconds)| value(name, seconds)));
     launch.values.extend(finished.peak_rss.map(|bytes| value(Metric::PEAK_MEMORY, bytes as f64)));
 }
 

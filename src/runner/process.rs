@@ -6,8 +6,8 @@
 //!
 //! What is known of a finished child, and how well:
 //! - wall time is taken by a thread that blocks in `waitid`, so it does not depend on the polling interval;
-//! - user and system time are read from the zombie before it is reaped, in clock ticks (usually 10 ms), and include
-//!   the descendants it has waited for;
+//! - user and system time come with its status when it is reaped, in microseconds, and include the descendants it has
+//!   waited for; their sum is what the scheduler counted, how it is shared between the two is seen by ticks;
 //! - peak memory is polled (every 2 ms at first, every 50 ms later), because the kernel drops a process's high-water
 //!   mark when it exits: a peak in the last moments may be missed, and pages shared by several processes of the
 //!   group count once for each. A worker that reports its own peak knows better.
@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use thiserror::Error;
+use wait4::{ResUse, Wait4};
 
 use crate::hardware::{self, ProcessStat};
 
@@ -84,10 +85,10 @@ pub struct Finished {
     pub ended: Ended,
     /// From just before it was started until it ended.
     pub wall: Duration,
-    /// User time of it and of the descendants it waited for, seconds; absent where there is no procfs.
-    pub user_s: Option<f64>,
+    /// User time of it and of the descendants it waited for, seconds.
+    pub user_s: f64,
     /// System time, likewise.
-    pub system_s: Option<f64>,
+    pub system_s: f64,
     /// The most that was seen resident in its process group, bytes; absent if it ended before the first look.
     pub peak_rss: Option<u64>,
     /// Standard output and error in the order they were written, without the middle if they are long.
@@ -154,11 +155,10 @@ pub fn run(mut command: Command, limits: Limits<'_>, cancel: &AtomicBool) -> Res
         return Err(ProcessError::Immortal { program, pid: child.id() });
     };
     let wait_error = |source| ProcessError::Wait { program: program.clone(), source };
-    // The zombie still holds its times and its process id, so the group's id cannot have been given to others.
-    let zombie = hardware::process(child.id());
+    // The zombie still holds its process id, so the group's id cannot have been given to others.
     group.signal(Signal::KILL);
     let died = death.map_err(wait_error)?;
-    let status = child.wait().map_err(wait_error)?;
+    let ResUse { status, rusage } = child.wait4().map_err(wait_error)?;
 
     let oom_killed = || matches!((oom_kills, hardware::oom_kills()), (Some(was), Some(is)) if is > was);
     let ended = match (killed, status.code(), status.signal()) {
@@ -169,12 +169,11 @@ pub fn run(mut command: Command, limits: Limits<'_>, cancel: &AtomicBool) -> Res
         }
         (None, None, signal) => Ended::Signalled(signal.unwrap_or(0)),
     };
-    let seconds = |ticks: u64| ticks as f64 / rustix::param::clock_ticks_per_second() as f64;
     Ok(Finished {
         ended,
         wall: died - start,
-        user_s: zombie.as_ref().map(|stat| seconds(stat.user + stat.child_user)),
-        system_s: zombie.as_ref().map(|stat| seconds(stat.system + stat.child_system)),
+        user_s: rusage.utime.as_secs_f64(),
+        system_s: rusage.stime.as_secs_f64(),
         peak_rss: group.peak,
         log: output.take(),
     })
@@ -275,13 +274,17 @@ impl Group {
             self.list_pause = (self.list_pause * 2).min(LIST.1);
         }
         let page = rustix::param::page_size() as u64;
-        let others: u64 = self
+        // A member may have ended and its id gone to another process since the listing.
+        let listed = self
             .members
             .iter()
-            // A member may have ended and its id gone to another process since the listing.
-            .filter_map(|member| hardware::process(member.pid).filter(|now| now.started == member.started))
-            .map(|process| process.resident * page)
-            .sum();
+            .filter_map(|member| hardware::process(member.pid).filter(|now| now.started == member.started));
+        // Direct children are seen at every look: whether they count must not depend on how long the leader runs.
+        let children = hardware::children(leader)
+            .into_iter()
+            .filter(|child| self.members.iter().all(|member| member.pid != *child))
+            .filter_map(hardware::process);
+        let others: u64 = listed.chain(children).map(|process| process.resident * page).sum();
         if let Some((resident, high_water)) = hardware::resident_bytes(leader) {
             let now = high_water.max(resident + others);
             self.peak = Some(self.peak.map_or(now, |peak| peak.max(now)));

@@ -1,35 +1,36 @@
 //! What two builds may differ by although nobody made anything faster or slower: the order and alignment of code move
 //! timings, and no number of launches averages that away (STATISTICS.md section 3.5; Mytkowicz et al. 2009).
 //!
-//! Learnt from the comparisons that a testbed has seen: most changes leave most cases alone, so the typical distance of
-//! past estimates from zero, less what their pairs scatter, is what builds differ by. Must not know where comparisons are
-//! kept.
+//! Learnt from the comparisons that a testbed has seen: most changes leave most cases alone, so how far past estimates
+//! typically lie apart, less what their pairs scatter, is what builds differ by. A change that is pushed again and again
+//! must teach nothing: every base has one vote, and what most votes share is no chance. Must not know where comparisons
+//! are kept.
 
 use std::collections::BTreeMap;
 
 use crate::domain::{CaseId, LaunchSummary};
 use crate::stats::evidence::{hodges_lehmann, interquartile_spread};
-use crate::stats::quantile::{MAD_TO_SIGMA, median};
+use crate::stats::quantile::{mad, median};
 use crate::verdict::paired::PAIRS_MIN;
 
 /// Standard deviation between builds of the same source, log units, until comparisons have shown another.
 pub const DEFAULT_SPREAD: f64 = 0.0025;
 /// Comparisons that the default is worth.
 const PRIOR_WEIGHT: f64 = 4.0;
-/// Fewest comparisons of different commits that teach anything: the first real change must not hide the second.
+/// Fewest bases that teach anything: the first real change must not hide the second.
 const LEAST: usize = 8;
 
 /// A comparison of two commits that is over.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Past {
-    /// Base and head. Sessions of the same commits measured the same two builds: they count once, together.
+    /// Base and head. Sessions against the same base count once, together: they are most often one pull request.
     pub commits: [String; 2],
     /// Launches of both arms, pair by pair.
     pub pairs: Vec<[LaunchSummary; 2]>,
 }
 
-/// Differences of pairs, log units, by the commits that were compared.
-type ByCommits<'p> = BTreeMap<&'p [String; 2], Vec<f64>>;
+/// Differences of pairs, log units, by base.
+type ByBase<'p> = BTreeMap<&'p str, Vec<f64>>;
 
 /// The spread between builds, by case and metric.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,17 +46,17 @@ impl Builds {
         Self { otherwise: 0.0, learnt: BTreeMap::new() }
     }
 
-    /// Learns from past comparisons. Those of `commits` themselves, which are compared now, teach nothing: a change must
-    /// not raise the bar for itself by being measured twice.
+    /// Learns from past comparisons. Those with the base of `commits`, which are compared now, teach nothing: a change must
+    /// not raise the bar for itself by being measured twice, or a little differently.
     /// Each arm is measured in `layouts` orders of its code, over which chance evens out; past comparisons were too, and
     /// so show what is left of it.
     #[must_use]
     pub fn learn(past: &[Past], commits: [&str; 2], layouts: usize) -> Self {
-        let mut shifts: BTreeMap<(CaseId, String), ByCommits<'_>> = BTreeMap::new();
+        let mut shifts: BTreeMap<(CaseId, String), ByBase<'_>> = BTreeMap::new();
         let [base, head] = commits;
         let others = past.iter().filter(|one| {
             let [a, b] = &one.commits;
-            a != b && one.commits != [base, head] && one.commits != [head, base]
+            a != b && a != base && one.commits != [head, base]
         });
         for comparison in others {
             for [base, head] in &comparison.pairs {
@@ -66,14 +67,14 @@ impl Builds {
                     let difference = other.median.ln() - summary.median.ln();
                     if difference.is_finite() {
                         let key = (base.case.clone(), summary.metric.name.clone());
-                        shifts.entry(key).or_default().entry(&comparison.commits).or_default().push(difference);
+                        shifts.entry(key).or_default().entry(&comparison.commits[0]).or_default().push(difference);
                     }
                 }
             }
         }
         let otherwise = DEFAULT_SPREAD / (layouts.max(1) as f64).sqrt();
-        let learnt = shifts.into_iter().filter_map(|(key, by_commits)| {
-            let comparisons: Vec<Vec<f64>> = by_commits.into_values().collect();
+        let learnt = shifts.into_iter().filter_map(|(key, by_base)| {
+            let comparisons: Vec<Vec<f64>> = by_base.into_values().collect();
             spread(&comparisons, otherwise).map(|spread| (key, spread))
         });
         Self { otherwise, learnt: learnt.collect() }
@@ -89,19 +90,19 @@ impl Builds {
 /// Standard deviation of a build's own effect, log units, from the differences of the pairs of each comparison;
 /// `None` for too few comparisons.
 ///
-/// `sigma^2 = max(0, (V - mean sampling variance) / 2)`, with `V` the robust mean square of the estimates about zero and
-/// `pi/3 s^2/n` the sampling variance of Hodges and Lehmann's estimate on normal data, moderated by the default.
+/// `sigma^2 = max(0, (V - mean sampling variance) / 2)`, with `V` the robust variance of the estimates about their median,
+/// and `pi/3 s^2/n` the sampling variance of Hodges and Lehmann's estimate on normal data, moderated by the default.
 fn spread(comparisons: &[Vec<f64>], otherwise: f64) -> Option<f64> {
     let usable: Vec<&Vec<f64>> = comparisons.iter().filter(|differences| differences.len() >= PAIRS_MIN).collect();
     if usable.len() < LEAST {
         return None;
     }
-    let distances: Vec<f64> = usable.iter().map(|differences| hodges_lehmann(differences).abs()).collect();
+    let estimates: Vec<f64> = usable.iter().map(|differences| hodges_lehmann(differences)).collect();
     let sampling = usable.iter().map(|differences| {
         std::f64::consts::FRAC_PI_3 * interquartile_spread(differences).powi(2) / differences.len() as f64
     });
     let count = usable.len() as f64;
-    let total = (MAD_TO_SIGMA * median(&distances)).powi(2);
+    let total = mad(&estimates, median(&estimates)).powi(2);
     let own = ((total - sampling.sum::<f64>() / count) / 2.0).max(0.0);
     Some(((PRIOR_WEIGHT * otherwise.powi(2) + count * own) / (PRIOR_WEIGHT + count)).sqrt())
 }
@@ -165,12 +166,16 @@ mod tests {
     #[test]
     fn few_comparisons_and_those_of_the_same_commits_teach_nothing() {
         assert_eq!(learnt(&[0.1; LEAST - 1], NOW), DEFAULT_SPREAD);
-        assert!(learnt(&[0.1; LEAST], NOW) > 0.02);
-        // The commits in question, in either order, do not count.
-        assert_eq!(learnt(&[0.1; LEAST], ["base 3", "head 3"]), DEFAULT_SPREAD);
-        assert_eq!(learnt(&[0.1; LEAST], ["head 3", "base 3"]), DEFAULT_SPREAD);
-        // A change that was measured again and again is one comparison.
-        let again: Vec<Past> = (0..30).map(|_| comparison(1, 0.1)).collect();
+        let apart = [-0.1, 0.1, -0.08, 0.08, -0.12, 0.12, -0.05, 0.05];
+        assert!(learnt(&apart, NOW) > 0.02);
+        // What has the base in question, or is the same the other way round, does not count.
+        assert_eq!(learnt(&apart, ["base 3", "another head"]), DEFAULT_SPREAD);
+        assert_eq!(learnt(&apart, ["head 3", "base 3"]), DEFAULT_SPREAD);
+        // A change that every comparison shows is no chance.
+        assert!(learnt(&[0.25; 30], NOW) < DEFAULT_SPREAD);
+        // Pushes of one pull request are one comparison.
+        let push = |name: usize| Past { commits: ["base".to_owned(), format!("push {name}")], ..comparison(name, 0.1) };
+        let again: Vec<Past> = (0..30).map(push).collect();
         assert_eq!(Builds::learn(&again, NOW, 1).spread(&"a".into(), Metric::LATENCY), DEFAULT_SPREAD);
     }
 

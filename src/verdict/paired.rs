@@ -11,7 +11,8 @@ use crate::verdict::policy::{KAPPA, NONE_MARGIN, Q};
 const ALPHA_EQUIVALENCE: f64 = 0.05;
 /// Fewest pairs of a decision.
 pub const PAIRS_MIN: usize = 6;
-/// Pairs from which an established class is final although a higher one is still open.
+/// Pairs from which an established moderate change is final although a severe one is still open. A minor one never is: the
+/// default gate lies between, and what it lets pass must not depend on who stopped early.
 pub const PAIRS_SOFT: usize = 25;
 /// Pairs from which excluding a moderate change is enough for "unchanged".
 const PAIRS_LATE: usize = 16;
@@ -88,10 +89,10 @@ impl Question {
     }
 
     /// With builds that differ by chance, by this standard deviation in log units: twice what two of them then differ by
-    /// is no change.
+    /// is no change. Beyond a moderate change chance explains nothing, whatever was learnt.
     #[must_use]
     pub fn with_build_spread(mut self, spread: f64) -> Self {
-        self.build = 2.0 * std::f64::consts::SQRT_2 * spread;
+        self.build = (2.0 * std::f64::consts::SQRT_2 * spread).min(self.limits[1]);
         self
     }
 
@@ -113,6 +114,17 @@ impl Question {
     #[must_use]
     pub fn smallest(&self) -> f64 {
         self.share(self.limits[0])
+    }
+
+    /// What the near bound of a class must exceed, log units.
+    #[must_use]
+    pub fn near(&self, severity: Severity) -> f64 {
+        let [minor, moderate, severe] = self.limits;
+        match severity {
+            Severity::Severe => self.share(severe),
+            Severity::Moderate => self.share(moderate),
+            _ => self.share(minor),
+        }
     }
 
     /// Whether so many pairs can establish a class at all.
@@ -215,6 +227,12 @@ impl Question {
         (KAPPA * limit).max(self.build)
     }
 
+    /// What builds are taken to differ by, log units, where that asks for more than the smallest class does.
+    #[must_use]
+    pub fn build_floor(&self) -> Option<f64> {
+        (self.build > KAPPA * self.limits[0]).then_some(self.build)
+    }
+
     /// Whether no higher class is still in question.
     fn settled(&self, pairs: &Pairs, estimate: f64, side: Side, severity: Severity) -> bool {
         let [_, moderate, severe] = self.limits;
@@ -222,12 +240,11 @@ impl Question {
             Side::Above => Side::Below,
             Side::Below => Side::Above,
         };
-        pairs.len() >= PAIRS_SOFT
-            || match severity {
-                Severity::Severe => true,
-                Severity::Moderate => signed(side, estimate) < severe,
-                _ => pairs.log_evidence(signed(side, moderate), opposite) >= -ALPHA_EQUIVALENCE.ln(),
-            }
+        match severity {
+            Severity::Severe => true,
+            Severity::Moderate => pairs.len() >= PAIRS_SOFT || signed(side, estimate) < severe,
+            _ => pairs.log_evidence(signed(side, moderate), opposite) >= -ALPHA_EQUIVALENCE.ln(),
+        }
     }
 }
 

@@ -27,6 +27,8 @@ pub const ALPHA: f64 = 0.005;
 
 /// Fewest launches of a side that anything is said about.
 const LEAST: usize = 3;
+/// Fewest launches of a side that show it to be constant: with fewer, a coarse clock shows two values by chance.
+const CONSTANT: usize = 5;
 /// The smallest spread of rounds believed, log units.
 const FLOOR: f64 = 1e-4;
 /// Sides that were not interleaved: another statistic than the median is taken where its error is smaller by this factor.
@@ -129,7 +131,7 @@ pub fn decide(recording: Recording<'_>, metric: &Metric, thresholds: &Thresholds
     let mut verdict = finding.decide(metric, thresholds, false);
     verdict.provisional = false;
     verdict.estimate = Some(compared.estimate(metric));
-    verdict.note = note(&verdict, &finding, recording.interleaved, alpha);
+    verdict.note = note(&verdict, &finding, metric, recording.interleaved, alpha);
     decided(statistic, verdict)
 }
 
@@ -158,15 +160,15 @@ fn without_statistics(sides: [&[Vec<f64>]; 2], metric: &Metric, thresholds: &Thr
         let same = launches.iter().flatten().all(|value| *value == first);
         (launches.len() >= LEAST && same).then_some(first)
     };
+    let fewest = sides[0].len().min(sides[1].len());
     if let (Some(base), Some(head)) = (constant(sides[0]), constant(sides[1]))
-        && (base == head || (base > 0.0 && head > 0.0))
+        && (base == head || (base > 0.0 && head > 0.0 && fewest >= CONSTANT))
     {
         return Some(decide::exact(base, head, metric, thresholds));
     }
     if values().any(|value| *value == 0.0) {
         return open(Reason::ZeroBase, "a value is zero: a relative change is undefined".to_owned());
     }
-    let fewest = sides[0].len().min(sides[1].len());
     if fewest < LEAST {
         return open(Reason::TooFewLaunches, format!("{fewest} launches of a side say nothing; {LEAST} are the least"));
     }
@@ -312,8 +314,10 @@ impl Compared {
     }
 }
 
-fn note(verdict: &Verdict, finding: &Finding, interleaved: bool, alpha: f64) -> String {
-    let percent = |log: f64| format!("{:.1} %", 100.0 * log.exp_m1());
+fn note(verdict: &Verdict, finding: &Finding, metric: &Metric, interleaved: bool, alpha: f64) -> String {
+    // As the metric itself moves: a rate that falls to 1 / 1.25 has fallen by 20 %.
+    let direction = if verdict.call == Call::Improved { -sign(metric) } else { sign(metric) };
+    let percent = |log: f64| format!("{:.1} %", 100.0 * (direction * log).exp_m1().abs());
     let text = match (verdict.reason, verdict.call) {
         (Reason::Established, call) => {
             let word = if call == Call::Regressed { "worse" } else { "better" };
@@ -494,7 +498,7 @@ mod tests {
 
     #[test]
     fn values_without_noise_need_no_test() {
-        let flat = |value: f64| vec![vec![value; 3]; 4];
+        let flat = |value: f64| vec![vec![value; 3]; 5];
         let verdict = judged(&[flat(5.0), flat(5.0)], true, true).verdict;
         assert_eq!((verdict.call, verdict.reason), (Call::Unchanged, Reason::ExactEqual));
         let verdict = judged(&[flat(5.0), flat(5.5)], true, true).verdict;

@@ -46,14 +46,21 @@ fn baseline(row: &Row<'_>) -> rusqlite::Result<Baseline> {
 /// The runs that `keep` newer ones have made superfluous, the oldest first, with their numbers of launches.
 ///
 /// Only runs fit to be a base count as newer: five synthetic runs must not push out the history. A running one is
-/// never superfluous, an interrupted one is when `keep` fit ones have been made since.
+/// never superfluous, an interrupted one is when `keep` fit ones have been made since. Arms of a paired session go
+/// together, when `keep` sessions of the suite on the testbed have been made since (ids of sessions sort by time).
 pub fn superfluous(conn: &Connection, keep: u32) -> rusqlite::Result<Vec<(i64, RunId, u64)>> {
     let sql = format!(
         "SELECT key, id, (SELECT count(*) FROM launches WHERE launches.run = ranked.key)
          FROM (SELECT key, id, status, started_ns,
-                   count(*) FILTER (WHERE {fit}) OVER (
+                   CASE WHEN arm IS NULL
+                   THEN count(*) FILTER (WHERE {fit}) OVER (
                        PARTITION BY suite_name, testbed_key, branch ORDER BY started_ns DESC, id DESC
-                       ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS newer
+                       ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+                   ELSE (SELECT count(DISTINCT later.session) FROM runs AS later
+                         WHERE later.arm IS NOT NULL AND later.suite_name = runs.suite_name
+                             AND later.testbed_key = runs.testbed_key
+                             AND later.session > runs.session)
+                   END AS newer
                FROM runs) AS ranked
          WHERE newer >= ? AND status <> 'running' AND key NOT IN (SELECT run FROM baselines)
          ORDER BY started_ns, id",

@@ -65,6 +65,8 @@ pub struct Stream {
     build_spread: f64,
     comparisons: usize,
     question: Question,
+    /// The noise floor, a fraction, where the smallest threshold lies below it: nothing smaller is judged.
+    unseen: Option<f64>,
     /// What was bet on: each difference of the statistic that was in use.
     pairs: Pairs,
     /// Differences of every pair, by statistic.
@@ -102,6 +104,7 @@ impl Stream {
             build_spread,
             comparisons: 1,
             question: Question::new(&thresholds, 1),
+            unseen: None,
             pairs: Pairs::new(prior, floor),
             answer: Answer::Open,
             tracks: Default::default(),
@@ -117,21 +120,15 @@ impl Stream {
         self.comparisons = comparisons.max(1);
         let floor =
             self.thresholds.absolute_floor.filter(|_| self.level > 0.0).map(|floor| (floor / self.level).ln_1p());
-        self.question = Question::new(&self.thresholds, self.comparisons)
+        let question = Question::new(&self.thresholds, self.comparisons)
             .with_most(self.rules.most)
             .with_build_spread(self.build_spread)
             .with_floor(floor.unwrap_or(0.0));
         let noise = self.model.as_ref().map(|model| calibration::noise_floor(model.pair_spread, self.rules.most));
-        let minor = self.question.minor().exp_m1();
-        if let Some(noise) = noise.filter(|noise| minor < *noise && !self.rules.exhaustive) {
-            let note = format!(
-                "refused: minor = {:.1} % is below the noise floor of {:.1} % that calibration found here; raise the \
-                 threshold, lengthen the launches, or calm the machine and calibrate again",
-                100.0 * minor,
-                100.0 * noise
-            );
-            self.settled = Some(open(Reason::BelowNoiseFloor, note));
-        }
+        let minor = question.minor().exp_m1();
+        // What cannot be seen here is not judged; what can be is, or calibrating would open the gate.
+        self.unseen = noise.filter(|noise| minor < *noise && !self.rules.exhaustive);
+        self.question = question.with_floor(self.unseen.map_or(0.0, f64::ln_1p));
     }
 
     /// Whether no further pair can change the verdict.
@@ -273,6 +270,10 @@ impl Stream {
         }
         let mut verdict = match self.answer {
             Answer::Changed { side, severity, .. } => self.changed(side, severity),
+            Answer::Unchanged { margin } if self.unseen.is_some() => Verdict {
+                estimate: Some(self.estimate()),
+                ..open(Reason::BelowNoiseFloor, format!("a change beyond {} is excluded", percent(margin)))
+            },
             Answer::Unchanged { margin } => Verdict {
                 call: Call::Unchanged,
                 severity: Severity::None,
@@ -299,6 +300,13 @@ impl Stream {
         verdict
     }
 
+    /// A distance on the badness scale as a change in the metric's own direction: a rate that falls to 1 / 1.25 has
+    /// fallen by 20 %.
+    fn towards(&self, side: Side, distance: f64) -> f64 {
+        let worse = if side == Side::Above { distance } else { -distance };
+        (kind::sign(&self.metric) * worse).exp_m1().abs().ln_1p()
+    }
+
     fn side(&self) -> Side {
         if self.shift() < 0.0 { Side::Below } else { Side::Above }
     }
@@ -311,8 +319,11 @@ impl Stream {
             Side::Above => (Call::Regressed, "worse"),
             Side::Below => (Call::Improved, "better"),
         };
-        let amount =
-            if near.is_finite() { format!("by at least {}", percent(near)) } else { "in most pairs".to_owned() };
+        let amount = if near.is_finite() {
+            format!("by at least {}", percent(self.towards(side, near)))
+        } else {
+            "in most pairs".to_owned()
+        };
         let note = format!("{word} {amount}, in {} fresh pairs of base and head", self.len());
         let verdict = Verdict {
             call,
@@ -390,8 +401,8 @@ impl Stream {
         // As few pairs as can decide may not reach 95 %; what decided them holds at 90 %, and an interval that includes
         // zero beside an established change would be read as a contradiction.
         let tells = |(low, high): (f64, f64)| match self.answer {
-            Answer::Changed { side: Side::Above, .. } => low > 0.0,
-            Answer::Changed { side: Side::Below, .. } => high < 0.0,
+            Answer::Changed { side: Side::Above, severity, .. } => low >= self.question.near(severity),
+            Answer::Changed { side: Side::Below, severity, .. } => high <= -self.question.near(severity),
             _ => low.is_finite() && high.is_finite(),
         };
         let at = |alpha: f64| (self.pairs.interval(2.0 * alpha), 1.0 - 2.0 * alpha);
@@ -410,6 +421,25 @@ impl Stream {
     /// What a reader should know beside the verdict.
     fn remarks(&self) -> Vec<String> {
         let mut remarks = Vec::new();
+        if let Some(noise) = self.unseen {
+            let minor = self.thresholds.minor;
+            remarks.push(format!(
+                "minor = {:.1} % of {} is below the noise floor of {:.1} % that calibration found here, so nothing below that \
+                 was judged: raise the threshold, lengthen the launches, or calm the machine and calibrate again",
+                100.0 * minor,
+                self.metric.name,
+                100.0 * noise
+            ));
+        }
+        if let Some(floor) = self.question.build_floor().filter(|_| self.answer == Answer::Open) {
+            remarks.push(format!("builds of it that changed nothing differ by up to {} here", percent(floor)));
+        }
+        if let Answer::Changed { severity: Severity::Minor, settled: true, side } = self.answer
+            && self.shift().abs() >= self.thresholds.log()[1]
+        {
+            let word = if side == Side::Above { "regression" } else { "improvement" };
+            remarks.push(format!("a moderate {word} is not excluded"));
+        }
         if let Some(smallest) = self.smallest_detectable() {
             remarks.push(format!("smallest detectable: {:.1} %", 100.0 * smallest));
         }
