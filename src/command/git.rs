@@ -23,10 +23,13 @@ impl WorkTree {
     pub fn detect() -> Self {
         let commit = git(&["rev-parse", "HEAD"]);
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        // A fork's branch that bears the name of the branch it asks to be merged into is not that branch.
+        let base = variable("GITHUB_BASE_REF");
         let branch = variable("GITHUB_HEAD_REF")
+            .map(|head| if base.as_ref() == Some(&head) { format!("fork of {head}") } else { head })
             .or_else(|| git(&["symbolic-ref", "--quiet", "--short", "HEAD"]))
             .or_else(|| variable("GITHUB_REF_NAME"));
-        let base_branch = variable("GITHUB_BASE_REF").or_else(default_branch);
+        let base_branch = base.or_else(default_branch);
         let dirty = git(&["status", "--porcelain", "--untracked-files=no"]).is_some();
         Self { commit, branch, dirty, base_branch }
     }
