@@ -230,7 +230,7 @@ pub(super) fn tell_of_the_rest(imported: &Imported, out: &mut dyn Write) -> anyh
     for name in &imported.names_kept {
         writeln!(
             out,
-            "`{name}` was given to another run here later and was left alone; `regrade baseline promote` moves it"
+            "`{name}` was given to another run later and stays with that one; `regrade baseline promote` moves it"
         )?;
     }
     for (count, one, many) in

@@ -64,6 +64,14 @@ pub fn commits(after: Option<&str>, to: &str, most: usize) -> Vec<Suspect> {
     said.lines().filter_map(suspect).collect()
 }
 
+/// Whether a commit is another, or one of its ancestors; not where git does not know them.
+pub fn is_ancestor(ancestor: &str, of: &str) -> bool {
+    // From the database: what is no hash could be read as an option.
+    let hash = !ancestor.is_empty() && ancestor.chars().all(|c| c.is_ascii_hexdigit());
+    let arguments = ["merge-base", "--is-ancestor", ancestor, of];
+    hash && Command::new("git").args(arguments).output().is_ok_and(|output| output.status.success())
+}
+
 /// `name <email>` of whoever works here, as git knows them.
 pub fn person() -> Option<String> {
     let name = git(&["config", "user.name"]);
