@@ -61,7 +61,7 @@ pub enum Command {
     Report(Report),
     /// List suites, their cases, what each needs, and why one would be skipped here
     List(List),
-    /// Keep, name, move and prune stored runs
+    /// Keep, name, share and prune stored runs
     Baseline(Baseline),
     /// Show each metric through the sessions: levels, pending shifts, who is charged, what was accepted
     History(History),
@@ -491,6 +491,65 @@ pub enum BaselineAction {
         /// File to read
         file: PathBuf,
     },
+    /// Add all that other databases hold: the union that push and pull make
+    Merge {
+        /// Databases to read
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Share runs of the base branch: add them to a branch of a git remote, or to a folder
+    Push(Push),
+    /// Get what was pushed; without any yet it is no error
+    Pull(Pull),
+}
+
+/// `regrade baseline push`
+#[derive(Debug, Args)]
+pub struct Push {
+    /// Git remote: a name, an address, or a path
+    #[arg(long, value_name = "NAME", default_value = "origin")]
+    pub remote: String,
+    /// Its branch, which holds nothing else
+    #[arg(long, value_name = "NAME", default_value = "regrade-baselines")]
+    pub branch: String,
+    /// Push to this folder instead, such as one on a shared file system or one that CI caches
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["remote", "branch"])]
+    pub to: Option<PathBuf>,
+    /// Push runs of this branch; repeat for more; by default of the remote's default branch and the base branch here
+    #[arg(long, value_name = "BRANCH")]
+    pub runs_of: Vec<String>,
+    /// Push complete runs of every branch, those with uncommitted changes, and arms of paired sessions too
+    #[arg(long, conflicts_with = "runs_of")]
+    pub all: bool,
+    /// Leave only this many runs of each suite, testbed and branch there
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub keep: Option<u32>,
+    /// Only say what would be pushed
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How long to try again while others push
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = time)]
+    pub patience: Duration,
+    /// Output on standard output
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+}
+
+/// `regrade baseline pull`
+#[derive(Debug, Args)]
+pub struct Pull {
+    /// Git remote: a name, an address, or a path
+    #[arg(long, value_name = "NAME", default_value = "origin")]
+    pub remote: String,
+    /// Its branch
+    #[arg(long, value_name = "NAME", default_value = "regrade-baselines")]
+    pub branch: String,
+    /// Pull from this folder instead
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["remote", "branch"])]
+    pub from: Option<PathBuf>,
+    /// Output on standard output
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
 }
 
 impl Cli {

@@ -48,6 +48,11 @@ fn every_command_runs() {
     place.write("note", "another commit");
     place.commit("another");
     place.write("samples.json", &blocks("json")[0]);
+    // What is pushed meets here, as it would on a server.
+    let remote = tempfile::TempDir::new().expect("a temporary folder");
+    let shown = remote.path().to_str().expect("UTF-8");
+    place.git(&["init", "-q", "--bare", shown]);
+    place.git(&["remote", "add", "origin", shown]);
     let mut ran = 0;
     for line in blocks("sh").iter().flat_map(|block| block.lines()) {
         let words = words(line);
@@ -77,11 +82,18 @@ fn every_command_runs() {
             "bisect" => &[3],
             _ => &[0],
         };
+        if arguments[..2.min(arguments.len())] == ["baseline", "merge"] {
+            std::fs::copy(place.file("baselines/regrade.sqlite"), place.file(arguments[2])).expect("another database");
+        }
         let result = place.run(&arguments);
         assert!(allowed.contains(&result.code), "{line}: {}\n{}\n{}", result.code, result.stdout, result.stderr);
         ran += 1;
     }
     assert!(ran > 12, "only {ran} commands were found");
+    // The runs really went there.
+    let told = place.git_says(&["ls-remote", "--heads", "origin"]);
+    assert!(told.ends_with("refs/heads/regrade-baselines"), "{told}");
+    assert!(place.file("shared/regrade-baselines.sqlite").is_file());
 }
 
 #[test]

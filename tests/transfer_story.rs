@@ -7,7 +7,7 @@ mod store_fixture;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
-use regrade::domain::RunStatus;
+use regrade::domain::{LaunchStatistic, NoiseModel, Run, RunStatus};
 use regrade::store::transfer::{self, TransferError};
 use regrade::store::{Engine, RunQuery, Store};
 use store_fixture::{
@@ -87,9 +87,48 @@ fn acceptances_travel_with_the_runs_of_their_suite_and_come_once() {
         assert_eq!(import(&text, &mut *into).unwrap().acceptances, 0);
 
         let mut third = open(engine, &path.with_file_name("third.db"));
-        assert_eq!(transfer::merge_all(&*from, &mut *third).unwrap().acceptances, 2);
+        // An export is of runs; a database brings all it holds.
+        assert_eq!(transfer::merge_all(&*from, &mut *third).unwrap().acceptances, 3);
         assert_eq!(third.acceptances("quickstart").unwrap(), mine);
+        assert_eq!(third.knowledge().unwrap(), from.knowledge().unwrap());
     });
+}
+
+#[test]
+fn of_two_noise_models_the_newer_counts_and_only_the_runs_asked_for_move() {
+    for_each_engine(|engine, path| {
+        let mut from = varied(engine, path);
+        put_complete(&mut *from, &run(5), 5, 1);
+        from.promote("other", run_id(5), at(9)).unwrap();
+        from.put_noise(&[noise("a", 2), noise("b", 2), noise("c", 2)]).unwrap();
+        let mut into = open(engine, &sibling(path));
+        into.put_noise(&[noise("a", 1), noise("b", 3)]).unwrap();
+        let only_one = |run: &Run| run.id == run_id(1);
+        let moved = transfer::merge_some(&*from, &mut *into, &only_one).unwrap();
+        assert_eq!((moved.runs, moved.noise, moved.names), (1, 2, vec!["v1".to_owned()]));
+        assert_eq!(ids(&into.runs(&RunQuery::default()).unwrap()), [run_id(1)]);
+        assert_eq!(into.knowledge().unwrap().noise, [noise("a", 2), noise("b", 3), noise("c", 2)]);
+        let again = transfer::merge_some(&*from, &mut *into, &only_one).unwrap();
+        assert!(!again.changes() && again.known == 4, "{again:?}");
+    });
+}
+
+fn noise(case: &str, seconds: i64) -> NoiseModel {
+    NoiseModel {
+        testbed: "a testbed without a run".to_owned(),
+        suite: "quickstart".to_owned(),
+        case: case.into(),
+        metric: "latency".to_owned(),
+        measured: at(seconds),
+        statistic: LaunchStatistic::Median,
+        pair_spread: 0.01,
+        pair_deviation: 0.01,
+        pairs: 24,
+        false_alarms: 0,
+        trials: 200,
+        smallest_detectable: Some(0.02),
+        unchanged_pairs: 9.5,
+    }
 }
 
 fn sibling(path: &Path) -> PathBuf {
@@ -139,16 +178,14 @@ fn merging_is_a_union_in_either_order() {
         transfer::merge_all(&*a, &mut *ab).unwrap();
         let second = transfer::merge_all(&*b, &mut *ab).unwrap();
         assert_eq!((second.runs, second.launches, second.known), (1, 3, 1));
-        assert_eq!(second.names_kept, ["v1"]);
-        assert_eq!(ab.baselines().unwrap()[0].run, run_id(1));
+        assert_eq!(second.names, ["v1"], "the name that was given later counts");
+        assert_eq!(ab.baselines().unwrap()[0].run, run_id(4));
         let mut ba = open(engine, &path.with_file_name("ba.db"));
         transfer::merge_all(&*b, &mut *ba).unwrap();
-        transfer::merge_all(&*a, &mut *ba).unwrap();
+        assert_eq!(transfer::merge_all(&*a, &mut *ba).unwrap().names_kept, ["v1"]);
 
-        let without_names = |store: &dyn Store| {
-            exported(store).lines().filter(|l| !l.contains("baseline\"")).map(str::to_owned).collect::<Vec<_>>()
-        };
-        assert_eq!(without_names(&*ab), without_names(&*ba));
+        assert_eq!(exported(&*ab), exported(&*ba));
+        assert!(!transfer::merge_all(&*ba, &mut *ab).unwrap().changes());
         let resumed = ab.run(&run_id(2).to_string()).unwrap();
         assert_eq!(resumed.status, RunStatus::Complete);
         assert_eq!(ab.launch_count(run_id(2)).unwrap(), 3);

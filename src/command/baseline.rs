@@ -67,6 +67,11 @@ pub enum Action {
         /// The file.
         from: PathBuf,
     },
+    /// Adds all that other databases hold.
+    Merge {
+        /// The files.
+        from: Vec<PathBuf>,
+    },
 }
 
 impl Action {
@@ -93,6 +98,17 @@ pub fn run(action: &Action, store: &mut dyn Store, out: &mut dyn Write) -> anyho
         Action::Prune { keep, dry_run } => prune(store, *keep, *dry_run, out)?,
         Action::Export { runs, to } => export(store, runs, to.as_deref(), out)?,
         Action::Import { from } => import(store, from, out)?,
+        Action::Merge { from } => {
+            for from in from {
+                if !is_database(from)? {
+                    let shown = from.display();
+                    bail!(
+                        "{shown} is not a database; what `baseline export` wrote goes in with `baseline import {shown}`"
+                    );
+                }
+                import(store, from, out)?;
+            }
+        }
     }
     Ok(Exit::Pass)
 }
@@ -195,22 +211,34 @@ fn import(store: &mut dyn Store, from: &Path, out: &mut dyn Write) -> anyhow::Re
         let file = File::open(from).with_context(shown)?;
         transfer::import(&mut BufReader::new(file), store)
     };
-    let Imported { runs, launches, known, names, names_kept, acceptances } = imported.with_context(shown)?;
+    let imported = imported.with_context(shown)?;
     writeln!(
         out,
         "imported {} and {}; {} known already",
-        format::plural(runs as usize, "run", "runs"),
-        format::plural(launches as usize, "launch", "launches"),
-        format::plural(known as usize, "launch", "launches"),
+        format::plural(imported.runs as usize, "run", "runs"),
+        format::plural(imported.launches as usize, "launch", "launches"),
+        format::plural(imported.known as usize, "launch", "launches"),
     )?;
-    for name in names {
+    tell_of_the_rest(&imported, out)
+}
+
+/// What came along with the runs.
+pub(super) fn tell_of_the_rest(imported: &Imported, out: &mut dyn Write) -> anyhow::Result<()> {
+    for name in &imported.names {
         writeln!(out, "`{name}` came along")?;
     }
-    for name in names_kept {
-        writeln!(out, "`{name}` stands for another run here and was left alone; `regrade baseline promote` moves it")?;
+    for name in &imported.names_kept {
+        writeln!(
+            out,
+            "`{name}` was given to another run later and stays with that one; `regrade baseline promote` moves it"
+        )?;
     }
-    if acceptances > 0 {
-        writeln!(out, "{} came along", format::plural(acceptances as usize, "acceptance", "acceptances"))?;
+    for (count, one, many) in
+        [(imported.acceptances, "acceptance", "acceptances"), (imported.noise, "noise model", "noise models")]
+    {
+        if count > 0 {
+            writeln!(out, "{} came along", format::plural(count as usize, one, many))?;
+        }
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use crate::command::usage;
 use crate::domain::Run;
 use crate::render::Style;
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Arms, RunQuery, Store};
+use crate::store::{Arms, RunQuery, Store, StoreError};
 use anyhow::{Context as _, Result};
 
 /// Settings of every command.
@@ -57,10 +57,16 @@ impl Context {
         Ok(store)
     }
 
-    /// Opens a database that must be there, for reading only.
+    /// Opens a database that must be there, for reading only; an older one is migrated first, with a copy kept.
     pub fn stored(&self) -> Result<SqliteStore> {
         self.must_exist()?;
-        Ok(SqliteStore::open_read_only(&self.db)?)
+        match SqliteStore::open_read_only(&self.db) {
+            // Where it cannot be written the first error says more.
+            Err(StoreError::Refused(_)) if SqliteStore::open(&self.db).is_ok() => {
+                Ok(SqliteStore::open_read_only(&self.db)?)
+            }
+            opened => Ok(opened?),
+        }
     }
 
     /// An absent database is the user's mistake.

@@ -23,10 +23,13 @@ impl WorkTree {
     pub fn detect() -> Self {
         let commit = git(&["rev-parse", "HEAD"]);
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        // A fork's branch that bears the name of the branch it asks to be merged into is not that branch.
+        let base = variable("GITHUB_BASE_REF");
         let branch = variable("GITHUB_HEAD_REF")
+            .map(|head| if base.as_ref() == Some(&head) { format!("fork of {head}") } else { head })
             .or_else(|| git(&["symbolic-ref", "--quiet", "--short", "HEAD"]))
             .or_else(|| variable("GITHUB_REF_NAME"));
-        let base_branch = variable("GITHUB_BASE_REF").or_else(default_branch);
+        let base_branch = base.or_else(default_branch);
         let dirty = git(&["status", "--porcelain", "--untracked-files=no"]).is_some();
         Self { commit, branch, dirty, base_branch }
     }
@@ -59,6 +62,14 @@ pub fn commits(after: Option<&str>, to: &str, most: usize) -> Vec<Suspect> {
         Some(Suspect { commit: parts.next()?, author: parts.next()?, subject: parts.next()? })
     };
     said.lines().filter_map(suspect).collect()
+}
+
+/// Whether a commit is another, or one of its ancestors; not where git does not know them.
+pub fn is_ancestor(ancestor: &str, of: &str) -> bool {
+    // From the database: what is no hash could be read as an option.
+    let hash = !ancestor.is_empty() && ancestor.chars().all(|c| c.is_ascii_hexdigit());
+    let arguments = ["merge-base", "--is-ancestor", ancestor, of];
+    hash && Command::new("git").args(arguments).output().is_ok_and(|output| output.status.success())
 }
 
 /// `name <email>` of whoever works here, as git knows them.

@@ -21,6 +21,7 @@ mod run;
 mod schema;
 mod secret;
 mod session;
+mod travel;
 mod worker;
 
 use anyhow::Result;
@@ -68,8 +69,11 @@ pub fn dispatch(cli: &Cli) -> Result<Exit> {
 
 /// `regrade baseline …`
 fn stored(action: &BaselineAction, context: &Context) -> Result<Exit> {
-    if !matches!(action, BaselineAction::Import { .. }) {
-        context.must_exist()?;
+    match action {
+        BaselineAction::Push(arguments) => return travel::push(arguments, context),
+        BaselineAction::Pull(arguments) => return travel::pull(arguments, context),
+        BaselineAction::Import { .. } | BaselineAction::Merge { .. } => {}
+        _ => context.must_exist()?,
     }
     // Names are resolved on a connection of their own: `latest` is a word of the command line, not of the store.
     let run_id = |name: &str| find_run(&context.stored()?, name).map(|run| run.id.to_string());
@@ -94,6 +98,8 @@ fn stored(action: &BaselineAction, context: &Context) -> Result<Exit> {
             Action::Export { runs: runs.iter().map(|run| run_id(run)).collect::<Result<_>>()?, to: output.clone() }
         }
         BaselineAction::Import { file } => Action::Import { from: file.clone() },
+        BaselineAction::Merge { files } => Action::Merge { from: files.clone() },
+        BaselineAction::Push(_) | BaselineAction::Pull(_) => unreachable!("they were dispatched above"),
     };
     let mut store = if action.writes() { context.store()? } else { context.stored()? };
     let mut out = Vec::new();

@@ -52,6 +52,29 @@ fn password(value: &str) -> Option<String> {
     (!authority.contains('/')).then(|| password.to_owned())
 }
 
+/// A text for people without the environment's secrets, and without who is logged in in its addresses: in
+/// `https://token@host/` the name is the secret. What an SSH address begins with (`ssh://git@host/`) is none.
+pub fn without_credentials(text: &str) -> String {
+    let mut kept = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + "://".len());
+        kept.push_str(before);
+        let end = after.find(|c: char| c == '/' || c.is_whitespace() || "'\"`".contains(c)).unwrap_or(after.len());
+        let (authority, path) = after.split_at(end);
+        match authority.rsplit_once('@') {
+            Some((user, host)) if user.contains(':') || !before.ends_with("ssh://") => {
+                kept.push_str("[redacted]@");
+                kept.push_str(host);
+            }
+            _ => kept.push_str(authority),
+        }
+        rest = path;
+    }
+    kept.push_str(rest);
+    from_environment().iter().fold(kept, |text, secret| text.replace(secret.as_str(), "[redacted]"))
+}
+
 /// The command line as typed, with secret values replaced.
 pub fn command_line(arguments: impl Iterator<Item = String>, secrets: &[String]) -> String {
     let mut hide_next = false;
@@ -77,6 +100,18 @@ mod tests {
         assert_eq!(password("https://u:hunter22@host/x"), Some("hunter22".to_owned()));
         assert_eq!(password("https://host/a:b@c"), None);
         assert_eq!(password("plain"), None);
+    }
+
+    #[test]
+    fn who_is_logged_in_does_not_survive_in_addresses() {
+        let said = "fatal: unable to access 'https://u:p@ss@host:8080/a@b': no; see http://x/ and ssh://git@h/y";
+        assert_eq!(
+            without_credentials(said),
+            "fatal: unable to access 'https://[redacted]@host:8080/a@b': no; see http://x/ and ssh://git@h/y"
+        );
+        assert_eq!(without_credentials("https://token@host"), "https://[redacted]@host");
+        assert_eq!(without_credentials("ssh://u:p@host/x"), "ssh://[redacted]@host/x");
+        assert_eq!(without_credentials("origin"), "origin");
     }
 
     #[test]

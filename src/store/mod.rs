@@ -133,6 +133,15 @@ pub struct Merged {
     pub known: u64,
 }
 
+/// What is known beside the runs.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Knowledge {
+    /// Of the noise of metrics, by testbed, suite, case and metric.
+    pub noise: Vec<NoiseModel>,
+    /// Of changes, the oldest first.
+    pub acceptances: Vec<Acceptance>,
+}
+
 /// Somewhere to keep runs.
 pub trait Store {
     /// Starts a run: stores its header and cases. `status` is `running` until [`Store::finish_run`].
@@ -246,6 +255,12 @@ pub trait Store {
     /// # Errors
     /// When the engine fails.
     fn acceptances(&self, suite: &str) -> Result<Vec<Acceptance>, StoreError>;
+
+    /// All noise models and acceptances, whether or not a run of their suite is here.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    fn knowledge(&self) -> Result<Knowledge, StoreError>;
 
     /// Adds a run with launches from elsewhere, in one transaction; what is here already stays untouched, but that a
     /// run imported unfinished becomes complete when its complete self arrives.

@@ -1,18 +1,19 @@
 //! Moving runs between stores: JSON Lines out and in, and one store into another.
 //!
 //! An export is a header line, then for each run, the oldest first, one line with its header and one line a launch, then
-//! the baselines' names, then what was accepted of the runs' suites. Importing is an idempotent union through [`Store::merge`]: a run goes in whole or not at all.
-//! Must not know any engine.
+//! the baselines' names, then what was accepted of the runs' suites. Importing is an idempotent union through
+//! [`Store::merge`]: a run goes in whole or not at all, and of two things of one name the newer counts, so that the order
+//! of unions does not matter. Must not know any engine.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{self, BufRead, Write};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use thiserror::Error;
 
-use crate::domain::{Acceptance, Launch, Run, RunId};
-use crate::store::{Baseline, RunQuery, Store, StoreError};
+use crate::domain::{Acceptance, Launch, NoiseModel, Run, RunId, RunStatus};
+use crate::store::{Baseline, Knowledge, RunQuery, Store, StoreError};
 
 mod numbers;
 
@@ -63,12 +64,22 @@ pub struct Imported {
     pub launches: u64,
     /// Launches that were here already.
     pub known: u64,
-    /// Names given to runs.
+    /// Names given to runs, or moved to them because they were given later than the same names here.
     pub names: Vec<String>,
-    /// Names that stand for another run here and were left alone.
+    /// Names that were given to another run here later, and were left alone.
     pub names_kept: Vec<String>,
     /// Acceptances that were not here before.
     pub acceptances: u64,
+    /// Noise models that were not here before, or are newer than the ones here; an export has none.
+    pub noise: u64,
+}
+
+impl Imported {
+    /// Whether anything here is other than before.
+    #[must_use]
+    pub fn changes(&self) -> bool {
+        self.runs + self.launches + self.acceptances + self.noise > 0 || !self.names.is_empty()
+    }
 }
 
 /// A line of the file. Launches are moved as JSON values, see [`numbers`].
@@ -219,27 +230,60 @@ fn import_run(
     merge(run, &launches, store, imported).map_err(|e| TransferError::Line { line: header_line, what: e.to_string() })
 }
 
-/// Adds every run, name and acceptance of one store to another.
+/// Adds everything of one store to another.
 ///
 /// # Errors
 /// When one of the stores fails or refuses; runs already moved stay.
 pub fn merge_all(from: &dyn Store, into: &mut dyn Store) -> Result<Imported, TransferError> {
+    merge_some(from, into, &|_| true)
+}
+
+/// Adds to a store the runs of another that `takes` lets through, the names of runs that are in both then, and all that
+/// is known beside the runs.
+///
+/// # Errors
+/// When one of the stores fails or refuses; runs already moved stay.
+pub fn merge_some(
+    from: &dyn Store,
+    into: &mut dyn Store,
+    takes: &dyn Fn(&Run) -> bool,
+) -> Result<Imported, TransferError> {
     let mut imported = Imported::default();
-    let mut suites = BTreeSet::new();
-    for run in from.runs(&RunQuery::default())?.into_iter().rev() {
-        suites.insert(run.suite.name.clone());
-        let launches = from.launches(run.id, None)?;
-        merge(&run, &launches, into, &mut imported)?;
-    }
-    for baseline in from.baselines()? {
-        name(&baseline, into, &mut imported)?;
-    }
-    for suite in suites {
-        for acceptance in from.acceptances(&suite)? {
-            accept(&acceptance, into, &mut imported)?;
+    let mut here: HashMap<RunId, Run> = into.runs(&RunQuery::default())?.into_iter().map(|run| (run.id, run)).collect();
+    for run in from.runs(&RunQuery::default())?.into_iter().rev().filter(takes) {
+        // A complete run gets no more launches: reading every sample of a history to find it known would take longer
+        // the more there is of it.
+        let count = from.launch_count(run.id)?;
+        let known =
+            run.status == RunStatus::Complete && here.get(&run.id) == Some(&run) && into.launch_count(run.id)? == count;
+        if known {
+            imported.known += count;
+        } else {
+            merge(&run, &from.launches(run.id, None)?, into, &mut imported)?;
+            here.insert(run.id, run);
         }
     }
+    for baseline in from.baselines()?.into_iter().filter(|baseline| here.contains_key(&baseline.run)) {
+        name(&baseline, into, &mut imported)?;
+    }
+    let Knowledge { noise, acceptances } = from.knowledge()?;
+    for acceptance in &acceptances {
+        accept(acceptance, into, &mut imported)?;
+    }
+    learn(noise, into, &mut imported)?;
     Ok(imported)
+}
+
+/// Keeps the noise models that are newer than what is here.
+fn learn(mut models: Vec<NoiseModel>, store: &mut dyn Store, imported: &mut Imported) -> Result<(), StoreError> {
+    let known = store.knowledge()?.noise;
+    let of = |a: &NoiseModel, b: &NoiseModel| {
+        (&a.testbed, &a.suite, &a.case, &a.metric) == (&b.testbed, &b.suite, &b.case, &b.metric)
+    };
+    models.retain(|model| !known.iter().any(|here| of(here, model) && here.measured >= model.measured));
+    store.put_noise(&models)?;
+    imported.noise += models.len() as u64;
+    Ok(())
 }
 
 /// Keeps an acceptance that is not here.
@@ -259,15 +303,16 @@ fn merge(run: &Run, launches: &[Launch], store: &mut dyn Store, imported: &mut I
     Ok(())
 }
 
-/// Gives a run its name, unless the name is taken here.
+/// Gives a run its name, unless the name was given to another run here later.
 fn name(baseline: &Baseline, store: &mut dyn Store, imported: &mut Imported) -> Result<(), StoreError> {
     match store.baselines()?.into_iter().find(|here| here.name == baseline.name) {
-        None => {
+        Some(here) if here.run == baseline.run && here.since >= baseline.since => {}
+        // Of two names given at the same moment one must win everywhere: ids sort by age.
+        Some(here) if (here.since, here.run) > (baseline.since, baseline.run) => imported.names_kept.push(here.name),
+        _ => {
             store.promote(&baseline.name, baseline.run, baseline.since)?;
             imported.names.push(baseline.name.clone());
         }
-        Some(here) if here.run == baseline.run => {}
-        Some(here) => imported.names_kept.push(here.name),
     }
     Ok(())
 }

@@ -43,14 +43,16 @@ pub fn put_noise(conn: &Connection, models: &[NoiseModel]) -> rusqlite::Result<(
 
 /// The models of a suite on a testbed.
 pub fn noise(conn: &Connection, suite: &str, testbed: &str) -> rusqlite::Result<Vec<NoiseModel>> {
-    conn.prepare_cached(
-        "SELECT testbed, suite, case_id, metric, measured_ns, statistic, pair_spread, pair_deviation, pairs, false_alarms,
-             trials,
-             smallest_detectable, unchanged_pairs
-         FROM noise_models WHERE testbed = ? AND suite = ? ORDER BY case_id, metric",
-    )?
-    .query_map([testbed, suite], model)?
-    .collect()
+    conn.prepare_cached("SELECT * FROM noise_models WHERE testbed = ? AND suite = ? ORDER BY case_id, metric")?
+        .query_map([testbed, suite], model)?
+        .collect()
+}
+
+/// Every model.
+pub fn all_noise(conn: &Connection) -> rusqlite::Result<Vec<NoiseModel>> {
+    conn.prepare_cached("SELECT * FROM noise_models ORDER BY testbed, suite, case_id, metric")?
+        .query_map([], model)?
+        .collect()
 }
 
 fn model(row: &Row<'_>) -> rusqlite::Result<NoiseModel> {
@@ -93,22 +95,28 @@ pub fn put_acceptance(conn: &Connection, acceptance: &Acceptance) -> rusqlite::R
 
 /// The acceptances of a suite, the oldest first.
 pub fn acceptances(conn: &Connection, suite: &str) -> rusqlite::Result<Vec<Acceptance>> {
-    conn.prepare_cached(
-        "SELECT suite, case_id, metric, change, reason, who, since_ns, until_ns, commit_hash
-         FROM acceptances WHERE suite = ? ORDER BY since_ns, case_id, metric",
-    )?
-    .query_map([suite], |row| {
-        Ok(Acceptance {
-            suite: row.get("suite")?,
-            case: CaseId(row.get("case_id")?),
-            metric: row.get("metric")?,
-            change: row.get("change")?,
-            reason: row.get("reason")?,
-            who: row.get("who")?,
-            since: row.get::<_, Nanos>("since_ns")?.0,
-            until: row.get::<_, Option<Nanos>>("until_ns")?.map(|at| at.0),
-            commit: row.get("commit_hash")?,
-        })
-    })?
-    .collect()
+    conn.prepare_cached("SELECT * FROM acceptances WHERE suite = ? ORDER BY since_ns, case_id, metric")?
+        .query_map([suite], acceptance)?
+        .collect()
+}
+
+/// Every acceptance, the oldest first.
+pub fn all_acceptances(conn: &Connection) -> rusqlite::Result<Vec<Acceptance>> {
+    conn.prepare_cached("SELECT * FROM acceptances ORDER BY since_ns, suite, case_id, metric")?
+        .query_map([], acceptance)?
+        .collect()
+}
+
+fn acceptance(row: &Row<'_>) -> rusqlite::Result<Acceptance> {
+    Ok(Acceptance {
+        suite: row.get("suite")?,
+        case: CaseId(row.get("case_id")?),
+        metric: row.get("metric")?,
+        change: row.get("change")?,
+        reason: row.get("reason")?,
+        who: row.get("who")?,
+        since: row.get::<_, Nanos>("since_ns")?.0,
+        until: row.get::<_, Option<Nanos>>("until_ns")?.map(|at| at.0),
+        commit: row.get("commit_hash")?,
+    })
 }

@@ -4,6 +4,7 @@
 //! and `knowledge` hold the statements, `columns` and `blob` the encodings. This file makes each method of the port one transaction
 //! and puts errors into the port's words. Must not know how launches are made or judged.
 
+use std::fs::File;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -12,7 +13,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use crate::domain::{Acceptance, CaseId, Launch, LaunchSummary, NoiseModel, Run, RunId, RunStatus};
 use crate::store::sqlite::columns::{Id, Nanos, Unsigned, Word};
 use crate::store::sqlite::owner::Owner;
-use crate::store::{Baseline, Merged, Pruned, RunQuery, Store, StoreError, unfit_as_baseline};
+use crate::store::{Baseline, Knowledge, Merged, Pruned, RunQuery, Store, StoreError, unfit_as_baseline};
 
 mod baselines;
 mod blob;
@@ -51,6 +52,21 @@ impl SqliteStore {
     /// would have to be migrated.
     pub fn open_read_only(path: &Path) -> Result<Self, StoreError> {
         open::readable(path).map(|conn| Self::over(conn, path))
+    }
+
+    /// Writes all of it into a new file: one moment of the database, without free pages and without companions.
+    ///
+    /// # Errors
+    /// When the file exists or cannot be written.
+    pub fn copy_to(&self, target: &Path) -> Result<(), StoreError> {
+        let doing = "writing a copy";
+        let shown = target.display().to_string();
+        let name = target
+            .to_str()
+            .ok_or_else(|| StoreError::Refused(format!("{shown}: SQLite takes only names that are UTF-8")))?;
+        self.conn.execute("VACUUM INTO ?", [name]).map_err(open::fault(&shown, doing))?;
+        // VACUUM INTO leaves flushing to the caller.
+        File::open(target).and_then(|file| file.sync_all()).map_err(open::io_fault(&shown, doing))
     }
 
     fn over(conn: Connection, path: &Path) -> Self {
@@ -325,6 +341,14 @@ impl Store for SqliteStore {
 
     fn acceptances(&self, suite: &str) -> Result<Vec<Acceptance>, StoreError> {
         knowledge::acceptances(&self.conn, suite).map_err(open::fault(&self.path, "reading acceptances"))
+    }
+
+    fn knowledge(&self) -> Result<Knowledge, StoreError> {
+        self.read("reading what is known", |conn| {
+            let fault = open::fault(&self.path, "reading what is known");
+            let noise = knowledge::all_noise(conn).map_err(&fault)?;
+            Ok(Knowledge { noise, acceptances: knowledge::all_acceptances(conn).map_err(fault)? })
+        })
     }
 
     fn merge(&mut self, run: &Run, launches: &[Launch]) -> Result<Merged, StoreError> {
