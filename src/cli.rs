@@ -59,6 +59,8 @@ pub enum Command {
     Judge(Judge),
     /// Show a stored run
     Report(Report),
+    /// Tell the pull request: comment, check, status, job summary
+    Post(Post),
     /// List suites, their cases, what each needs, and why one would be skipped here
     List(List),
     /// Keep, name, share and prune stored runs
@@ -325,6 +327,86 @@ pub struct Report {
     /// Output format
     #[arg(long, value_parser = renderer_names(), default_value = "terminal")]
     pub format: String,
+}
+
+/// Whether to do something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// Do it
+    On,
+    /// Leave it
+    Off,
+}
+
+/// `regrade post`
+#[derive(Debug, Args)]
+pub struct Post {
+    /// Reports that `compare` wrote (report.json)
+    #[arg(value_name = "REPORT", required_unless_present = "start")]
+    pub reports: Vec<PathBuf>,
+    /// Open the check before anything is measured; `post REPORT` completes it
+    #[arg(long, conflicts_with = "reports")]
+    pub start: bool,
+    /// Print every request instead of sending it
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Where to post
+    #[command(flatten)]
+    pub place: Place,
+    /// What to post
+    #[command(flatten)]
+    pub surfaces: Surfaces,
+}
+
+/// Where to post: what the job's environment says, unless said here.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Place")]
+pub struct Place {
+    /// Repository, instead of GITHUB_REPOSITORY
+    #[arg(long, value_name = "OWNER/NAME")]
+    pub repo: Option<String>,
+    /// Commit that was measured, instead of the event's head
+    #[arg(long, value_name = "HASH")]
+    pub sha: Option<String>,
+    /// Pull request, instead of the event's
+    #[arg(long, value_name = "NUMBER")]
+    pub pr: Option<u64>,
+    /// Who we are, to find our own comment; `github-actions[bot]` for a workflow's token
+    #[arg(long, value_name = "LOGIN")]
+    pub author: Option<String>,
+    /// Tells several comments on one pull request apart
+    #[arg(long, value_name = "WORD", default_value = "regrade")]
+    pub key: String,
+    /// Waiting that rate limits and broken connections may cost in all
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "120s")]
+    pub patience: Duration,
+}
+
+/// What to post.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Surfaces")]
+pub struct Surfaces {
+    /// The comment on the pull request
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "on")]
+    pub comment: Switch,
+    /// The check on the commit
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "on")]
+    pub check: Switch,
+    /// The commit status, where branch protection asks for one
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "off")]
+    pub status: Switch,
+    /// The job summary (GITHUB_STEP_SUMMARY)
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "on")]
+    pub summary: Switch,
+    /// Plots on a branch, linked in the comment; without them a chart is drawn with text
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "on")]
+    pub pictures: Switch,
+    /// Name of the check and of the status
+    #[arg(long, value_name = "NAME", default_value = "regrade")]
+    pub name: String,
+    /// Branch that holds the plots
+    #[arg(long, value_name = "BRANCH", default_value = "regrade-plots")]
+    pub plots_branch: String,
 }
 
 /// `regrade list`

@@ -31,6 +31,9 @@ pub struct Report {
     pub generated: Timestamp,
     /// Suite name.
     pub suite: String,
+    /// File of the suite, from where regrade was started; absent where stored runs were compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suite_file: Option<String>,
     /// The severity from which CI fails.
     pub gate: Severity,
     /// Where head was measured.
@@ -156,6 +159,9 @@ pub struct Row {
     pub case: CaseId,
     /// Its benchmark.
     pub benchmark: String,
+    /// Line of the suite's file, from 1, that names the benchmark.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
     /// Its backend.
     pub backend: String,
     /// Whom to ask.

@@ -292,6 +292,13 @@ fn in_pairs(
     finish(arguments, &screened, Some(&paired), store, context)
 }
 
+/// The suite's file as the command line names it; what stored runs come from is not said.
+fn suite_file(arguments: &Compare) -> Option<String> {
+    let target = Target::of(arguments).ok()?;
+    let path = suite_path(target.suite.as_ref()).ok()?;
+    path.is_relative().then(|| path.display().to_string())
+}
+
 fn gate(arguments: &Compare, head: &Run) -> Severity {
     match &arguments.gate {
         Some(word) => *Severity::ALL.iter().find(|severity| severity.as_str() == word).expect("clap takes these words"),
@@ -384,6 +391,7 @@ fn judge(arguments: &Compare, screened: &Screened, paired: Option<&Paired>, stor
             history: &screened.history,
             judgement: &judged,
             decision: &decision,
+            suite_file: suite_file(arguments),
             gate,
             notes,
             next,

@@ -15,6 +15,7 @@ mod inject;
 mod judge;
 mod list;
 mod paired;
+mod post;
 mod progress;
 mod report;
 mod run;
@@ -48,6 +49,7 @@ pub fn dispatch(cli: &Cli) -> Result<Exit> {
         Command::Calibrate(arguments) => calibrate::run(arguments, &context),
         Command::Judge(arguments) => judge::run(arguments, &context),
         Command::Report(arguments) => report::run(arguments, &context),
+        Command::Post(arguments) => post::run(arguments, &context),
         Command::History(arguments) => history::run(arguments, &context),
         Command::Accept(arguments) => accept::run(arguments, &context),
         Command::List(arguments) => list::run(arguments, &context),

@@ -59,14 +59,14 @@ fn artifact(name: &str, page: String) -> Artifact {
     Artifact { name: name.to_owned(), bytes: page.into_bytes() }
 }
 
-fn line(page: &mut String, line: &str) {
+pub(super) fn line(page: &mut String, line: &str) {
     page.push_str(line);
     page.push('\n');
 }
 
 /// Data as prose. What Markdown or HTML could read as syntax becomes an entity, mentions and references get a
 /// zero-width joiner, for they are looked for after entities are resolved.
-fn prose(data: &str) -> String {
+pub(super) fn prose(data: &str) -> String {
     let mut safe = String::with_capacity(data.len());
     for c in text::clean(data).chars() {
         match c {
@@ -84,7 +84,7 @@ fn prose(data: &str) -> String {
 
 /// Data as code, in which mentions, references and markup mean nothing. Names with a backtick, a pipe or a backslash
 /// (which a table's row reads first) become an HTML element with every special character as an entity.
-fn code(data: &str) -> String {
+pub(super) fn code(data: &str) -> String {
     let data = text::clean(data);
     if !data.is_empty() && data.trim() == data && !data.contains(['`', '|', '\\']) {
         return format!("`{data}`");
@@ -101,7 +101,7 @@ fn code(data: &str) -> String {
 }
 
 /// A formatted number; its unit is data.
-fn number(value: Option<f64>, metric: &Metric) -> String {
+pub(super) fn number(value: Option<f64>, metric: &Metric) -> String {
     typographic(&prose(&format::optional(value, metric)))
 }
 
@@ -149,7 +149,7 @@ fn headline(page: &mut String, report: &Report) {
     }
 }
 
-fn circumstances(run: &RunInfo) -> String {
+pub(super) fn circumstances(run: &RunInfo) -> String {
     let commit = run.commit.as_deref().map_or("no commit", |hash| hash.get(..10).unwrap_or(hash));
     let branch = run.branch.as_deref().map_or_else(String::new, |branch| format!(" on {}", code(branch)));
     let dirty = if run.dirty { " with uncommitted changes" } else { "" };
@@ -160,7 +160,7 @@ fn circumstances(run: &RunInfo) -> String {
     format!("{}{branch}{dirty} ({}{status})", code(commit), format::moment(run.started))
 }
 
-fn warnings(page: &mut String, run: &RunInfo, who: &str) {
+pub(super) fn warnings(page: &mut String, run: &RunInfo, who: &str) {
     if let Some(what) = &run.synthetic {
         line(
             page,
@@ -178,7 +178,7 @@ fn warnings(page: &mut String, run: &RunInfo, who: &str) {
 }
 
 /// Folded: what needs no attention.
-fn is_folded(group: Group) -> bool {
+pub(super) fn is_folded(group: Group) -> bool {
     matches!(group, Group::Unchanged | Group::Open | Group::New | Group::Skipped)
 }
 
@@ -220,7 +220,7 @@ fn section(page: &mut String, report: &Report, group: Group) {
     }
 }
 
-fn owner(row: &Row) -> String {
+pub(super) fn owner(row: &Row) -> String {
     row.owner.as_deref().map_or_else(String::new, |owner| format!(" (ask {})", code(owner)))
 }
 
@@ -283,7 +283,7 @@ fn pictures(page: &mut String, report: &Report) {
     line(page, "</details>");
 }
 
-fn context(page: &mut String, report: &Report) {
+pub(super) fn context(page: &mut String, report: &Report) {
     if report.context.is_empty() {
         return;
     }
@@ -315,7 +315,7 @@ fn context(page: &mut String, report: &Report) {
     line(page, "</details>");
 }
 
-fn method(page: &mut String, report: &Report) {
+pub(super) fn method(page: &mut String, report: &Report) {
     line(page, "");
     line(page, "<details><summary>Machine and method</summary>");
     line(page, "");

@@ -1,5 +1,6 @@
 //! PORT: turns the view model into bytes, and the table of formats. Decides nothing.
 
+pub mod comment;
 pub mod format;
 pub mod json;
 pub mod trend;

@@ -31,6 +31,8 @@ pub struct Parts<'a> {
     pub judgement: &'a Judgement<'a>,
     /// What it amounts to.
     pub decision: &'a SuiteDecision,
+    /// File of the suite.
+    pub suite_file: Option<String>,
     /// The severity from which CI fails.
     pub gate: Severity,
     /// Further findings.
@@ -48,7 +50,17 @@ pub struct Parts<'a> {
 pub fn report(parts: Parts<'_>, samples: &SampleSource<'_>) -> Report {
     let records: BTreeMap<&CaseId, &CaseRecord> =
         parts.head.cases.iter().map(|record| (&record.case.id, record)).collect();
-    let rows = parts.judgement.rows.iter().map(|row| row_of(row, records.get(&row.case).copied(), samples)).collect();
+    let lines = lines(&parts.head.suite.text);
+    let rows = parts
+        .judgement
+        .rows
+        .iter()
+        .map(|row| {
+            let mut made = row_of(row, records.get(&row.case).copied(), samples);
+            made.line = lines.get(made.benchmark.as_str()).copied();
+            made
+        })
+        .collect();
     let mut notes = parts.judgement.notes.clone();
     notes.extend(parts.notes);
     Report {
@@ -56,6 +68,7 @@ pub fn report(parts: Parts<'_>, samples: &SampleSource<'_>) -> Report {
         regrade_version: env!("CARGO_PKG_VERSION").to_owned(),
         generated: parts.at,
         suite: parts.head.suite.name.clone(),
+        suite_file: parts.suite_file,
         gate: parts.gate,
         testbed: parts.head.testbed.clone(),
         head: RunInfo::of(parts.head, parts.head_launches.len() as u64),
@@ -89,6 +102,23 @@ pub fn report(parts: Parts<'_>, samples: &SampleSource<'_>) -> Report {
     }
 }
 
+/// Lines of a suite's text that name a benchmark, from 1.
+fn lines(text: &str) -> BTreeMap<&str, u32> {
+    let mut inside = false;
+    let mut found = BTreeMap::new();
+    for (line, number) in text.lines().map(str::trim).zip(1..) {
+        if line.starts_with('[') {
+            inside = line.starts_with("[[benchmark]]");
+        }
+        let name = line.strip_prefix("name").map(str::trim_start).and_then(|rest| rest.strip_prefix('='));
+        let name = name.and_then(|rest| rest.trim().strip_prefix('"')?.split('"').next());
+        if let Some(name) = name.filter(|_| inside) {
+            found.entry(name).or_insert(number);
+        }
+    }
+    found
+}
+
 fn row_of(row: &Judged<'_>, record: Option<&CaseRecord>, samples: &SampleSource<'_>) -> Row {
     // JSON has no word for NaN or infinity: a side that holds one is left out, the verdict says what it was.
     let side = |side: &SideValues<'_>| {
@@ -111,6 +141,7 @@ fn row_of(row: &Judged<'_>, record: Option<&CaseRecord>, samples: &SampleSource<
     };
     Row {
         case: row.case.clone(),
+        line: None,
         benchmark: record.map_or_else(|| row.case.as_str().to_owned(), |record| record.case.benchmark.clone()),
         backend: record.map_or_else(String::new, |record| record.case.backend.clone()),
         owner: record.and_then(|record| record.case.owner.clone()),

@@ -1,0 +1,329 @@
+//! `regrade post`: takes reports to where people read them. Each surface is made by itself: one that fails stops no other.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use crate::cli::{Place, Post, Surfaces, Switch};
+use crate::command::context::{Context, print};
+use crate::command::{secret, usage};
+use crate::exit::Exit;
+use crate::github::check::{self, Annotation, Check, Conclusion, Output};
+use crate::github::comment::{self, MOST_CHARACTERS};
+use crate::github::dry::Dry;
+use crate::github::event::{Event, Kind, Repository, full_hash};
+use crate::github::live::{Live, Login};
+use crate::github::picture::{self, Picture};
+use crate::github::{Call, Hub, HubError, status};
+use crate::render::comment::Surroundings;
+use crate::render::{self, Style, format};
+use crate::report::{Report, Row};
+
+/// Login of a workflow's own token.
+const WORKFLOW_BOT: &str = "github-actions[bot]";
+/// Bytes of a job summary (GitHub's documentation: 1 MiB a step), with room for characters that take several.
+const SUMMARY: usize = 250_000;
+/// Characters of a message of an annotation that a person would read.
+const MESSAGE: usize = 1000;
+
+/// Where everything goes.
+#[derive(Debug)]
+struct Target {
+    repository: Repository,
+    api_url: String,
+    server_url: String,
+    sha: String,
+    pull_request: Option<u64>,
+    fork: bool,
+    run_url: Option<String>,
+}
+
+/// Posts.
+pub fn run(arguments: &Post, context: &Context) -> Result<Exit> {
+    let reports = arguments.reports.iter().map(|path| read(path)).collect::<Result<Vec<Report>>>()?;
+    if !comment::is_key(&arguments.place.key) {
+        return Err(usage(format!(
+            "--key {}: letters, digits, `-`, `_` and `.`, and no two dashes in a row",
+            arguments.place.key
+        )));
+    }
+    let target = target(arguments, &reports)?;
+    if arguments.dry_run {
+        let mut hub = Dry::default();
+        let failed = surfaces(arguments, &target, &reports, &mut hub, context)?;
+        print(hub.transcript().as_bytes())?;
+        return Ok(if failed.is_empty() { Exit::Pass } else { Exit::Environment });
+    }
+    let token =
+        ["GITHUB_TOKEN", "GH_TOKEN"].into_iter().find_map(|name| std::env::var(name).ok().filter(|it| !it.is_empty()));
+    let token = token.ok_or_else(|| {
+        usage(
+            "GITHUB_TOKEN is not set: give the step `env:` with `GITHUB_TOKEN: ${{ github.token }}`, or try --dry-run",
+        )
+    })?;
+    let login = Login { api_url: target.api_url.clone(), token, patience: arguments.place.patience };
+    let mut hub = Live::new(&login)?;
+    let failed = surfaces(arguments, &target, &reports, &mut hub, context)?;
+    if failed.is_empty() {
+        return Ok(Exit::Pass);
+    }
+    for (surface, why) in &failed {
+        crate::command::context::note(&format!("error: the {surface} was not posted: {why}"));
+    }
+    Ok(Exit::Environment)
+}
+
+fn read(path: &Path) -> Result<Report> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let report: Report = serde_json::from_slice(&bytes).map_err(|error| {
+        usage(format!("{}: {error}; give a report.json that `regrade compare` wrote", path.display()))
+    })?;
+    if report.schema_version > crate::report::SCHEMA_VERSION {
+        return Err(usage(format!(
+            "{}: report version {}, newer than the {} this regrade knows; use the regrade that wrote it, or a newer one",
+            path.display(),
+            report.schema_version,
+            crate::report::SCHEMA_VERSION
+        )));
+    }
+    Ok(report)
+}
+
+/// What the command line says, else the event, else (in a dry run) what can be guessed.
+fn target(arguments: &Post, reports: &[Report]) -> Result<Target> {
+    let place = &arguments.place;
+    let event = Event::read(
+        |name| std::env::var(name).ok(),
+        |path| std::fs::read_to_string(path).map_err(|error| format!("names {path}: {error}")),
+    );
+    let said = |what: &Place| what.repo.is_some() && what.sha.is_some();
+    let event = match event {
+        Ok(event) => Some(event),
+        Err(_) if said(place) || arguments.dry_run => None,
+        Err(error) => return Err(usage(error.to_string())),
+    };
+    let repository = match &place.repo {
+        Some(text) => Some(Repository::parse(text).ok_or_else(|| usage(format!("--repo {text} is no OWNER/NAME")))?),
+        None => event.as_ref().map(|event| event.repository.clone()).or_else(of_origin),
+    };
+    let repository = repository
+        .or_else(|| Repository::parse("OWNER/REPOSITORY").filter(|_| arguments.dry_run))
+        .ok_or_else(|| usage("no repository is known; give --repo OWNER/NAME"))?;
+    let sha = match &place.sha {
+        Some(text) => Some(full_hash(text).ok_or_else(|| usage(format!("--sha {text} is no full commit hash")))?),
+        None => event.as_ref().and_then(|event| event.head.clone()),
+    };
+    let measured = reports.iter().find_map(|report| match &report.paired {
+        Some(paired) => full_hash(&paired.head_commit),
+        None => report.head.commit.as_deref().and_then(full_hash),
+    });
+    if let (Some(sha), Some(measured), None, Some(event)) = (&sha, &measured, &place.sha, &event)
+        && sha != measured
+        && event.kind == Kind::PullRequest
+    {
+        return Err(usage(format!(
+            "the report is about {measured}, and the pull request's head is {sha}: the merge commit was measured; check out \
+             `ref: ${{{{ github.event.pull_request.head.sha }}}}`, or say --sha"
+        )));
+    }
+    let sha = sha.or(measured).ok_or_else(|| usage("no commit is known; give --sha"))?;
+    let or = |of: fn(&Event) -> &str, variable: &str, usual: &str| {
+        let set = || std::env::var(variable).ok().filter(|value| !value.is_empty());
+        event.as_ref().map(|event| of(event).to_owned()).or_else(set).unwrap_or_else(|| usual.to_owned())
+    };
+    Ok(Target {
+        repository,
+        api_url: or(|event| &event.api_url, "GITHUB_API_URL", "https://api.github.com"),
+        server_url: or(|event| &event.server_url, "GITHUB_SERVER_URL", "https://github.com"),
+        sha,
+        pull_request: place.pr.or_else(|| event.as_ref().and_then(|event| event.pull_request)),
+        fork: event.as_ref().is_some_and(|event| event.fork),
+        run_url: event.and_then(|event| event.run_url),
+    })
+}
+
+/// The repository that `origin` is a clone of.
+fn of_origin() -> Option<Repository> {
+    let output = std::process::Command::new("git").args(["remote", "get-url", "origin"]).output().ok()?;
+    let url = String::from_utf8(output.stdout).ok()?;
+    let path = url.trim().trim_end_matches(".git").rsplit(['/', ':']).take(2).collect::<Vec<_>>();
+    let [name, owner] = path[..] else { return None };
+    Repository::parse(&format!("{owner}/{name}"))
+}
+
+/// Makes every surface that is switched on; those that failed, and why.
+fn surfaces(
+    arguments: &Post,
+    target: &Target,
+    reports: &[Report],
+    hub: &mut dyn Hub,
+    context: &Context,
+) -> Result<Vec<(&'static str, String)>> {
+    let on = |switch: Switch| switch == Switch::On;
+    let Surfaces { comment, check, status, summary, pictures, .. } = &arguments.surfaces;
+    let mut failed = Vec::new();
+    let mut done = |surface: &'static str, result: Result<String, HubError>| match result {
+        Ok(what) => context.tell(&what),
+        Err(error) => failed.push((surface, error.to_string())),
+    };
+    let its_check = Check {
+        name: arguments.surfaces.name.clone(),
+        sha: target.sha.clone(),
+        external_id: format!("regrade:{}", arguments.place.key),
+        details_url: target.run_url.clone(),
+    };
+    if arguments.start {
+        if on(*check) {
+            let started = its_check.start(hub, &target.repository);
+            done("check", started.map(|id| format!("check {id} is in progress")));
+        }
+        if on(*status) {
+            let set = set_status(arguments, target, None, "measuring", hub);
+            done("status", set.map(|()| "the status is pending".to_owned()));
+        }
+        return Ok(failed);
+    }
+    let conclusion = conclusion(reports, target.fork);
+    let mut around = Surroundings { pictures: Vec::new(), details_url: target.run_url.clone(), untrusted: target.fork };
+    if on(*pictures) && on(*comment) && target.pull_request.is_some() {
+        match draw(reports).and_then(|pictures| {
+            let files: Vec<Picture> = pictures.iter().map(|(_, picture)| picture.clone()).collect();
+            let branch = &arguments.surfaces.plots_branch;
+            let urls = picture::upload(hub, &target.repository, &target.server_url, branch, &files)?;
+            Ok(pictures.into_iter().map(|(title, _)| title).zip(urls).collect())
+        }) {
+            Ok(linked) => around.pictures = linked,
+            // A picture is worth a permission, not a failure: a chart in text says the same.
+            Err(error) => context.tell(&format!("no pictures, a chart in text instead: {error}")),
+        }
+    }
+    if on(*comment) {
+        let parts = render::comment::parts(reports, &around, MOST_CHARACTERS);
+        match target.pull_request {
+            Some(number) => done("comment", keep_comment(arguments, target, number, &parts, hub)),
+            None => context.tell("no pull request: no comment"),
+        }
+    }
+    if on(*check) {
+        let most = check::MOST_CHARACTERS;
+        let text = render::comment::parts(reports, &around, most).swap_remove(0);
+        let title = reports.first().map_or_else(String::new, |_| headline(reports));
+        let (summary, text) = text.split_once('\n').map_or((text.clone(), String::new()), |(first, rest)| {
+            (first.trim_start_matches('#').trim().to_owned(), rest.trim().to_owned())
+        });
+        let annotations = reports.iter().flat_map(annotations).collect();
+        let output = Output { conclusion, title, summary, text, annotations };
+        let completed = its_check.complete(hub, &target.repository, &output);
+        done("check", completed.map(|_| format!("the check says {}", conclusion.as_str())));
+    }
+    if on(*status) {
+        let set = set_status(arguments, target, Some(conclusion), &headline(reports), hub);
+        done("status", set.map(|()| "the status is set".to_owned()));
+    }
+    if on(*summary)
+        && let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty())
+        && !hub.is_dry()
+    {
+        let text = render::comment::parts(reports, &around, SUMMARY).join("\n\n");
+        let append = || -> std::io::Result<()> {
+            let mut file = std::fs::OpenOptions::new().append(true).create(true).open(&path)?;
+            writeln!(file, "{text}")
+        };
+        match append() {
+            Ok(()) => context.tell("the job summary is written"),
+            Err(error) => failed.push(("job summary", format!("{}: {error}", path.to_string_lossy()))),
+        }
+    }
+    Ok(failed)
+}
+
+/// Refuses to say of a pull request what is true of an older state of it.
+fn keep_comment(
+    arguments: &Post,
+    target: &Target,
+    number: u64,
+    parts: &[String],
+    hub: &mut dyn Hub,
+) -> Result<String, HubError> {
+    let call = Call::get(format!("{}/pulls/{number}", target.repository.path()));
+    let now = hub.send(&call)?.body;
+    let now = now.pointer("/head/sha").and_then(serde_json::Value::as_str).and_then(full_hash);
+    if let Some(now) = now.filter(|now| *now != target.sha) {
+        return Ok(format!(
+            "no comment: pull request {number} has moved on to {}, and {} was measured",
+            &now[..10],
+            &target.sha[..10]
+        ));
+    }
+    let author = arguments.place.author.as_deref().unwrap_or(WORKFLOW_BOT);
+    let posted = comment::keep(hub, &target.repository, number, &arguments.place.key, Some(author), parts)?;
+    let word = if posted.made { "made" } else { "brought up to date" };
+    Ok(format!("the comment is {word}: {}", posted.url))
+}
+
+fn set_status(
+    arguments: &Post,
+    target: &Target,
+    conclusion: Option<Conclusion>,
+    text: &str,
+    hub: &mut dyn Hub,
+) -> Result<(), HubError> {
+    let name = &arguments.surfaces.name;
+    status::set(hub, &target.repository, &target.sha, name, conclusion, text, target.run_url.as_deref())
+}
+
+/// What all reports amount to: one that fails fails, one that decided nothing leaves it open. What a fork's code reported
+/// about itself blesses nothing.
+fn conclusion(reports: &[Report], fork: bool) -> Conclusion {
+    let codes = || reports.iter().map(|report| report.outcome.exit_code);
+    let is = |exit: Exit| move |code: u8| code == exit.code();
+    if codes().any(|code| is(Exit::Regression)(code) || is(Exit::CaseFailed)(code) || is(Exit::Inconclusive)(code)) {
+        return Conclusion::Failure;
+    }
+    if !fork && codes().all(is(Exit::Pass)) { Conclusion::Success } else { Conclusion::Neutral }
+}
+
+fn headline(reports: &[Report]) -> String {
+    let worst = reports.iter().find(|report| report.outcome.exit_code != 0).or_else(|| reports.first());
+    worst.map_or_else(String::new, |report| report.outcome.headline.clone())
+}
+
+/// The first picture of each report, with its title.
+fn draw(reports: &[Report]) -> Result<Vec<(String, Picture)>, HubError> {
+    let wrong = |what: String| HubError::Unexpected { call: "drawing".to_owned(), what };
+    let png = render::find("png").expect("a row of the table");
+    let style = Style { colour: false, width: 100 };
+    let mut drawn = Vec::new();
+    for report in reports.iter().filter(|report| !report.base.is_empty() || report.paired.is_some()) {
+        let artifacts = png.report(report, style).map_err(|error| wrong(error.to_string()))?;
+        if let Some(artifact) = artifacts.into_iter().next() {
+            let title = format!("{} on {}", report.suite, report.testbed.label());
+            drawn.push((title, Picture { stem: artifact.name, bytes: artifact.bytes }));
+        }
+    }
+    Ok(drawn)
+}
+
+/// A remark at each benchmark that fails, where its suite is a file of the repository.
+fn annotations(report: &Report) -> impl Iterator<Item = Annotation> {
+    let safe = |path: &&String| !path.starts_with('/') && !path.split('/').any(|part| part == "..");
+    let path = report.suite_file.as_ref().filter(safe);
+    report.rows.iter().filter(|row| row.fails).filter_map(move |row| annotation(path?, row))
+}
+
+fn annotation(path: &str, row: &Row) -> Option<Annotation> {
+    let change = row.verdict.estimate.map_or_else(String::new, |estimate| {
+        format!(" {} ({})", format::change(estimate.change), format::interval(&estimate))
+    });
+    let secrets = secret::from_environment();
+    let message = format!("{} {}{change}: {}", row.case, row.metric.name, row.verdict.note);
+    let message = secrets.iter().fold(message, |text, secret| text.replace(secret.as_str(), "[redacted]"));
+    Some(Annotation {
+        path: path.to_owned(),
+        line: row.line?,
+        level: "failure",
+        title: format!("{} {}", row.case, row.verdict.call),
+        message: format::line(&message).chars().take(MESSAGE).collect(),
+    })
+}
