@@ -1,0 +1,206 @@
+//! `regrade post` against a GitHub that remembers, held to GitHub's own description (`tests/github/README.md`): every
+//! request that is made is valid there, and what it leaves behind is what was meant.
+//!
+//! Ignored by plain `cargo test`, which needs nothing but Rust: `tests/github/check.sh` installs what these need and
+//! runs them; without Node and Prism they fail.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests panic like tests do")]
+
+mod support;
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+use support::{Place, Ran};
+
+/// The server; it ends when its input closes.
+struct GitHub {
+    child: Child,
+    base: String,
+    place: Place,
+}
+
+impl GitHub {
+    fn start() -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/github/serve.sh");
+        let mut child = Command::new(script)
+            .arg("--until-eof")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("tests/github/serve.sh starts");
+        let mut base = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut base).unwrap();
+        assert!(base.starts_with("http://"), "the server did not start: {base:?}");
+        Self { child, base: base.trim().to_owned(), place: Place::new() }
+    }
+
+    fn ask(&self, method: &str, path: &str, body: &str) -> Value {
+        let host = self.base.trim_start_matches("http://");
+        let mut stream = TcpStream::connect(host).unwrap();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let body = if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+            unchunked(body)
+        } else {
+            body.to_owned()
+        };
+        serde_json::from_str(&body).unwrap_or(Value::Null)
+    }
+
+    fn state(&self) -> Value {
+        self.ask("GET", "/__state", "")
+    }
+
+    /// The commit of a pull request's head.
+    fn head(&self, number: u64) -> String {
+        self.state()["pulls"][number.to_string()]["sha"].as_str().unwrap().to_owned()
+    }
+
+    /// Comments on a pull request that carry our marker.
+    fn ours(&self, number: u64) -> Vec<Value> {
+        let state = self.state();
+        let all: Vec<Value> = match &state["comments"] {
+            Value::Array(items) => items.clone(),
+            Value::Object(fields) => fields.values().cloned().collect(),
+            other => panic!("{other}"),
+        };
+        let is_ours = |comment: &Value| {
+            comment["body"].as_str().is_some_and(|body| body.starts_with("<!-- regrade:"))
+                && (comment["issue"] == number || comment["issue"] == number.to_string())
+        };
+        all.into_iter().filter(is_ours).collect()
+    }
+
+    /// Posts the committed example report as if `sha` had been measured, in a job started by an event.
+    fn post(&self, event: &str, payload: &str, sha: &str, more: &[&str]) -> Ran {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(root.join("reports/example/report.json")).unwrap();
+        let mut report: Value = serde_json::from_str(&text).unwrap();
+        report["head"]["commit"] = sha.into();
+        report.as_object_mut().unwrap().remove("paired");
+        report["suite_file"] = "suites/quickstart.toml".into();
+        for (row, line) in report["rows"].as_array_mut().unwrap().iter_mut().zip(1..) {
+            row["line"] = line.into();
+        }
+        self.place.write("report.json", &report.to_string());
+        let mut words = vec!["post"];
+        words.extend(more);
+        if !more.contains(&"--start") {
+            words.push("report.json");
+        }
+        let mut command = self.place.command(&words);
+        command
+            .env("GITHUB_API_URL", &self.base)
+            .env("GITHUB_SERVER_URL", "https://github.com")
+            .env("GITHUB_REPOSITORY", "octo-org/octo-repo")
+            .env("GITHUB_EVENT_NAME", event)
+            .env("GITHUB_EVENT_PATH", root.join("tests/github/events").join(payload))
+            .env("GITHUB_SHA", "f".repeat(40))
+            .env("GITHUB_RUN_ID", "7001")
+            .env("GITHUB_STEP_SUMMARY", self.place.file("summary.md"))
+            .env("GITHUB_TOKEN", "ghs_x");
+        command.output().unwrap().into()
+    }
+
+    fn keeps_to_the_description(&self) {
+        assert_eq!(self.ask("GET", "/__violations", ""), json!([]));
+    }
+}
+
+impl Drop for GitHub {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+fn unchunked(body: &str) -> String {
+    let (mut rest, mut whole) = (body.as_bytes(), Vec::new());
+    while let Some(end) = rest.windows(2).position(|pair| pair == b"\r\n") {
+        let size = usize::from_str_radix(std::str::from_utf8(&rest[..end]).unwrap().trim(), 16).unwrap();
+        whole.extend(&rest[end + 2..end + 2 + size]);
+        rest = &rest[(end + 4 + size).min(rest.len())..];
+        if size == 0 {
+            break;
+        }
+    }
+    String::from_utf8(whole).unwrap()
+}
+
+#[test]
+#[ignore = "needs Node and Prism: tests/github/check.sh runs it"]
+fn a_pull_request_gets_one_comment_a_check_a_status_a_summary_and_its_plots() {
+    let github = GitHub::start();
+    let sha = github.head(7);
+    let started = github.post("pull_request", "pull_request.synchronize.json", &sha, &["--start", "--status", "on"]);
+    started.expect(0);
+    for _ in 0..2 {
+        github.post("pull_request", "pull_request.synchronize.json", &sha, &["--status", "on"]).expect(0);
+    }
+    let state = github.state();
+    let ours = github.ours(7);
+    assert_eq!(ours.len(), 1, "{ours:#?}");
+    let body = ours[0]["body"].as_str().unwrap();
+    assert!(body.lines().nth(1).unwrap().starts_with("## "), "{body}");
+    assert!(body.contains("/raw/") && body.contains("/plots/") && !body.contains("mermaid"), "{body}");
+    assert!(state["branches"].to_string().contains("regrade-plots"), "{}", state["branches"]);
+    let checks = state["checks"].to_string();
+    assert!(checks.contains("completed") && checks.contains("annotation"), "{checks}");
+    assert!(state["statuses"].to_string().contains("regrade"), "{}", state["statuses"]);
+    let summary = std::fs::read_to_string(github.place.file("summary.md")).unwrap();
+    assert!(summary.contains("## "), "{summary}");
+    github.keeps_to_the_description();
+}
+
+#[test]
+#[ignore = "needs Node and Prism: tests/github/check.sh runs it"]
+fn without_the_permission_to_write_contents_a_chart_stands_in() {
+    let github = GitHub::start();
+    let narrow =
+        json!({ "token": "ghs_x", "permissions": { "checks": "write", "pull_requests": "write", "issues": "write" } });
+    github.ask("POST", "/__token", &narrow.to_string());
+    let sha = github.head(7);
+    let ran = github.post("pull_request", "pull_request.opened.json", &sha, &[]).expect(0);
+    assert!(ran.stderr.contains("no pictures"), "{}", ran.stderr);
+    let ours = github.ours(7);
+    assert!(ours[0]["body"].as_str().unwrap().contains("```mermaid"), "{ours:#?}");
+    // What a status needs is missing, and is named with the line that grants it; nothing else suffers.
+    let ran = github.post("pull_request", "pull_request.opened.json", &sha, &["--status", "on"]).expect(6);
+    assert!(
+        ran.stderr.contains("the status was not posted") && ran.stderr.contains("`statuses: write`"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(github.ours(7).len(), 1);
+    github.keeps_to_the_description();
+}
+
+#[test]
+#[ignore = "needs Node and Prism: tests/github/check.sh runs it"]
+fn a_fork_blesses_nothing_and_a_push_has_no_comment() {
+    let github = GitHub::start();
+    let sha = github.head(8);
+    github.post("pull_request", "pull_request.fork.json", &sha, &["--pictures", "off"]).expect(0);
+    let body = github.ours(8)[0]["body"].as_str().unwrap().to_owned();
+    assert!(body.contains("Untrusted measurement"), "{body}");
+    assert!(!github.state()["checks"].to_string().contains("\"success\""), "{}", github.state()["checks"]);
+
+    let payload =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/github/events/push.json")).unwrap();
+    let payload: Value = serde_json::from_str(&payload).unwrap();
+    let after = payload["after"].as_str().unwrap();
+    let ran = github.post("push", "push.json", after, &[]).expect(0);
+    assert!(ran.stderr.contains("no pull request"), "{}", ran.stderr);
+    github.keeps_to_the_description();
+}
