@@ -1,13 +1,17 @@
 # The recipes are CI's own steps; `.ci/run` runs `just`-free the same commands in the same order.
 
 # Everything CI checks.
-check: fmt clippy test doc
+check: fmt clippy github test doc
 
 fmt:
     cargo fmt --check
 
 clippy:
     cargo clippy --locked --all-targets -- -D warnings
+
+# `post` against a stand-in for GitHub; needs Node, and installs the rest below tests/github.
+github:
+    tests/github/check.sh
 
 # The README's test command.
 test:

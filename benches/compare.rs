@@ -63,7 +63,7 @@ fn main() {
         println!(
             "{:.3} s wall, {:.3} s user, {:.0} MB peak, {:?}",
             finished.wall.as_secs_f64(),
-            finished.user_s.unwrap_or(f64::NAN),
+            finished.user_s,
             finished.peak_rss.unwrap_or(0) as f64 / 1e6,
             finished.ended
         );

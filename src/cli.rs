@@ -362,7 +362,7 @@ pub struct Post {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Place")]
 pub struct Place {
-    /// Repository, instead of GITHUB_REPOSITORY
+    /// Repository, instead of `GITHUB_REPOSITORY`
     #[arg(long, value_name = "OWNER/NAME")]
     pub repo: Option<String>,
     /// Commit that was measured, instead of the event's head
@@ -395,7 +395,7 @@ pub struct Surfaces {
     /// The commit status, where branch protection asks for one
     #[arg(long, value_enum, value_name = "WHEN", default_value = "off")]
     pub status: Switch,
-    /// The job summary (GITHUB_STEP_SUMMARY)
+    /// The job summary (`GITHUB_STEP_SUMMARY`)
     #[arg(long, value_enum, value_name = "WHEN", default_value = "on")]
     pub summary: Switch,
     /// Plots on a branch, linked in the comment; without them a chart is drawn with text

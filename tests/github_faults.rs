@@ -129,7 +129,7 @@ impl Server {
         });
         let place = Place::new();
         let mut report: Value = serde_json::from_str(
-            &std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/reports/example/report.json")).unwrap(),
+            &std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/report.json")).unwrap(),
         )
         .unwrap();
         report["head"]["commit"] = SHA.into();

@@ -86,6 +86,26 @@ fn a_table_of_comma_separated_values_is_the_same_recording() {
     assert!(place.run(&["judge", "series.csv"]).expect(0).stdout.contains("h: one level"));
 }
 
+/// Real launches beside two busy neighbours, with work that was really added.
+#[test]
+fn the_recording_that_is_shown_says_what_it_is_said_to() {
+    let place = Place::new();
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/recordings/judge.json");
+    let ran = place.run(&["judge", file, "--format", "json"]).expect(0);
+    let out: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    let severity = |row: &Value| row["severity"].as_str().expect("a word").to_owned();
+    for row in out["pairs"].as_array().expect("rows") {
+        let id = row["id"].as_str().expect("a name");
+        let (said, call) = (severity(row), row["verdict"].as_str().expect("a word"));
+        if id.contains("+0%") {
+            assert_eq!(said, "none", "{id}");
+        }
+        if id.contains("+25%") {
+            assert_eq!((said.as_str(), call), ("severe", "regressed"), "{id}");
+        }
+    }
+}
+
 #[test]
 fn what_cannot_be_read_is_refused_with_its_place() {
     let place = Place::new();

@@ -51,7 +51,7 @@ pub fn run(arguments: &Post, context: &Context) -> Result<Exit> {
     let target = target(arguments, &reports)?;
     if arguments.dry_run {
         let mut hub = Dry::default();
-        let failed = surfaces(arguments, &target, &reports, &mut hub, context)?;
+        let failed = surfaces(arguments, &target, &reports, &mut hub, context);
         print(hub.transcript().as_bytes())?;
         return Ok(if failed.is_empty() { Exit::Pass } else { Exit::Environment });
     }
@@ -64,7 +64,7 @@ pub fn run(arguments: &Post, context: &Context) -> Result<Exit> {
     })?;
     let login = Login { api_url: target.api_url.clone(), token, patience: arguments.place.patience };
     let mut hub = Live::new(&login)?;
-    let failed = surfaces(arguments, &target, &reports, &mut hub, context)?;
+    let failed = surfaces(arguments, &target, &reports, &mut hub, context);
     if failed.is_empty() {
         return Ok(Exit::Pass);
     }
@@ -159,7 +159,7 @@ fn surfaces(
     reports: &[Report],
     hub: &mut dyn Hub,
     context: &Context,
-) -> Result<Vec<(&'static str, String)>> {
+) -> Vec<(&'static str, String)> {
     let on = |switch: Switch| switch == Switch::On;
     let Surfaces { comment, check, status, summary, pictures, .. } = &arguments.surfaces;
     let mut failed = Vec::new();
@@ -182,7 +182,7 @@ fn surfaces(
             let set = set_status(arguments, target, None, "measuring", hub);
             done("status", set.map(|()| "the status is pending".to_owned()));
         }
-        return Ok(failed);
+        return failed;
     }
     let conclusion = conclusion(reports, target.fork);
     let mut around = Surroundings { pictures: Vec::new(), details_url: target.run_url.clone(), untrusted: target.fork };
@@ -235,7 +235,7 @@ fn surfaces(
             Err(error) => failed.push(("job summary", format!("{}: {error}", path.to_string_lossy()))),
         }
     }
-    Ok(failed)
+    failed
 }
 
 /// Refuses to say of a pull request what is true of an older state of it.

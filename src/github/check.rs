@@ -106,14 +106,14 @@ impl Check {
         body["output"] = said(batches.next().unwrap_or_default());
         let id = match self.find(hub, repository)? {
             Some(id) => {
-                self.change(hub, repository, id, body)?;
+                Self::change(hub, repository, id, body)?;
                 id
             }
             None => self.make(hub, repository, body)?,
         };
         let mut url = format!("{}/check-runs/{id}", repository.path());
         for batch in batches {
-            let answer = self.change(hub, repository, id, json!({ "output": said(batch) }))?;
+            let answer = Self::change(hub, repository, id, json!({ "output": said(batch) }))?;
             if let Some(page) = answer["html_url"].as_str() {
                 page.clone_into(&mut url);
             }
@@ -136,7 +136,7 @@ impl Check {
         promised(&shown, &make_once(hub, &call, &mut find)?, "id", Value::as_u64)
     }
 
-    fn change(&self, hub: &mut dyn Hub, repository: &Repository, id: u64, mut body: Value) -> Result<Value, HubError> {
+    fn change(hub: &mut dyn Hub, repository: &Repository, id: u64, mut body: Value) -> Result<Value, HubError> {
         // The commit of a check cannot change, and the API does not take it again.
         if let Some(fields) = body.as_object_mut() {
             fields.remove("head_sha");

@@ -86,7 +86,7 @@ pub struct Answer {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum HubError {
     /// The token may not do this.
-    #[error("{call}: the token may not do this ({said}){}", grant(needs))]
+    #[error("{call}: the token may not do this ({said}){}", grant(needs.as_deref()))]
     Denied {
         /// The request.
         call: String,
@@ -142,7 +142,7 @@ impl HubError {
 }
 
 /// What to write into the workflow, from the server's `checks=write; contents=read`.
-fn grant(needs: &Option<String>) -> String {
+fn grant(needs: Option<&str>) -> String {
     let Some(needs) = needs else { return "; is GITHUB_TOKEN set, and not expired?".to_owned() };
     let lines: Vec<String> = needs
         .split(';')
@@ -188,15 +188,14 @@ pub fn all(hub: &mut dyn Hub, path: &str, items: fn(&Value) -> &Value) -> Result
     Ok(found)
 }
 
+/// Looks whether something is there already.
+pub type Finder<'f> = dyn FnMut(&mut dyn Hub) -> Result<Option<Value>, HubError> + 'f;
+
 /// Makes something once: where nobody knows whether it was made, `find` looks before it is tried again.
 ///
 /// # Errors
 /// As [`Hub::send`].
-pub fn make_once(
-    hub: &mut dyn Hub,
-    call: &Call,
-    find: &mut dyn FnMut(&mut dyn Hub) -> Result<Option<Value>, HubError>,
-) -> Result<Value, HubError> {
+pub fn make_once(hub: &mut dyn Hub, call: &Call, find: &mut Finder<'_>) -> Result<Value, HubError> {
     let mut attempt = 0;
     loop {
         match hub.send(call) {

@@ -57,7 +57,7 @@ pub fn upload(
         match commit(hub, &root, branch, &entries) {
             // Somebody moved the branch in between: their pictures must stay.
             Err(HubError::Refused { status: 409 | 422, .. }) if attempt < MOST_ATTEMPTS && hub.pause(attempt) => {
-                attempt += 1
+                attempt += 1;
             }
             other => break other?,
         }

@@ -6,6 +6,7 @@
 //! many, they go on in further comments. Must not know how a comment is posted.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use crate::domain::Call;
 use crate::render::format::{self, typographic};
@@ -84,7 +85,7 @@ fn split(reports: &[Report], around: &Surroundings, budget: usize) -> Vec<String
     let mut parts = vec![page(reports, around, Detail::OnlyWhatFails, Some(all.len()))];
     let mut part = String::new();
     for (place, row) in all {
-        let row = compared(row, false, Some(SENTENCE));
+        let row = compared(row, false, Some(0));
         if part.chars().count() + row.chars().count() + 1 > budget {
             parts.push(std::mem::take(&mut part));
         }
@@ -252,7 +253,11 @@ fn sections(page: &mut String, report: &Report, detail: Detail) {
             line(page, &format!("### {heading_text}"));
         }
         line(page, "");
-        let sentences = (detail >= Detail::FewRows).then_some(SENTENCE);
+        let sentences = match detail {
+            Detail::OnlyWhatFails => Some(0),
+            Detail::FewRows => Some(SENTENCE),
+            _ => None,
+        };
         let detectable = detail < Detail::FewRows && shown.iter().any(|row| row.smallest_detectable.is_some());
         page.push_str(&heading(detectable));
         for row in shown {
@@ -298,7 +303,7 @@ fn compared(row: &Row, detectable: bool, sentence: Option<usize>) -> String {
     if row.verdict.provisional {
         verdict += ", provisional";
     }
-    if group::tells_why(row, Group::of(row)) {
+    if sentence != Some(0) && group::tells_why(row, Group::of(row)) {
         let mut reason = group::reason(row);
         if let Some(most) = sentence.filter(|most| reason.chars().count() > *most) {
             reason = reason.chars().take(most).chain(['…']).collect();
@@ -364,7 +369,7 @@ fn reproduce(page: &mut String, report: &Report) {
     let Some((base, head)) = commits else { return };
     let safe = |hash: &str| hash.bytes().all(|byte| byte.is_ascii_hexdigit());
     let words = report.head.command_line.split_whitespace();
-    let suite = words.filter(|word| word.ends_with(".toml")).find(|word| {
+    let suite = words.filter(|word| Path::new(word).extension().is_some_and(|end| end == "toml")).find(|word| {
         word.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'.' | b'-' | b'_'))
     });
     if safe(&base) && safe(&head) {
@@ -377,10 +382,10 @@ fn reproduce(page: &mut String, report: &Report) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Reason, Severity};
+    use crate::domain::{CaseId, Reason, Severity};
 
     fn example() -> Report {
-        serde_json::from_str(include_str!("../../reports/example/report.json")).expect("the committed report")
+        serde_json::from_str(include_str!("../../tests/fixtures/report.json")).expect("the committed report")
     }
 
     /// A report of this many cases, of which the first `failing` fail.
@@ -393,7 +398,8 @@ mod tests {
         report.rows = (0..cases)
             .map(|number| {
                 let mut row = row.clone();
-                row.case = format!("a-benchmark-with-a-long-name/batch={number}/precision=bf16@nvidia").into();
+                row.case =
+                    CaseId::from(format!("a-benchmark-with-a-long-name/batch={number}/precision=bf16@nvidia").as_str());
                 if number < failing {
                     row.fails = true;
                     row.verdict.call = Call::Regressed;

@@ -86,6 +86,13 @@ impl Statistic {
         }
     }
 
+    /// What a side is like, in the metric's unit: of the launches that are compared, so that two sides whose disturbances
+    /// differ do not look as if their programs did.
+    fn typical(self, launches: &[Vec<f64>], sign: f64) -> f64 {
+        let share = if self == Self::Faster { 0.25 } else { 0.5 };
+        (sign * quantile(&sorted(&self.of(launches, sign)), share)).exp()
+    }
+
     /// Launch values on the badness scale, for one that stands alone.
     fn of(self, launches: &[Vec<f64>], sign: f64) -> Vec<f64> {
         let share = match self {
@@ -120,19 +127,20 @@ pub struct Decided {
 #[must_use]
 pub fn decide(recording: Recording<'_>, metric: &Metric, thresholds: &Thresholds, alpha: f64) -> Decided {
     let sides = [recording.base, recording.head];
-    let typical = |launches: &[Vec<f64>]| median(&launches.iter().map(|samples| median(samples)).collect::<Vec<_>>());
-    let [base, head] = sides.map(typical);
-    let decided = |statistic, verdict| Decided { verdict, statistic, base, head };
     if let Some(verdict) = without_statistics(sides, metric, thresholds) {
-        return decided(Statistic::Median, verdict);
+        let typical =
+            |launches: &[Vec<f64>]| median(&launches.iter().map(|samples| median(samples)).collect::<Vec<_>>());
+        let [base, head] = sides.map(typical);
+        return Decided { verdict, statistic: Statistic::Median, base, head };
     }
     let (statistic, compared) = compare(recording, sign(metric));
+    let [base, head] = sides.map(|launches| statistic.typical(launches, sign(metric)));
     let finding = compared.finding(alpha, base);
     let mut verdict = finding.decide(metric, thresholds, false);
     verdict.provisional = false;
     verdict.estimate = Some(compared.estimate(metric));
     verdict.note = note(&verdict, &finding, metric, recording.interleaved, alpha);
-    decided(statistic, verdict)
+    Decided { verdict, statistic, base, head }
 }
 
 /// What needs or allows no statistics: impossible values, too few launches, values without noise.
