@@ -113,7 +113,7 @@ fn work(state: &mut State, method: &str, path: &str, request: &Request) -> Respo
 
 struct Server {
     runtime: Runtime,
-    server: MockServer,
+    mock: MockServer,
     hub: Hub,
     place: Place,
 }
@@ -134,7 +134,7 @@ impl Server {
         .unwrap();
         report["head"]["commit"] = SHA.into();
         place.write("report.json", &report.to_string());
-        Self { runtime, server, hub, place }
+        Self { runtime, mock: server, hub, place }
     }
 
     fn fault(&self, method: &str, path: &str, done: bool, answer: ResponseTemplate) {
@@ -146,7 +146,7 @@ impl Server {
             vec!["post", "report.json", "--repo", "ada/engine", "--sha", SHA, "--pr", "7", "--pictures", "off"];
         words.extend(more);
         let mut command = self.place.command(&words);
-        command.env("GITHUB_API_URL", self.server.uri()).env("GITHUB_TOKEN", "ghs_verysecrettoken");
+        command.env("GITHUB_API_URL", self.mock.uri()).env("GITHUB_TOKEN", "ghs_verysecrettoken");
         command.output().unwrap().into()
     }
 
