@@ -5,7 +5,6 @@
 //! attention, pictures, notes, rows that cannot fail, sentences. A row that fails is never shed: where those alone are too
 //! many, they go on in further comments. Must not know how a comment is posted.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::domain::Call;
@@ -85,7 +84,7 @@ fn split(reports: &[Report], around: &Surroundings, budget: usize) -> Vec<String
     let mut parts = vec![page(reports, around, Detail::OnlyWhatFails, Some(all.len()))];
     let mut part = String::new();
     for (place, row) in all {
-        let row = compared(row, false, Some(0));
+        let row = compared(row, false);
         if part.chars().count() + row.chars().count() + 1 > budget {
             parts.push(std::mem::take(&mut part));
         }
@@ -218,7 +217,7 @@ fn session(report: &Report) -> String {
         None => format!("{}{took}", format::plural(report.head.launches as usize, "launch", "launches")),
     };
     format!(
-        "{against} · suite {}, fails from {} on · {}\n{work}.",
+        "{against} · suite {}, fails from {} on · {}\n\n{work}.",
         code(&report.suite),
         report.gate,
         prose(&report.testbed.label())
@@ -260,15 +259,36 @@ fn sections(page: &mut String, report: &Report, detail: Detail) {
         };
         let detectable = detail < Detail::FewRows && shown.iter().any(|row| row.smallest_detectable.is_some());
         page.push_str(&heading(detectable));
-        for row in shown {
-            line(page, &compared(row, detectable, sentences));
+        for row in &shown {
+            line(page, &compared(row, detectable));
         }
+        reasons(page, &shown, sentences);
         if quiet {
             line(page, "\n</details>");
         }
     }
     if !hidden.is_empty() {
         line(page, &format!("\nNot shown here, and in the whole report: {}.", hidden.join(", ")));
+    }
+}
+
+/// Sentences beneath a table, in which they would make tall columns of a few letters.
+fn reasons(page: &mut String, rows: &[&Row], most: Option<usize>) {
+    let tells = |row: &&&Row| {
+        let group = Group::of(row);
+        most != Some(0) && group::tells_why(row, group) && (row.fails || group.wants_reason())
+    };
+    let mut first = true;
+    for row in rows.iter().filter(tells) {
+        if std::mem::take(&mut first) {
+            line(page, "");
+        }
+        let mut reason = group::reason(row);
+        if let Some(most) = most.filter(|most| reason.chars().count() > *most) {
+            reason = reason.chars().take(most).chain(['…']).collect();
+        }
+        let who = if row.fails { owner(row) } else { String::new() };
+        line(page, &format!("- {} {}{who}: {}", code(row.case.as_str()), code(&row.metric.name), prose(&reason)));
     }
 }
 
@@ -279,7 +299,7 @@ fn heading(detectable: bool) -> String {
     )
 }
 
-fn compared(row: &Row, detectable: bool, sentence: Option<usize>) -> String {
+fn compared(row: &Row, detectable: bool) -> String {
     let side = |side: &Option<Side>| number(side.as_ref().map(|side| side.value), &row.metric);
     let estimate = row.verdict.estimate.as_ref();
     let change = estimate.map_or_else(|| "–".to_owned(), |estimate| typographic(&format::change(estimate.change)));
@@ -303,17 +323,9 @@ fn compared(row: &Row, detectable: bool, sentence: Option<usize>) -> String {
     if row.verdict.provisional {
         verdict += ", provisional";
     }
-    if sentence != Some(0) && group::tells_why(row, Group::of(row)) {
-        let mut reason = group::reason(row);
-        if let Some(most) = sentence.filter(|most| reason.chars().count() > *most) {
-            reason = reason.chars().take(most).chain(['…']).collect();
-        }
-        write!(verdict, ": {}", prose(&reason)).expect("writing to a string cannot fail");
-    }
     format!(
-        "| {}{} | {} | {} | {} | {change} | {interval} |{smallest} {verdict} |",
+        "| {} | {} | {} | {} | {change} | {interval} |{smallest} {verdict} |",
         code(row.case.as_str()),
-        owner(row),
         code(&row.metric.name),
         side(&row.base),
         side(&row.head)
