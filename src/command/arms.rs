@@ -361,7 +361,7 @@ pub fn prepare(
     let mut base = builder.tree(ArmSide::Base, &refs.base)?;
     let mut head = builder.tree(ArmSide::Head, &refs.head)?;
     let mut note = None;
-    if builder.relinks() {
+    if relinks(suite) {
         let orders = 1..=suite.build.layouts;
         let linked = builder.relinked(ArmSide::Base, &base, orders.clone())?;
         let linked = match linked {
@@ -386,8 +386,7 @@ pub fn prepare_alike(
     cancel: &AtomicBool,
     context: &Context,
 ) -> Result<Checkouts> {
-    let layouts = suite.build.layouts;
-    if layouts < 2 || suite.cases.iter().all(|case| case.workload.kind == WorkloadKind::Command) {
+    if !relinks(suite) {
         let refs = Refs { base: state.clone(), head: state.clone() };
         return prepare(repository, &refs, suite, cancel, context);
     }
@@ -395,6 +394,7 @@ pub fn prepare_alike(
     let builder = Builder { repository, suite, cache: &cache, cancel, context };
     let mut base = builder.tree(ArmSide::Base, state)?;
     let mut head = base.clone();
+    let layouts = suite.build.layouts;
     let note = match builder.relinked(ArmSide::Base, &base, 1..=2 * layouts)? {
         Ok(mut workers) => {
             head.workers = workers.split_off(layouts as usize);
@@ -404,6 +404,11 @@ pub fn prepare_alike(
         Err(why) => Some(why),
     };
     Ok(Checkouts { base, head, note, _lock: lock })
+}
+
+/// Whether a suite links its worker anew, and anything runs that.
+fn relinks(suite: &Suite) -> bool {
+    suite.build.layouts > 1 && suite.cases.iter().any(|case| case.workload.kind != WorkloadKind::Command)
 }
 
 /// What the trees of a session have in common.
@@ -416,11 +421,6 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    /// Whether anything runs the worker that would be linked anew.
-    fn relinks(&self) -> bool {
-        self.suite.build.layouts > 1 && self.suite.cases.iter().any(|case| case.workload.kind != WorkloadKind::Command)
-    }
-
     /// A side, checked out and built.
     fn tree(&self, side: ArmSide, state: &Ref) -> Result<Tree> {
         let (build, prefix) = (&self.suite.build, &self.repository.prefix);
@@ -455,7 +455,7 @@ impl Builder<'_> {
         }
         let workers = match workers.first() {
             // Linking anew writes over it, and may fail half way.
-            Some(worker) if self.relinks() => vec![copied(worker, 0)?],
+            Some(worker) if relinks(self.suite) => vec![copied(worker, 0)?],
             _ => workers,
         };
         Ok(Tree { workers, folder: Some(folder), env })
@@ -482,7 +482,7 @@ impl Builder<'_> {
             anyhow::ensure!(!done.cancelled, "interrupted while the {side} arm was being linked");
             if let Some(why) = done.failure {
                 let log = self.cache.join(format!("{side}.relink.log"));
-                std::fs::write(&log, without_secrets(done.log))
+                std::fs::write(&log, secret::redacted(done.log, &secret::from_environment()))
                     .with_context(|| format!("cannot write {}", log.display()))?;
                 return Ok(Err(format!(
                     "the {side} arm could not be linked in other orders of its code (`{}` {why}; see {}), so where its \
@@ -519,10 +519,6 @@ fn copied(worker: &Path, order: u32) -> Result<PathBuf> {
     let copy = PathBuf::from(name);
     std::fs::copy(worker, &copy).with_context(|| format!("cannot copy {} to {}", worker.display(), copy.display()))?;
     Ok(copy)
-}
-
-fn without_secrets(log: String) -> String {
-    secret::from_environment().iter().fold(log, |log, secret| log.replace(secret.as_str(), "[redacted]"))
 }
 
 /// Waits for another session that uses the same places.
@@ -594,7 +590,7 @@ fn built(
     let words = step.command.join(" ");
     context.tell(&format!("{side}: building {label} with `{words}`"));
     let built = build::run(&step.command, step, folder, env, cancel);
-    let log = without_secrets(built.log);
+    let log = secret::redacted(built.log, &secret::from_environment());
     std::fs::write(log_file, &log).with_context(|| format!("cannot write {}", log_file.display()))?;
     if built.cancelled {
         return Err(anyhow::anyhow!("interrupted while {label} was being built"));

@@ -210,14 +210,15 @@ fn surfaces(
     if on(*check) {
         let most = check::MOST_CHARACTERS;
         let text = render::comment::parts(reports, &around, most).swap_remove(0);
-        let title = reports.first().map_or_else(String::new, |_| headline(reports));
+        let title = headline(reports);
         let (summary, text) = text.split_once('\n').map_or((text.clone(), String::new()), |(first, rest)| {
             (first.trim_start_matches('#').trim().to_owned(), rest.trim().to_owned())
         });
-        let annotations = reports.iter().flat_map(annotations).collect();
+        let secrets = secret::from_environment();
+        let annotations = reports.iter().flat_map(|report| annotations(report, &secrets)).collect();
         let output = Output { conclusion, title, summary, text, annotations };
         let completed = its_check.complete(hub, &target.repository, &output);
-        done("check", completed.map(|_| format!("the check says {}", conclusion.as_str())));
+        done("check", completed.map(|()| format!("the check says {}", conclusion.as_str())));
     }
     if on(*status) {
         let set = set_status(arguments, target, Some(conclusion), &headline(reports), hub);
@@ -301,26 +302,25 @@ fn draw(reports: &[Report]) -> Result<Vec<(String, Picture)>, HubError> {
         let artifacts = png.report(report, style).map_err(|error| wrong(error.to_string()))?;
         if let Some(artifact) = artifacts.into_iter().next() {
             let title = format!("{} on {}", report.suite, report.testbed.label());
-            drawn.push((title, Picture { stem: artifact.name, bytes: artifact.bytes }));
+            drawn.push((title, Picture { bytes: artifact.bytes }));
         }
     }
     Ok(drawn)
 }
 
 /// A remark at each benchmark that fails, where its suite is a file of the repository.
-fn annotations(report: &Report) -> impl Iterator<Item = Annotation> {
+fn annotations<'r>(report: &'r Report, secrets: &'r [String]) -> impl Iterator<Item = Annotation> + 'r {
     let safe = |path: &&String| !path.starts_with('/') && !path.split('/').any(|part| part == "..");
     let path = report.suite_file.as_ref().filter(safe);
-    report.rows.iter().filter(|row| row.fails).filter_map(move |row| annotation(path?, row))
+    report.rows.iter().filter(|row| row.fails).filter_map(move |row| annotation(path?, row, secrets))
 }
 
-fn annotation(path: &str, row: &Row) -> Option<Annotation> {
+fn annotation(path: &str, row: &Row, secrets: &[String]) -> Option<Annotation> {
     let change = row.verdict.estimate.map_or_else(String::new, |estimate| {
         format!(" {} ({})", format::change(estimate.change), format::interval(&estimate))
     });
-    let secrets = secret::from_environment();
     let message = format!("{} {}{change}: {}", row.case, row.metric.name, row.verdict.note);
-    let message = secrets.iter().fold(message, |text, secret| text.replace(secret.as_str(), "[redacted]"));
+    let message = secret::redacted(message, secrets);
     Some(Annotation {
         path: path.to_owned(),
         line: row.line?,

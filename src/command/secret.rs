@@ -72,7 +72,12 @@ pub fn without_credentials(text: &str) -> String {
         rest = path;
     }
     kept.push_str(rest);
-    from_environment().iter().fold(kept, |text, secret| text.replace(secret.as_str(), "[redacted]"))
+    redacted(kept, &from_environment())
+}
+
+/// A text without the secrets.
+pub fn redacted(text: String, secrets: &[String]) -> String {
+    secrets.iter().fold(text, |text, secret| text.replace(secret.as_str(), "[redacted]"))
 }
 
 /// The command line as typed, with secret values replaced.
@@ -83,7 +88,7 @@ pub fn command_line(arguments: impl Iterator<Item = String>, secrets: &[String])
         let word = match argument.split_once('=') {
             _ if hide_next => "[redacted]".to_owned(),
             Some((name, _)) if name.starts_with('-') && marked(name) => format!("{name}=[redacted]"),
-            _ => secrets.iter().fold(argument.clone(), |text, secret| text.replace(secret.as_str(), "[redacted]")),
+            _ => redacted(argument.clone(), secrets),
         };
         hide_next = argument.starts_with('-') && marked(&argument) && !argument.contains('=');
         words.push(if word.contains(char::is_whitespace) { format!("'{word}'") } else { word });

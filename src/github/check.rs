@@ -94,7 +94,7 @@ impl Check {
     ///
     /// # Errors
     /// As [`Hub::send`].
-    pub fn complete(&self, hub: &mut dyn Hub, repository: &Repository, output: &Output) -> Result<String, HubError> {
+    pub fn complete(&self, hub: &mut dyn Hub, repository: &Repository, output: &Output) -> Result<(), HubError> {
         let mut batches = output.annotations.chunks(ANNOTATIONS);
         let said = |batch: &[Annotation]| {
             let annotations: Vec<Value> = batch.iter().map(annotation).collect();
@@ -111,14 +111,10 @@ impl Check {
             }
             None => self.make(hub, repository, body)?,
         };
-        let mut url = format!("{}/check-runs/{id}", repository.path());
         for batch in batches {
-            let answer = Self::change(hub, repository, id, json!({ "output": said(batch) }))?;
-            if let Some(page) = answer["html_url"].as_str() {
-                page.clone_into(&mut url);
-            }
+            Self::change(hub, repository, id, json!({ "output": said(batch) }))?;
         }
-        Ok(url)
+        Ok(())
     }
 
     fn body(&self) -> Value {
@@ -136,13 +132,14 @@ impl Check {
         promised(&shown, &make_once(hub, &call, &mut find)?, "id", Value::as_u64)
     }
 
-    fn change(hub: &mut dyn Hub, repository: &Repository, id: u64, mut body: Value) -> Result<Value, HubError> {
+    fn change(hub: &mut dyn Hub, repository: &Repository, id: u64, mut body: Value) -> Result<(), HubError> {
         // The commit of a check cannot change, and the API does not take it again.
         if let Some(fields) = body.as_object_mut() {
             fields.remove("head_sha");
         }
         let path = format!("{}/check-runs/{id}", repository.path());
-        Ok(hub.send(&Call::with(Method::Patch, path, body))?.body)
+        hub.send(&Call::with(Method::Patch, path, body))?;
+        Ok(())
     }
 
     fn find(&self, hub: &mut dyn Hub, repository: &Repository) -> Result<Option<u64>, HubError> {

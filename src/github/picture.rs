@@ -15,8 +15,6 @@ const MOST_ATTEMPTS: u32 = 5;
 /// A picture to be linked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Picture {
-    /// Stem of its name.
-    pub stem: String,
     /// A PNG file.
     pub bytes: Vec<u8>,
 }

@@ -10,7 +10,9 @@ use std::path::Path;
 use crate::domain::Call;
 use crate::render::format::{self, typographic};
 use crate::render::group::{self, Group};
-use crate::render::markdown::{circumstances, code, context, is_folded, line, method, number, owner, prose, warnings};
+use crate::render::markdown::{
+    cautions, circumstances, code, context, is_folded, line, method, number, owner, prose, sign,
+};
 use crate::render::text;
 use crate::report::{Report, Row, Side};
 
@@ -127,10 +129,7 @@ fn page(reports: &[Report], around: &Surroundings, detail: Detail, elsewhere: Op
             );
         }
         line(&mut page, "");
-        warnings(&mut page, &report.head, "The head run");
-        for base in report.base.iter().filter(|base| base.synthetic.is_some() || base.debug_build).take(1) {
-            warnings(&mut page, base, "A base run");
-        }
+        cautions(&mut page, report);
         line(&mut page, &session(report));
         if let Some(count) = elsewhere {
             line(
@@ -166,14 +165,6 @@ fn page(reports: &[Report], around: &Surroundings, detail: Detail, elsewhere: Op
         line(&mut page, &format!("\n[The whole report]({url})"));
     }
     page
-}
-
-fn sign(report: &Report) -> &'static str {
-    match report.outcome.exit_code {
-        0 => "✅",
-        1 | 4 => "❌",
-        _ => "⚠️",
-    }
 }
 
 /// The first line: what a person reads who reads one.

@@ -105,18 +105,27 @@ pub(super) fn number(value: Option<f64>, metric: &Metric) -> String {
     typographic(&prose(&format::optional(value, metric)))
 }
 
-fn headline(page: &mut String, report: &Report) {
-    let sign = match report.outcome.exit_code {
+/// How it ended, at a glance.
+pub(super) fn sign(report: &Report) -> &'static str {
+    match report.outcome.exit_code {
         0 => "✅",
         1 | 4 => "❌",
         _ => "⚠️",
-    };
-    line(page, &format!("## {sign} {}", prose(&report.outcome.headline)));
-    line(page, "");
+    }
+}
+
+/// What makes the runs of a report unlike others: of the base, the newest that is.
+pub(super) fn cautions(page: &mut String, report: &Report) {
     warnings(page, &report.head, "The head run");
     for base in report.base.iter().filter(|base| base.synthetic.is_some() || base.debug_build).take(1) {
         warnings(page, base, "A base run");
     }
+}
+
+fn headline(page: &mut String, report: &Report) {
+    line(page, &format!("## {} {}", sign(report), prose(&report.outcome.headline)));
+    line(page, "");
+    cautions(page, report);
     let base = match report.base.as_slice() {
         [] => "nothing".to_owned(),
         [newest] => circumstances(newest),
@@ -160,7 +169,7 @@ pub(super) fn circumstances(run: &RunInfo) -> String {
     format!("{}{branch}{dirty} ({}{status})", code(commit), format::moment(run.started))
 }
 
-pub(super) fn warnings(page: &mut String, run: &RunInfo, who: &str) {
+fn warnings(page: &mut String, run: &RunInfo, who: &str) {
     if let Some(what) = &run.synthetic {
         line(
             page,

@@ -123,13 +123,13 @@ pub fn session(
     let header = Header { tree: WorkTree::detect(), testbed: session::testbed(&plan, &machine) };
     let noise = store.noise(&suite.info.name, &header.testbed.key)?;
     let refs = subjects.refs().clone();
-    // Without a build both arms run the same files but for what the change touches.
-    let past = past(&suite.info.name, &header.testbed.key, store)?;
     let checkouts = subjects.ready(context)?;
     let note = checkouts.note.clone();
+    // Without a build both arms run the same files but for what the change touches.
     let builds = if suite.build.command.is_empty() {
         Builds::same()
     } else {
+        let past = past(&suite.info.name, &header.testbed.key, store)?;
         Builds::learn(&past, [&refs.base.commit, &refs.head.commit], checkouts.layouts())
     };
     context.tell(&format!(
