@@ -35,6 +35,8 @@ function repository() {
   fs.cpSync(path.join(root, '.github'), path.join(tree, '.github'), { recursive: true });
   fs.cpSync(path.join(root, 'action.yml'), path.join(tree, 'action.yml'));
   git(work, 'init', '-q', '-b', 'main', tree);
+  // The workflows of `regrade init` beside those of this repository; the suite is there already.
+  execFileSync(regrade, ['init', '--name', 'quickstart'], { cwd: tree });
   const commit = (amount) => {
     write(path.join(tree, 'work.h'), `#define WORK ${amount}\n`);
     git(tree, 'add', '--all');
@@ -83,12 +85,12 @@ function event(name, change = () => {}) {
 
 /** What a job of a workflow may do, as permissions of a token. */
 function permissions(workflow, job) {
-  const { jobs } = YAML.parse(fs.readFileSync(path.join(root, '.github/workflows', workflow), 'utf8'));
+  const { jobs } = YAML.parse(fs.readFileSync(at('tree/.github/workflows', workflow), 'utf8'));
   return Object.fromEntries(Object.entries(jobs[job].permissions).map(([scope, access]) => [scope.replaceAll('-', '_'), access]));
 }
 
 /** Runs a workflow; which jobs ran, and how each ended. */
-async function act(trigger, workflow, file, { token = 'ghs_read', vars = {}, run = '1' } = {}) {
+async function act(trigger, workflow, file, { token = 'ghs_read', vars = {}, run = '1', installed = false } = {}) {
   const tree = fs.mkdtempSync(at('run-'));
   git(work, 'clone', '-q', '--branch', 'main', at('origin.git'), tree);
   git(tree, 'remote', 'set-url', 'origin', 'https://github.com/octo-org/octo-repo.git');
@@ -107,7 +109,7 @@ async function act(trigger, workflow, file, { token = 'ghs_read', vars = {}, run
     '-s', `GITHUB_TOKEN=${token}`,
   ];
   const { code, output } = await new Promise((resolve) =>
-    execFile(path.join(here, '.venv/bin/act'), words, { cwd: tree, env: { ...process.env, PATH: `${at('bin')}:${process.env.PATH}`, GITHUB_RUN_ID: run }, maxBuffer: 1 << 28, timeout: 240_000 }, (error, stdout, stderr) =>
+    execFile(path.join(here, '.venv/bin/act'), words, { cwd: tree, env: { ...process.env, PATH: [at('bin'), ...(installed ? [at('installed')] : []), process.env.PATH].join(':'), GITHUB_RUN_ID: run }, maxBuffer: 1 << 28, timeout: 240_000 }, (error, stdout, stderr) =>
       resolve({ code: error ? (error.code ?? -1) : 0, output: stdout + stderr })),
   );
   const jobs = {};
@@ -130,6 +132,9 @@ before(async () => {
   repository();
   // `version: source` builds with cargo; here the program that is there already comes out of it.
   write(at('bin/cargo'), '#!/bin/sh\nwhile [ $# -gt 0 ]; do [ "$1" = --target-dir ] && to=$2; shift; done\nmkdir -p "$to/release" && cp "$REGRADE_BIN" "$to/release/regrade"\n', 0o755);
+  // What a runner has that comes with regrade.
+  fs.mkdirSync(at('installed'));
+  fs.symlinkSync(regrade, at('installed/regrade'));
 });
 after(async () => {
   await server.close();
@@ -211,6 +216,13 @@ test('the poster does nothing about runs that are of no pull request', async () 
   assert.deepEqual(server.fake.log, []);
 });
 
+test('a workflow that only bears the name of a benchmark tells nothing', async () => {
+  const forged = event('workflow_run.fork', (payload) => (payload.workflow_run.path = '.github/workflows/forged.yml'));
+  const post = await act('workflow_run', 'post.yml', forged, { token: token([['post.yml', 'post']]), run: '8005' });
+  assert.equal(post.jobs.post, 'failure', post.text);
+  assert.deepEqual(writes(), []);
+});
+
 test('a GPU is for branches of the repository, where there is one', async () => {
   const vars = { REGRADE_GPU: 'on' };
   const fork = await act('pull_request', 'bench-gpu.yml', event('pull_request.fork'), { vars });
@@ -271,4 +283,20 @@ test('the night pushes a baseline, which the next pull request pulls', async () 
   assert.match(git(at('origin.git'), 'branch', '--list'), /regrade-baselines/);
   const bench = await act('pull_request', 'bench-pr.yml', event('pull_request.opened'), { run: '7003' });
   assert.doesNotMatch(bench.text, /there are no baselines/);
+});
+
+test('what `regrade init` writes measures, tells and keeps baselines too', async () => {
+  server.fake.workflows['regrade.yml'] = { id: 161338, name: 'regrade', dispatch: false };
+  server.fake.runs[8001].workflow = 'regrade.yml';
+  const bench = await act('pull_request', 'regrade.yml', event('pull_request.fork'), { installed: true, run: '8003' });
+  assert.deepEqual(bench.jobs, { compare: 'failure' }, bench.text);
+  assert.deepEqual(writes(), []);
+  server.fake.artifacts.push({ id: 1, run: 8001, name: 'regrade-report', bytes: zip(path.join(bench.artifacts, 'regrade-report')) });
+  server.fake.tokens.ghs_init = permissions('regrade-post.yml', 'post');
+  const post = await act('workflow_run', 'regrade-post.yml', event('workflow_run.fork', (payload) => (payload.workflow_run.path = '.github/workflows/regrade.yml')), { installed: true, token: 'ghs_init', run: '8004' });
+  assert.deepEqual(post.jobs, { post: 'success' }, post.text);
+  nothingRefused(post.text);
+  assert.equal(told(8).comments, 1, post.text);
+  const push = await act('push', 'regrade.yml', event('push'), { installed: true, run: '9301' });
+  assert.deepEqual(push.jobs, { baseline: 'success' }, push.text);
 });
