@@ -1,7 +1,7 @@
 # The recipes are CI's own steps; `.ci/run` runs `just`-free the same commands in the same order.
 
 # Everything CI checks.
-check: fmt clippy github test doc
+check: fmt clippy doc github test
 
 fmt:
     cargo fmt --check
@@ -19,6 +19,14 @@ test:
 
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+
+# Workflows, payloads and what stands in for GitHub, without GitHub.
+github:
+    tests/github/check.sh
+
+# api.json against GitHub's description that it was cut from (385 MB).
+github-drift:
+    tests/github/drift.sh
 
 # Licences, sources, banned crates (needs cargo-deny and the network).
 deny:

@@ -47,6 +47,8 @@ pub struct Global {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Set a repository up: a suite, workflows, ignored outputs
+    Init(Init),
     /// Measure a suite and store the run
     Run(Run),
     /// Compare head with its base: measure now, or take two stored runs
@@ -120,6 +122,26 @@ pub struct Measure {
     /// Go on with the last run of this suite that was interrupted
     #[arg(long)]
     pub resume: bool,
+}
+
+/// `regrade init`
+#[derive(Debug, Args)]
+pub struct Init {
+    /// Name of the suite; by default the repository folder's
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Write the GPU lane too; by default where an NVIDIA GPU is found
+    #[arg(long)]
+    pub gpu: bool,
+    /// Overwrite files that are there
+    #[arg(long)]
+    pub force: bool,
+    /// Only say what would be written
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Output on standard output
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
 }
 
 /// `regrade run`

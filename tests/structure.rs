@@ -68,6 +68,7 @@ const DOCUMENTS: &[&str] = &[
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
+    "docs/github.md",
     "reports/README.md",
     "reports/performance.md",
     "reports/verdict-quality.md",
@@ -76,7 +77,7 @@ const DOCUMENTS: &[&str] = &[
     "reports/example/report.md",
 ];
 const FOLDERS: &[&str] =
-    &["src/", "suites/", "clients/", "tests/", "benches/", "examples/", ".github/", ".ci/", "reports/", "baselines/"];
+    &["src/", "suites/", "clients/", "tests/", "benches/", "examples/", "docs/", ".github/", ".ci/", "reports/", "baselines/"];
 
 #[test]
 fn sources_keep_the_rules() {

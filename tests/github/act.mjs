@@ -1,0 +1,302 @@
+// Runs the shipped workflows with `act` on this machine against the fake behind Prism: what is skipped for whom, that no
+// job needs more than its permissions, what a pull request is told. act.sh says what this needs.
+import assert from 'node:assert/strict';
+import { execFile, execFileSync } from 'node:child_process';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { after, before, beforeEach, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import YAML from 'yaml';
+import { serve } from './serve.mjs';
+
+const here = path.dirname(fileURLToPath(import.meta.url));
+const root = path.join(here, '../..');
+const regrade = process.env.REGRADE_BIN;
+const work = fs.mkdtempSync(path.join(os.tmpdir(), 'regrade-act-'));
+const at = (...parts) => path.join(work, ...parts);
+const write = (file, text, mode = 0o644) => {
+  fs.mkdirSync(path.dirname(file), { recursive: true });
+  fs.writeFileSync(file, text, { mode });
+};
+
+let server;
+const sha = {};
+const git = (folder, ...words) => execFileSync('git', ['-c', 'user.name=t', '-c', 'user.email=t@example.invalid', '-c', 'commit.gpgsign=false', ...words], { cwd: folder, encoding: 'utf8' }).trim();
+
+/** A repository with these workflows, and a program that is measured in seconds: `work.h` says how much it does. */
+function repository() {
+  const tree = at('tree');
+  const demo = path.join(root, 'tests/fixtures/demo');
+  write(path.join(tree, '.gitignore'), 'bench\n/reports\n/baselines\n');
+  fs.cpSync(path.join(demo, 'bench.c'), path.join(tree, 'bench.c'));
+  const suite = fs.readFileSync(path.join(demo, 'suite.toml'), 'utf8').replace('launches = 3', 'launches = 3\nbudget = "20s"');
+  write(path.join(tree, 'suites/quickstart.toml'), suite);
+  fs.cpSync(path.join(root, '.github'), path.join(tree, '.github'), { recursive: true });
+  fs.cpSync(path.join(root, 'action.yml'), path.join(tree, 'action.yml'));
+  git(work, 'init', '-q', '-b', 'main', tree);
+  // The workflows of `regrade init` beside those of this repository; the suite is there already.
+  execFileSync(regrade, ['init', '--name', 'quickstart'], { cwd: tree });
+  const commit = (amount) => {
+    write(path.join(tree, 'work.h'), `#define WORK ${amount}\n`);
+    git(tree, 'add', '--all');
+    git(tree, 'commit', '-q', '-m', `work ${amount}`);
+    return git(tree, 'rev-parse', 'HEAD');
+  };
+  sha.main = commit(100);
+  git(tree, 'checkout', '-q', '-b', 'faster-softmax');
+  sha.head = commit(160);
+  git(tree, 'checkout', '-q', '-b', 'tiles', 'main');
+  sha.fork = commit(161);
+  git(tree, 'checkout', '-q', 'main');
+  git(work, 'clone', '-q', '--bare', tree, at('origin.git'));
+  git(at('origin.git'), 'update-ref', 'refs/pull/7/head', sha.head);
+  git(at('origin.git'), 'update-ref', 'refs/pull/8/head', sha.fork);
+  git(at('origin.git'), 'branch', '-q', '-D', 'tiles');
+  git(at('origin.git'), 'config', 'uploadpack.allowAnySHA1InWant', 'true');
+}
+
+/** The fake learns the commits of the real repository. */
+function acquaint() {
+  const { fake } = server;
+  const { tree } = fake.commits.get(fake.refs['refs/heads/main']);
+  fake.commits.set(sha.main, { tree, parents: [], message: 'main' });
+  for (const name of ['head', 'fork']) fake.commits.set(sha[name], { tree, parents: [sha.main], message: name });
+  fake.refs['refs/heads/main'] = sha.main;
+  fake.pulls[7].sha = fake.runs[7001].sha = sha.head;
+  fake.pulls[8].sha = fake.runs[8001].sha = sha.fork;
+}
+
+/** An event with the commits of the real repository in place of the world's. */
+function event(name, change = () => {}) {
+  const file = path.join(here, 'events', `${name}.json`);
+  const payload = JSON.parse(fs.readFileSync(file, 'utf8'));
+  if (payload.pull_request) {
+    payload.pull_request.head.sha = sha[payload.number === 8 ? 'fork' : 'head'];
+    payload.pull_request.base.sha = sha.main;
+  }
+  if (payload.workflow_run) payload.workflow_run.head_sha = sha[payload.workflow_run.id === 7001 ? 'head' : 'fork'];
+  if (payload.inputs) payload.inputs.sha = sha.fork;
+  change(payload);
+  const target = at('events', `${name}-${Math.random().toString(36).slice(2)}.json`);
+  write(target, JSON.stringify(payload));
+  return target;
+}
+
+/** What a job of a workflow may do, as permissions of a token. */
+function permissions(workflow, job) {
+  const { jobs } = YAML.parse(fs.readFileSync(at('tree/.github/workflows', workflow), 'utf8'));
+  return Object.fromEntries(Object.entries(jobs[job].permissions).map(([scope, access]) => [scope.replaceAll('-', '_'), access]));
+}
+
+/** Runs a workflow; which jobs ran, and how each ended. */
+async function act(trigger, workflow, file, { token = 'ghs_read', vars = {}, run = '1', installed = false } = {}) {
+  const tree = fs.mkdtempSync(at('run-'));
+  git(work, 'clone', '-q', '--branch', 'main', at('origin.git'), tree);
+  git(tree, 'remote', 'set-url', 'origin', 'https://github.com/octo-org/octo-repo.git');
+  const artifacts = at('artifacts', `${workflow}-${run}`);
+  const text = ['action.yml', `.github/workflows/${workflow}`].map((name) => fs.readFileSync(path.join(tree, name), 'utf8')).join('');
+  const pinned = text.matchAll(/uses: (actions\/([\w-]+)@[0-9a-f]{40})/g);
+  const replaced = [...new Set([...pinned].map(([, uses, name]) => `${uses}=${path.join(here, 'actions', name)}`))];
+  const settings = { ORIGIN: at('origin.git'), ARTIFACTS: artifacts, REGRADE_BIN: regrade, REGRADE_TRUST_DEBUG_BUILD: '1', REGRADE_CACHE: at('cache'), GITHUB_API_URL: server.url };
+  const words = [
+    trigger, '-W', `.github/workflows/${workflow}`, '-e', file, '--json',
+    '-P', 'ubuntu-24.04=-self-hosted', '-P', 'self-hosted=-self-hosted',
+    '--action-cache-path', at('act-cache', path.basename(tree)), '--no-cache-server', '--no-skip-checkout', '--defaultbranch', 'main',
+    ...replaced.flatMap((pair) => ['--local-repository', pair]),
+    ...Object.entries(settings).flatMap(([name, value]) => ['--env', `${name}=${value}`]),
+    ...Object.entries(vars).flatMap(([name, value]) => ['--var', `${name}=${value}`]),
+    '-s', `GITHUB_TOKEN=${token}`,
+  ];
+  const { code, output } = await new Promise((resolve) =>
+    execFile(path.join(here, '.venv/bin/act'), words, { cwd: tree, env: { ...process.env, PATH: [at('bin'), ...(installed ? [at('installed')] : []), process.env.PATH].join(':'), GITHUB_RUN_ID: run }, maxBuffer: 1 << 28, timeout: 240_000 }, (error, stdout, stderr) =>
+      resolve({ code: error ? (error.code ?? -1) : 0, output: stdout + stderr })),
+  );
+  const jobs = {};
+  let log = '';
+  for (const line of output.split('\n')) {
+    try {
+      const entry = JSON.parse(line);
+      if (entry.jobID && entry.jobResult) jobs[entry.jobID] = entry.jobResult;
+      log += `${entry.job ?? ''}: ${entry.msg}\n`;
+    } catch {
+      log += `${line}\n`;
+    }
+  }
+  if (process.env.REGRADE_ACT_LOG) fs.appendFileSync(process.env.REGRADE_ACT_LOG, `\n=== ${trigger} ${workflow}\n${log}`);
+  return { code, jobs, text: log, artifacts };
+}
+
+before(async () => {
+  server = await serve();
+  repository();
+  // `version: source` builds with cargo; here the program that is there already comes out of it.
+  write(at('bin/cargo'), '#!/bin/sh\nwhile [ $# -gt 0 ]; do [ "$1" = --target-dir ] && to=$2; shift; done\nmkdir -p "$to/release" && cp "$REGRADE_BIN" "$to/release/regrade"\n', 0o755);
+  // What a runner has that comes with regrade.
+  fs.mkdirSync(at('installed'));
+  fs.symlinkSync(regrade, at('installed/regrade'));
+});
+after(async () => {
+  await server.close();
+  fs.rmSync(work, { recursive: true, force: true });
+});
+beforeEach(() => {
+  server.fake.reset();
+  acquaint();
+});
+
+
+const BOT = 'github-actions[bot]';
+const token = (jobs) => {
+  const name = `ghs_${Math.random().toString(36).slice(2)}`;
+  server.fake.tokens[name] = Object.assign({}, ...jobs.map(([workflow, job]) => permissions(workflow, job)));
+  return name;
+};
+const zip = (folder) => {
+  const file = `${folder}.zip`;
+  execFileSync('python3', ['-m', 'zipfile', '-c', file, path.join(folder, 'report.json')]);
+  return fs.readFileSync(file);
+};
+/** What a pull request was told, by the workflow's own account. */
+const told = (pull) => {
+  const { comments, checks, statuses } = server.fake;
+  const commit = server.fake.pulls[pull].sha;
+  return {
+    comments: comments.filter(({ issue, login }) => issue === pull && login === BOT).length,
+    checks: [...new Set(checks.filter(({ head_sha }) => head_sha === commit).map(({ conclusion }) => conclusion))],
+    statuses: [...new Set(statuses.filter((status) => status.sha === commit).map(({ state }) => state))],
+  };
+};
+const writes = () => server.fake.log.filter(({ method }) => method !== 'GET');
+/** Nothing went against the description, and nothing was refused: the job's permissions are enough. */
+const nothingRefused = (text) => {
+  const odd = server.fake.log.filter(({ violation, status }) => violation || status === 401 || status === 403);
+  assert.deepEqual(odd.map(({ method, path: at, status, violation }) => [method, at, status, violation]), [], text);
+};
+
+const reports = {};
+test('a pull request of a branch is measured with read permissions', async () => {
+  const bench = await act('pull_request', 'bench-pr.yml', event('pull_request.opened'), { run: '7001', token: token([['bench-pr.yml', 'cpu']]) });
+  assert.deepEqual(bench.jobs, { cpu: 'failure' }, bench.text);
+  const report = path.join(bench.artifacts, 'regrade-report', 'report.json');
+  assert.ok(fs.existsSync(report), bench.text);
+  reports[7] = path.dirname(report);
+  assert.deepEqual(writes(), []);
+});
+
+test('so is one of a fork', async () => {
+  const bench = await act('pull_request', 'bench-pr.yml', event('pull_request.fork'), { run: '8001', token: token([['bench-pr.yml', 'cpu']]) });
+  assert.deepEqual(bench.jobs, { cpu: 'failure' }, bench.text);
+  reports[8] = path.join(bench.artifacts, 'regrade-report');
+  assert.deepEqual(writes(), []);
+});
+
+for (const [pull, run, name] of [[7, 7001, 'workflow_run'], [8, 8001, 'workflow_run.fork']]) {
+  test(`the poster tells pull request ${pull}, twice the same comment, with its permissions and no more`, async () => {
+    server.fake.artifacts.push({ id: 1, run, name: 'regrade-report', bytes: zip(reports[pull]) });
+    const file = event(name);
+    for (let time = 0; time < 2; time++) {
+      const post = await act('workflow_run', 'post.yml', file, { token: token([['post.yml', 'post']]), run: `${run}${time}` });
+      assert.deepEqual(post.jobs, { build: 'success', post: 'success' }, post.text);
+      nothingRefused(post.text);
+      const { comments, checks, statuses } = told(pull);
+      assert.equal(comments, 1, post.text);
+      // A fork's numbers are an untrusted measurement: said, but no required check.
+      if (pull === 7) assert.deepEqual([checks, statuses], [['failure'], ['failure']], post.text);
+    }
+    assert.equal(server.fake.comments.filter(({ issue, login }) => issue !== pull && login === BOT).length, 0);
+    const downloads = server.fake.log.filter(({ path: at }) => at.startsWith('/__download'));
+    assert.ok(downloads.length > 0 && downloads.every(({ authorization }) => authorization === null));
+  });
+}
+
+test('the poster does nothing about runs that are of no pull request', async () => {
+  const post = await act('workflow_run', 'post.yml', event('workflow_run.push'));
+  assert.deepEqual(post.jobs, {}, post.text);
+  assert.deepEqual(server.fake.log, []);
+});
+
+test('a workflow that only bears the name of a benchmark tells nothing', async () => {
+  const forged = event('workflow_run.fork', (payload) => (payload.workflow_run.path = '.github/workflows/forged.yml'));
+  const post = await act('workflow_run', 'post.yml', forged, { token: token([['post.yml', 'post']]), run: '8005' });
+  assert.equal(post.jobs.post, 'failure', post.text);
+  assert.deepEqual(writes(), []);
+});
+
+test('a GPU is for branches of the repository, where there is one', async () => {
+  const vars = { REGRADE_GPU: 'on' };
+  const fork = await act('pull_request', 'bench-gpu.yml', event('pull_request.fork'), { vars });
+  assert.deepEqual(fork.jobs, {}, fork.text);
+  const none = await act('pull_request', 'bench-gpu.yml', event('pull_request.opened'));
+  assert.deepEqual(none.jobs, {}, none.text);
+  const branch = await act('pull_request', 'bench-gpu.yml', event('pull_request.opened'), { vars, run: '7002' });
+  assert.deepEqual(branch.jobs, { branch: 'failure' }, branch.text);
+  assert.ok(fs.existsSync(path.join(branch.artifacts, 'regrade-report', 'report.json')), branch.text);
+  assert.deepEqual(writes(), []);
+});
+
+test('lane C measures exactly the commit that was read, and tells its pull request', async () => {
+  const vars = { REGRADE_GPU: 'on' };
+  const lane = await act('workflow_dispatch', 'bench-gpu.yml', event('workflow_dispatch'), { vars, token: token([['bench-gpu.yml', 'post']]), run: '9001' });
+  assert.deepEqual(lane.jobs, { reviewed: 'failure', build: 'success', post: 'success' }, lane.text);
+  assert.match(lane.text, new RegExp(`${sha.main.slice(0, 7)}[^\n]*\n[^]*${sha.fork.slice(0, 7)}`));
+  nothingRefused(lane.text);
+  assert.equal(told(8).comments, 1, lane.text);
+});
+
+test('lane C refuses a commit that is not of the pull request, and what is no commit', async () => {
+  const vars = { REGRADE_GPU: 'on' };
+  for (const [value, said] of [[sha.head, 'is not part of this pull request'], ['$(touch owned)', 'sha is no full commit hash']]) {
+    const lane = await act('workflow_dispatch', 'bench-gpu.yml', event('workflow_dispatch', (payload) => (payload.inputs.sha = value)), { vars, run: `91${value.length}` });
+    assert.equal(lane.jobs.reviewed, 'failure', lane.text);
+    assert.ok(lane.text.includes(said), lane.text);
+  }
+  assert.deepEqual(writes(), []);
+});
+
+const BOT_JOBS = [['bot.yml', 'command'], ['bot.yml', 'dispatch']];
+test('the bot starts lane C for who may write', async () => {
+  const bot = await act('issue_comment', 'bot.yml', event('issue_comment.fork'), { token: token(BOT_JOBS), vars: { REGRADE_GPU: 'on' }, run: '9101' });
+  assert.deepEqual(bot.jobs, { build: 'success', command: 'success', dispatch: 'success' }, bot.text);
+  nothingRefused(bot.text);
+  assert.deepEqual(server.fake.dispatches.map(({ workflow, ref, inputs }) => ({ workflow, ref, inputs })), [{ workflow: 'bench-gpu.yml', ref: 'main', inputs: { pr: '8', sha: sha.fork } }], bot.text);
+});
+
+test('the bot starts nothing for others, and nothing on issues', async () => {
+  const stranger = await act('issue_comment', 'bot.yml', event('issue_comment.stranger'), { token: token(BOT_JOBS), vars: { REGRADE_GPU: 'on' }, run: '9102' });
+  assert.equal(stranger.jobs.dispatch, undefined, stranger.text);
+  const issue = await act('issue_comment', 'bot.yml', event('issue_comment.issue'), { token: token(BOT_JOBS), run: '9103' });
+  assert.deepEqual(issue.jobs, {}, issue.text);
+  assert.deepEqual(server.fake.dispatches, []);
+});
+
+test('a comment is no program', async () => {
+  fs.rmSync('/tmp/owned', { force: true });
+  const bot = await act('issue_comment', 'bot.yml', event('issue_comment.hostile'), { token: token(BOT_JOBS), vars: { REGRADE_GPU: 'on' }, run: '9104' });
+  assert.ok(!fs.existsSync('/tmp/owned'), bot.text);
+  assert.ok(server.fake.dispatches.every(({ inputs }) => inputs.pr === '7' && inputs.sha === sha.head), bot.text);
+});
+
+test('the night pushes a baseline, which the next pull request pulls', async () => {
+  const night = await act('workflow_dispatch', 'nightly.yml', event('workflow_dispatch', (payload) => (payload.inputs = null)), { run: '9201' });
+  assert.deepEqual(night.jobs, { baseline: 'success' }, night.text);
+  assert.match(git(at('origin.git'), 'branch', '--list'), /regrade-baselines/);
+  const bench = await act('pull_request', 'bench-pr.yml', event('pull_request.opened'), { run: '7003' });
+  assert.doesNotMatch(bench.text, /there are no baselines/);
+});
+
+test('what `regrade init` writes measures, tells and keeps baselines too', async () => {
+  server.fake.workflows['regrade.yml'] = { id: 161338, name: 'regrade', dispatch: false };
+  server.fake.runs[8001].workflow = 'regrade.yml';
+  const bench = await act('pull_request', 'regrade.yml', event('pull_request.fork'), { installed: true, run: '8003' });
+  assert.deepEqual(bench.jobs, { compare: 'failure' }, bench.text);
+  assert.deepEqual(writes(), []);
+  server.fake.artifacts.push({ id: 1, run: 8001, name: 'regrade-report', bytes: zip(path.join(bench.artifacts, 'regrade-report')) });
+  server.fake.tokens.ghs_init = permissions('regrade-post.yml', 'post');
+  const post = await act('workflow_run', 'regrade-post.yml', event('workflow_run.fork', (payload) => (payload.workflow_run.path = '.github/workflows/regrade.yml')), { installed: true, token: 'ghs_init', run: '8004' });
+  assert.deepEqual(post.jobs, { post: 'success' }, post.text);
+  nothingRefused(post.text);
+  assert.equal(told(8).comments, 1, post.text);
+  const push = await act('push', 'regrade.yml', event('push'), { installed: true, run: '9301' });
+  assert.deepEqual(push.jobs, { baseline: 'success' }, push.text);
+});
