@@ -163,6 +163,12 @@ pub trait Hub {
     /// As [`HubError`] says.
     fn send(&mut self, call: &Call) -> Result<Answer, HubError>;
 
+    /// Fetches what is no JSON, at most so many bytes, wherever the server says that it lies.
+    ///
+    /// # Errors
+    /// As [`HubError`] says.
+    fn download(&mut self, path: &str, most: usize) -> Result<Vec<u8>, HubError>;
+
     /// Waits before another attempt; false where the time for that is over.
     fn pause(&mut self, attempt: u32) -> bool;
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use http::header::{ACCEPT, HeaderMap, LINK, RETRY_AFTER};
 use http::{Method as Verb, StatusCode};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use octocrab::Octocrab;
 use serde_json::Value;
 
@@ -68,7 +68,18 @@ impl std::fmt::Debug for Live {
 struct Raw {
     status: StatusCode,
     headers: HeaderMap,
-    body: Value,
+    bytes: Vec<u8>,
+}
+
+impl Raw {
+    /// As JSON; what is none, as the beginning of a text.
+    fn body(&self) -> Value {
+        if self.bytes.is_empty() {
+            return Value::Null;
+        }
+        serde_json::from_slice(&self.bytes)
+            .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&self.bytes).chars().take(SAID).collect()))
+    }
 }
 
 impl Live {
@@ -105,7 +116,7 @@ impl Live {
     }
 
     /// One attempt. Errors are the transport's.
-    fn attempt(&self, call: &Call) -> Result<Raw, String> {
+    fn attempt(&self, call: &Call, most: usize) -> Result<Raw, String> {
         let verb = match call.method {
             Method::Get => Verb::GET,
             Method::Post => Verb::POST,
@@ -117,18 +128,16 @@ impl Live {
             let request = self.client.build_request(request, call.body.as_ref()).map_err(|error| causes(&error))?;
             let response = self.client.execute(request).await.map_err(|error| causes(&error))?;
             let (parts, body) = response.into_parts();
-            let bytes = Limited::new(body, MOST_BYTES)
+            let bytes = Limited::new(body, most)
                 .collect()
                 .await
-                .map_err(|error| format!("the answer broke off: {error}"))?
-                .to_bytes();
-            let body = if bytes.is_empty() {
-                Value::Null
-            } else {
-                serde_json::from_slice(&bytes)
-                    .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).chars().take(SAID).collect()))
-            };
-            Ok(Raw { status: parts.status, headers: parts.headers, body })
+                .map_err(|error| match error.downcast_ref::<LengthLimitError>() {
+                    Some(_) => format!("the answer is larger than {most} bytes"),
+                    None => format!("the answer broke off: {error}"),
+                })?
+                .to_bytes()
+                .to_vec();
+            Ok(Raw { status: parts.status, headers: parts.headers, bytes })
         };
         let limit = Duration::from_secs(2 * SILENT_S);
         self.runtime
@@ -162,7 +171,7 @@ impl Live {
     }
 
     fn refused(&self, call: &Call, raw: &Raw) -> HubError {
-        let (call, said) = (call.to_string(), self.said(&raw.body));
+        let (call, said) = (call.to_string(), self.said(&raw.body()));
         match raw.status.as_u16() {
             401 | 403 => {
                 let needs = raw.headers.get("x-accepted-github-permissions").and_then(|value| value.to_str().ok());
@@ -171,16 +180,13 @@ impl Live {
             status => HubError::Refused { call, status, said },
         }
     }
-}
 
-impl Hub for Live {
-    fn send(&mut self, call: &Call) -> Result<Answer, HubError> {
+    /// Attempts until there is an answer that is no error, or none is to be had.
+    fn insist(&mut self, call: &Call, most: usize) -> Result<Raw, HubError> {
         let mut attempt = 0;
         loop {
-            let failure = match self.attempt(call) {
-                Ok(raw) if raw.status.is_success() => {
-                    return Ok(Answer { next: next_page(&raw.headers, &self.base), body: raw.body });
-                }
+            let failure = match self.attempt(call, most) {
+                Ok(raw) if raw.status.is_success() => return Ok(raw),
                 Ok(raw) => {
                     if let Some(wait) = limit(&raw, attempt) {
                         // The server says that it did nothing, so that any request may be repeated.
@@ -188,13 +194,13 @@ impl Hub for Live {
                             attempt += 1;
                             continue;
                         }
-                        let (call, said) = (call.to_string(), self.said(&raw.body));
+                        let (call, said) = (call.to_string(), self.said(&raw.body()));
                         return Err(HubError::Limited { call, said, wait_s: wait.as_secs() });
                     }
                     if !raw.status.is_server_error() {
                         return Err(self.refused(call, &raw));
                     }
-                    format!("{} {}", raw.status.as_u16(), self.said(&raw.body))
+                    format!("{} {}", raw.status.as_u16(), self.said(&raw.body()))
                 }
                 Err(what) => self.safe(&what),
             };
@@ -204,6 +210,17 @@ impl Hub for Live {
             }
             attempt += 1;
         }
+    }
+}
+
+impl Hub for Live {
+    fn send(&mut self, call: &Call) -> Result<Answer, HubError> {
+        let raw = self.insist(call, MOST_BYTES)?;
+        Ok(Answer { next: next_page(&raw.headers, &self.base), body: raw.body() })
+    }
+
+    fn download(&mut self, path: &str, most: usize) -> Result<Vec<u8>, HubError> {
+        Ok(self.insist(&Call::get(path), most)?.bytes)
     }
 
     fn pause(&mut self, attempt: u32) -> bool {
@@ -231,7 +248,8 @@ fn limit(raw: &Raw, attempt: u32) -> Option<Duration> {
         let reset = number("x-ratelimit-reset").map(|at| Duration::from_secs(at.saturating_sub(now) + 1));
         return Some(reset.unwrap_or(LIMIT_WAIT));
     }
-    let message = raw.body.get("message").and_then(Value::as_str).unwrap_or_default().to_ascii_lowercase();
+    let body = raw.body();
+    let message = body.get("message").and_then(Value::as_str).unwrap_or_default().to_ascii_lowercase();
     let limited = status == 429 || message.contains("secondary rate limit") || message.contains("abuse detection");
     limited.then(|| LIMIT_WAIT * 2_u32.saturating_pow(attempt))
 }

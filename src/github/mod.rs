@@ -3,6 +3,7 @@
 //! Sends what it is given and decides nothing: bodies are made by `render`, verdicts by `verdict`. Everything it does can be
 //! done again: what is there already is found and updated in place. Must not know how a comment looks.
 
+pub mod artifact;
 pub mod check;
 pub mod comment;
 pub mod dry;
