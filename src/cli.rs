@@ -389,7 +389,7 @@ pub struct Post {
 #[command(next_help_heading = "What others measured")]
 pub struct Others {
     /// Post what this run of another workflow measured, for the pull request that GitHub says it was about
-    #[arg(long, value_name = "ID", conflicts_with = "reports")]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["reports", "sha", "pr"])]
     pub run_id: Option<u64>,
     /// Artifact that holds its report
     #[arg(long, value_name = "NAME", default_value = "regrade-report")]

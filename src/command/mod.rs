@@ -15,6 +15,7 @@ mod init;
 mod inject;
 mod judge;
 mod list;
+mod login;
 mod paired;
 mod post;
 mod progress;

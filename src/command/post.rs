@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result};
 
 use crate::cli::{Post, Surfaces, Switch};
 use crate::command::context::{Context, print};
+use crate::command::login::{Session, WORKFLOW_BOT};
 use crate::command::{secret, usage};
 use crate::exit::Exit;
 use crate::github::artifact::Origin;
@@ -17,15 +18,12 @@ use crate::github::check::{self, Annotation, Check, Conclusion, Output};
 use crate::github::comment::{self, MOST_CHARACTERS};
 use crate::github::dry::Dry;
 use crate::github::event::{Event, Kind, Repository, full_hash};
-use crate::github::live::{Live, Login};
 use crate::github::picture::{self, Picture};
 use crate::github::{Call, Hub, HubError, status};
 use crate::render::comment::Surroundings;
 use crate::render::{self, Style, format};
 use crate::report::{Report, Row};
 
-/// Login of a workflow's own token.
-const WORKFLOW_BOT: &str = "github-actions[bot]";
 /// Bytes of a job summary (GitHub's documentation: 1 MiB a step), with room for characters that take several.
 const SUMMARY: usize = 250_000;
 /// Characters of a message of an annotation that a person would read.
@@ -61,21 +59,14 @@ pub fn run(arguments: &Post, context: &Context) -> Result<Exit> {
         let mut hub = Dry::default();
         let reports = own(arguments)?;
         let target = target(arguments, &job, &reports)?;
-        let failed = surfaces(arguments, &target, &reports, &mut hub, context);
+        let author = Ok(arguments.place.author.clone().unwrap_or_else(|| WORKFLOW_BOT.to_owned()));
+        let failed = surfaces(arguments, &target, &reports, author, &mut hub, context);
         print(hub.transcript().as_bytes())?;
         return Ok(if failed.is_empty() { Exit::Pass } else { Exit::Environment });
     }
-    let token =
-        ["GITHUB_TOKEN", "GH_TOKEN"].into_iter().find_map(|name| std::env::var(name).ok().filter(|it| !it.is_empty()));
-    let token = token.ok_or_else(|| {
-        usage(
-            "GITHUB_TOKEN is not set: give the step `env:` with `GITHUB_TOKEN: ${{ github.token }}`, or try --dry-run",
-        )
-    })?;
-    let login = Login { api_url: job.api_url.clone(), token, patience: arguments.place.patience };
-    let mut hub = Live::new(&login)?;
+    let mut session = Session::open(&job.api_url, &job.repository, arguments.place.patience)?;
     let (target, reports) = if let Some(stranger) = stranger {
-        match stranger::decide(&stranger, arguments, &job.repository, &mut hub, context)? {
+        match stranger::decide(&stranger, arguments, &job.repository, &mut session.hub, context)? {
             Ok((origin, reports)) => (Target::of(&job, &origin), reports),
             Err(stale) => {
                 context.tell(&format!("nothing is posted: {stale}"));
@@ -86,7 +77,8 @@ pub fn run(arguments: &Post, context: &Context) -> Result<Exit> {
         let reports = own(arguments)?;
         (target(arguments, &job, &reports)?, reports)
     };
-    let failed = surfaces(arguments, &target, &reports, &mut hub, context);
+    let author = session.author(arguments.place.author.as_deref());
+    let failed = surfaces(arguments, &target, &reports, author, &mut session.hub, context);
     if failed.is_empty() {
         return Ok(Exit::Pass);
     }
@@ -218,6 +210,7 @@ fn surfaces(
     arguments: &Post,
     target: &Target,
     reports: &[Report],
+    author: Result<String>,
     hub: &mut dyn Hub,
     context: &Context,
 ) -> Vec<(&'static str, String)> {
@@ -225,7 +218,7 @@ fn surfaces(
     let Surfaces { comment, check, status, summary, pictures, .. } = &arguments.surfaces;
     let mut failed = Vec::new();
     let dry = hub.is_dry();
-    let mut done = |surface: &'static str, result: Result<String, HubError>| match result {
+    let done = |failed: &mut Vec<_>, surface: &'static str, result: Result<String, HubError>| match result {
         Ok(_) if dry => {}
         Ok(what) => context.tell(&what),
         Err(error) => failed.push((surface, error.to_string())),
@@ -239,11 +232,11 @@ fn surfaces(
     if arguments.start {
         if on(*check) {
             let started = its_check.start(hub, &target.repository);
-            done("check", started.map(|id| format!("check {id} is in progress")));
+            done(&mut failed, "check", started.map(|id| format!("check {id} is in progress")));
         }
         if on(*status) {
             let set = set_status(arguments, target, None, "measuring", hub);
-            done("status", set.map(|()| "the status is pending".to_owned()));
+            done(&mut failed, "status", set.map(|()| "the status is pending".to_owned()));
         }
         return failed;
     }
@@ -263,9 +256,12 @@ fn surfaces(
     }
     if on(*comment) {
         let parts = render::comment::parts(reports, &around, MOST_CHARACTERS);
-        match target.pull_request {
-            Some(number) => done("comment", keep_comment(arguments, target, number, &parts, hub)),
-            None => context.tell("no pull request: no comment"),
+        match (target.pull_request, author) {
+            (Some(number), Ok(author)) => {
+                done(&mut failed, "comment", keep_comment(arguments, target, number, &author, &parts, hub));
+            }
+            (Some(_), Err(error)) => failed.push(("comment", format!("{error:#}"))),
+            (None, _) => context.tell("no pull request: no comment"),
         }
     }
     if on(*check) {
@@ -279,11 +275,11 @@ fn surfaces(
         let annotations = reports.iter().flat_map(|report| annotations(report, &secrets)).collect();
         let output = Output { conclusion, title, summary, text, annotations };
         let completed = its_check.complete(hub, &target.repository, &output);
-        done("check", completed.map(|()| format!("the check says {}", conclusion.as_str())));
+        done(&mut failed, "check", completed.map(|()| format!("the check says {}", conclusion.as_str())));
     }
     if on(*status) {
         let set = set_status(arguments, target, Some(conclusion), &headline(reports), hub);
-        done("status", set.map(|()| "the status is set".to_owned()));
+        done(&mut failed, "status", set.map(|()| "the status is set".to_owned()));
     }
     if on(*summary)
         && let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty())
@@ -307,6 +303,7 @@ fn keep_comment(
     arguments: &Post,
     target: &Target,
     number: u64,
+    author: &str,
     parts: &[String],
     hub: &mut dyn Hub,
 ) -> Result<String, HubError> {
@@ -320,7 +317,6 @@ fn keep_comment(
             &target.sha[..10]
         ));
     }
-    let author = arguments.place.author.as_deref().unwrap_or(WORKFLOW_BOT);
     let posted = comment::keep(hub, &target.repository, number, &arguments.place.key, Some(author), parts)?;
     let word = if posted.made { "made" } else { "brought up to date" };
     Ok(format!("the comment is {word}: {}", posted.url))

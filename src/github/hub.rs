@@ -216,6 +216,14 @@ pub fn make_once(hub: &mut dyn Hub, call: &Call, find: &mut Finder<'_>) -> Resul
     }
 }
 
+/// Makes something that is the same made twice, so that there is nothing to look for before it is tried again.
+///
+/// # Errors
+/// As [`Hub::send`].
+pub fn make_again(hub: &mut dyn Hub, call: &Call) -> Result<Value, HubError> {
+    make_once(hub, call, &mut |_: &mut dyn Hub| Ok(None))
+}
+
 /// A field of an answer that the documentation promises.
 ///
 /// # Errors

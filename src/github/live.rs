@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use http::header::{ACCEPT, HeaderMap, LINK, RETRY_AFTER};
 use http::{Method as Verb, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use octocrab::Octocrab;
+use octocrab::{DefaultOctocrabBuilderConfig, NoAuth, NoSvc, NotLayerReady, Octocrab, OctocrabBuilder};
 use serde_json::Value;
 
 use crate::github::hub::{Answer, Call, Hub, HubError, Method};
@@ -27,6 +27,9 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LIMIT_WAIT: Duration = Duration::from_secs(60);
 /// Characters of a server's words that are repeated.
 const SAID: usize = 300;
+
+/// What makes a client, before it knows how to travel.
+type Builder = OctocrabBuilder<NoSvc, DefaultOctocrabBuilderConfig, NoAuth, NotLayerReady>;
 
 /// Who speaks and where.
 #[derive(Clone)]
@@ -88,6 +91,25 @@ impl Live {
     /// # Errors
     /// When the address is none, or the machine has no certificates.
     pub fn new(login: &Login) -> Result<Self, HubError> {
+        Self::connect(login, |builder| Ok(builder.personal_token(login.token.clone())))
+    }
+
+    /// As a GitHub App itself, which may do little more than ask for tokens. `key` is its private key, as PEM.
+    ///
+    /// # Errors
+    /// As [`Live::new`], and when the key is none.
+    #[cfg(feature = "github-app")]
+    pub fn of_app(api_url: &str, id: u64, key: &str, patience: Duration) -> Result<Self, HubError> {
+        // The key never travels: there is no secret to look for in answers.
+        let login = Login { api_url: api_url.to_owned(), token: String::new(), patience };
+        Self::connect(&login, |builder| {
+            builder
+                .app_from_rsa_pem(octocrab::models::AppId(id), key)
+                .map_err(|_| "the App's key is no RSA key in PEM".to_owned())
+        })
+    }
+
+    fn connect(login: &Login, sign: impl FnOnce(Builder) -> Result<Builder, String>) -> Result<Self, HubError> {
         let wrong = |what: String| HubError::Unreachable { call: login.api_url.clone(), what };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -95,10 +117,11 @@ impl Live {
             .map_err(|error| wrong(error.to_string()))?;
         let client = {
             let _inside = runtime.enter();
-            Octocrab::builder()
+            let builder = Octocrab::builder()
                 .base_uri(login.api_url.as_str())
-                .map_err(|error| wrong(format!("this is no address of an API: {}", causes(&error))))?
-                .personal_token(login.token.clone())
+                .map_err(|error| wrong(format!("this is no address of an API: {}", causes(&error))))?;
+            sign(builder)
+                .map_err(wrong)?
                 .set_connect_timeout(Some(Duration::from_secs(CONNECT_S)))
                 .set_read_timeout(Some(Duration::from_secs(SILENT_S)))
                 .add_header(ACCEPT, "application/vnd.github+json".to_owned())

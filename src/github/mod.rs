@@ -3,6 +3,8 @@
 //! Sends what it is given and decides nothing: bodies are made by `render`, verdicts by `verdict`. Everything it does can be
 //! done again: what is there already is found and updated in place. Must not know how a comment looks.
 
+#[cfg(feature = "github-app")]
+pub mod app;
 pub mod artifact;
 pub mod check;
 pub mod comment;
@@ -13,4 +15,4 @@ pub mod live;
 pub mod picture;
 pub mod status;
 
-pub use hub::{Call, Hub, HubError, Method};
+pub use hub::{Call, Hub, HubError, Method, promised};

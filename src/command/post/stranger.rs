@@ -132,15 +132,12 @@ fn by_law(
         let name = if others.suite.is_some() { "--suite" } else { "the report's suite file" };
         return Err(usage(format!("{name} must be a path from the top of the repository, such as suites/gpu.toml")));
     }
-    let suite = match artifact::file(hub, repository, file, &origin.base)? {
-        Some(text) => {
-            let names: Vec<&str> = BACKENDS.iter().map(|backend| backend.name()).collect();
-            Suite::parse(&format!("{file} on {}", origin.base), &text, &names)?
-        }
-        None => {
-            context.tell(&format!("{file} is not on `{}` yet: nothing is judged by it", origin.base));
-            unknown(said)
-        }
+    let suite = if let Some(text) = artifact::file(hub, repository, file, &origin.base)? {
+        let names: Vec<&str> = BACKENDS.iter().map(|backend| backend.name()).collect();
+        Suite::parse(&format!("{file} on {}", origin.base), &text, &names)?
+    } else {
+        context.tell(&format!("{file} is not on `{}` yet: nothing is judged by it", origin.base));
+        unknown(said)
     };
     // What the people of this repository accept they say in the change itself, for review; strangers may not.
     let accepted_at = if origin.fork { &origin.base } else { &origin.sha };
