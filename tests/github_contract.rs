@@ -115,6 +115,10 @@ impl GitHub {
     }
 
     fn job_as(&self, token: &str, event: &str, payload: &str, words: &[&str]) -> Ran {
+        self.command(token, event, payload, words).output().unwrap().into()
+    }
+
+    fn command(&self, token: &str, event: &str, payload: &str, words: &[&str]) -> Command {
         let events = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/github/events");
         let mut command = self.place.command(words);
         command
@@ -127,7 +131,7 @@ impl GitHub {
             .env("GITHUB_RUN_ID", "7001")
             .env("GITHUB_STEP_SUMMARY", self.place.file("summary.md"))
             .env("GITHUB_TOKEN", token);
-        command.output().unwrap().into()
+        command
     }
 
     fn keeps_to_the_description(&self) {
@@ -275,6 +279,41 @@ fn a_person_s_token_finds_the_person_s_comment() {
     assert_eq!(ours.len(), 1, "{ours:#?}");
     assert_eq!(ours[0]["login"], "hubot");
     github.keeps_to_the_description();
+}
+
+#[test]
+#[cfg(feature = "github-app")]
+#[ignore = "needs Node, Prism and openssl: tests/github/check.sh runs it"]
+fn an_app_signs_in_and_finds_its_own_comment() {
+    let github = GitHub::start();
+    let openssl = |arguments: &[&str]| {
+        let output = Command::new("openssl").args(arguments).current_dir(github.place.path()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    openssl(&["genrsa", "-out", "key.pem", "2048"]);
+    let public = openssl(&["rsa", "-in", "key.pem", "-pubout"]);
+    let app = json!({ "id": 12, "slug": "bench", "key": public });
+    github.ask("POST", "/__app", &app.to_string());
+    let sha = github.head(7);
+    let key = std::fs::read_to_string(github.place.file("key.pem")).unwrap();
+    github.post("pull_request", "pull_request.opened.json", &sha, &["--dry-run"]).expect(0);
+    let post = |id: &str, key: &str| -> Ran {
+        let mut command = github.command("ghs_x", "pull_request", "pull_request.opened.json", &["post", "report.json"]);
+        command.env("REGRADE_APP_ID", id).env("REGRADE_APP_KEY", key).output().unwrap().into()
+    };
+    for _ in 0..2 {
+        post("12", &key).expect(0);
+    }
+    let ours = github.ours(7);
+    assert_eq!(ours.len(), 1, "{ours:#?}");
+    assert_eq!(ours[0]["login"], "bench[bot]");
+    github.keeps_to_the_description();
+
+    let ran = post("12", "no key").expect(6);
+    assert!(ran.stderr.contains("no RSA key in PEM") && !ran.stderr.contains("no key\""), "{}", ran.stderr);
+    assert!(post("twelve", &key).expect(2).stderr.contains("REGRADE_APP_ID"));
+    assert!(post("13", &key).expect(6).stderr.contains("may not"));
 }
 
 /// GitHub's own parser of charts takes them.

@@ -147,7 +147,8 @@ impl Live {
             Method::Delete => Verb::DELETE,
         };
         let work = async {
-            let request = http::request::Builder::new().method(verb).uri(format!("{}{}", self.base, call.path));
+            // Below the address of the API: to any other the library hands no App's word.
+            let request = http::request::Builder::new().method(verb).uri(call.path.as_str());
             let request = self.client.build_request(request, call.body.as_ref()).map_err(|error| causes(&error))?;
             let response = self.client.execute(request).await.map_err(|error| causes(&error))?;
             let (parts, body) = response.into_parts();

@@ -20,6 +20,7 @@ need() { # COMMAND PACKAGE...
 need node nodejs
 need npm npm
 need shellcheck shellcheck
+need openssl openssl
 need cc gcc libc6-dev
 need python3 python3 python3-venv
 
@@ -56,4 +57,5 @@ git init -q -b main "$place"
 (cd "$place" && step "$REGRADE_BIN" init --gpu --name mine)
 step "$here/lint.sh" "$place"
 step "$here/act.sh"
-step cargo test --locked --test github_contract -- --ignored
+# With the feature that the default build leaves out.
+step cargo test --locked --features github-app --test github_contract -- --ignored

@@ -3,7 +3,7 @@
 // it, so that a request or an answer against the description is an error. See README.md for how tests drive it.
 import fs from 'node:fs';
 import http from 'node:http';
-import { createHash } from 'node:crypto';
+import { createHash, verify } from 'node:crypto';
 import { BOT, DEFAULT_BRANCH, OWNER, PEOPLE, PULLS, REPO, REPO_ID, RUNS, SHA, WORKFLOWS, sha1 } from './world.mjs';
 
 const api = JSON.parse(fs.readFileSync(new URL('./api.json', import.meta.url), 'utf8'));
@@ -40,6 +40,9 @@ export class Fake {
     this.tokens = {
       ghs_read: { contents: 'read', checks: 'read', statuses: 'read', issues: 'read', pull_requests: 'read', actions: 'read' },
     };
+    // An App of somebody's, and which account its tokens write as.
+    this.ownApp = null;
+    this.installed = {};
     this.pulls = structuredClone(PULLS);
     this.locked = [];
     this.labels = { 7: ['performance'] };
@@ -237,6 +240,7 @@ export class Fake {
   authorize(authorization, needs) {
     const token = /^(?:bearer|token) +(\S+)$/i.exec(authorization ?? '')?.[1];
     if (!token) throw new Refusal(401, 'Requires authentication');
+    if (token.startsWith('eyJ')) return this.authorizeApp(token);
     if (token.startsWith('ghp_')) return { login: token.slice(4) || 'octo-boss', app: false };
     if (!token.startsWith('ghs_')) throw new Refusal(401, 'Bad credentials');
     const may = this.tokens[token];
@@ -247,7 +251,19 @@ export class Fake {
     if (!granted) {
       throw new Refusal(403, 'Resource not accessible by integration', {}, { 'x-accepted-github-permissions': needs.map((need) => need.replace(':', '=')).join('; ') });
     }
-    return { login: BOT, app: true };
+    return { login: this.installed[token] ?? BOT, app: true };
+  }
+
+  /** The App itself, by a word that its key signed: for ten minutes at most. */
+  authorizeApp(token) {
+    const refused = new Refusal(401, 'A JSON web token could not be decoded');
+    const [header, payload, signature] = token.split('.');
+    const read = (part) => JSON.parse(Buffer.from(part, 'base64url').toString());
+    const { iss, iat, exp } = read(payload);
+    const good = this.ownApp && read(header).alg === 'RS256' && `${iss}` === `${this.ownApp.id}` && exp - iat <= 660
+      && verify('sha256', Buffer.from(`${header}.${payload}`), this.ownApp.key, Buffer.from(signature, 'base64url'));
+    if (!good) throw refused;
+    return { login: null, app: true, isApp: true };
   }
 
   /** The answer to a request whose body is parsed. */
@@ -326,6 +342,25 @@ route('GET', '/user', 'metadata:read', function ({ who }) {
   // A workflow's token has no user behind it.
   if (who.app) throw new Refusal(403, 'Resource not accessible by integration');
   return { body: { ...this.example('private-user-response-with-public-and-private-profile-information'), ...this.user(who.login) } };
+});
+const appOnly = (who) => {
+  if (!who.isApp) throw new Refusal(401, 'A JSON web token could not be decoded');
+};
+route('GET', '/app', 'metadata:read', function ({ who }) {
+  appOnly(who);
+  return { body: { ...this.example('integration'), id: this.ownApp.id, slug: this.ownApp.slug } };
+});
+route('GET', './installation', 'metadata:read', function ({ who }) {
+  appOnly(who);
+  return { body: { ...this.example('installation'), id: 77, app_id: this.ownApp.id, app_slug: this.ownApp.slug } };
+});
+route('POST', '/app/installations/{id}/access_tokens', 'metadata:read', function ({ names: [id], who, body }) {
+  appOnly(who);
+  if (id !== '77') throw notFound();
+  if (!body?.repositories?.includes(REPO)) throw invalid('There is at least one repository that does not exist or is not accessible');
+  const token = `ghs_app${this.id()}`;
+  this.installed[token] = `${this.ownApp.slug}[bot]`;
+  return { status: 201, body: { ...this.example('installation-token'), token } };
 });
 route('GET', '/rate_limit', 'metadata:read', function () {
   return { body: this.example('rate-limit-overview') };
@@ -765,6 +800,9 @@ function control(fake, method, url, body) {
     }
     case 'POST token':
       fake.tokens[body.token] = body.permissions;
+      return { status: 204 };
+    case 'POST app':
+      fake.ownApp = body;
       return { status: 204 };
     case 'POST set': {
       // {"path": ["pulls", "7", "sha"], "value": …}

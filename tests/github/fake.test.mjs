@@ -1,6 +1,7 @@
 // The fake keeps GitHub's contract (every call of api.json is made once, through Prism) and what the contract does not
 // say: who may do what, paging, one comment staying one comment, faults.
 import assert from 'node:assert/strict';
+import { createSign, generateKeyPairSync } from 'node:crypto';
 import fs from 'node:fs';
 import { after, before, beforeEach, test } from 'node:test';
 import { serve } from './serve.mjs';
@@ -41,6 +42,18 @@ test('every call of the description is answered in its shape', async () => {
   await ok(200, 'GET', '/rate_limit');
   await ok(200, 'GET', '/user', { token: 'ghp_hubot' });
   await ok(200, 'GET', R);
+  const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
+  await control('POST', 'app', { id: 12, slug: 'bench', key: publicKey.export({ type: 'spki', format: 'pem' }) });
+  const word = (claims) => {
+    const text = [{ alg: 'RS256', typ: 'JWT' }, claims].map((part) => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.');
+    return `${text}.${createSign('sha256').update(text).sign(privateKey, 'base64url')}`;
+  };
+  const app = { token: word({ iat: 0, exp: 600, iss: '12' }) };
+  await ok(200, 'GET', '/app', app);
+  const { body: installation } = await ok(200, 'GET', `${R}/installation`, app);
+  await ok(201, 'POST', `/app/installations/${installation.id}/access_tokens`, { ...app, body: { repositories: ['octo-repo'] } });
+  for (const claims of [{ iat: 0, exp: 600, iss: '13' }, { iat: 0, exp: 6000, iss: '12' }]) assert.equal((await call('GET', '/app', { token: word(claims) })).status, 401);
+  assert.equal((await call('GET', '/app')).status, 401, 'an installation is not the App');
   for (const login of ['octo-boss', 'hubot', 'keeper', 'triager', 'stranger']) await ok(200, 'GET', `${R}/collaborators/${login}/permission`);
 
   await ok(200, 'GET', `${R}/issues/7`);

@@ -9,6 +9,8 @@ const [, , source, target] = process.argv;
 const BASE = 'http://127.0.0.1:9';
 const R = '/repos/{owner}/{repo}';
 const KEEP = {
+  '/app': 'get',
+  '/app/installations/{installation_id}/access_tokens': 'post',
   '/rate_limit': 'get',
   '/user': 'get',
   [R]: 'get',
@@ -35,6 +37,7 @@ const KEEP = {
   [`${R}/git/refs/{ref}`]: 'patch delete',
   [`${R}/git/trees`]: 'post',
   [`${R}/git/trees/{tree_sha}`]: 'get',
+  [`${R}/installation`]: 'get',
   [`${R}/issues/comments/{comment_id}`]: 'get patch delete',
   [`${R}/issues/comments/{comment_id}/reactions`]: 'get post',
   [`${R}/issues/{issue_number}`]: 'get',
@@ -61,6 +64,11 @@ for (const [path, methods] of Object.entries(KEEP)) {
     if (!operation) throw new Error(`${method} ${path} is not in ${source}: GitHub dropped it, or KEEP is misspelt`);
     (api.paths[path] ??= {})[method] = structuredClone(operation);
   }
+}
+
+// Overlay: whoever is not the App is refused, which the description leaves out.
+for (const path of ['/app', `${R}/installation`]) {
+  api.paths[path].get.responses['401'] = { $ref: '#/components/responses/requires_authentication' };
 }
 
 // Whatever the kept paths refer to, and what that refers to.
