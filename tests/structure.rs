@@ -76,8 +76,19 @@ const DOCUMENTS: &[&str] = &[
     "reports/change-points.md",
     "reports/example/report.md",
 ];
-const FOLDERS: &[&str] =
-    &["src/", "suites/", "clients/", "tests/", "benches/", "examples/", "docs/", ".github/", ".ci/", "reports/", "baselines/"];
+const FOLDERS: &[&str] = &[
+    "src/",
+    "suites/",
+    "clients/",
+    "tests/",
+    "benches/",
+    "examples/",
+    "docs/",
+    ".github/",
+    ".ci/",
+    "reports/",
+    "baselines/",
+];
 
 #[test]
 fn sources_keep_the_rules() {
