@@ -267,9 +267,9 @@ fn post(asking: &Asking<'_>, reply: &Reply, hub: &mut dyn Hub) -> Result<String,
 }
 
 /// A reaction to the comment: pleasant, and nothing depends on it.
-fn react(asking: &Asking<'_>, content: &str, hub: &mut dyn Hub, context: &Context) {
+fn react(asking: &Asking<'_>, face: &str, hub: &mut dyn Hub, context: &Context) {
     let path = format!("{}/issues/comments/{}/reactions", asking.repository.path(), asking.comment.id);
-    if let Err(error) = hub.send(&Call::with(Method::Post, path, json!({ "content": content }))) {
+    if let Err(error) = hub.send(&Call::with(Method::Post, path, json!({ "content": face }))) {
         context.tell(&format!("no reaction: {error}"));
     }
 }

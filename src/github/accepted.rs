@@ -191,7 +191,7 @@ mod tests {
             by(OURS, &format!("As said:\n{good}")),
             by(OURS, &format!(" {good}")),
             by(OURS, &good.replacen("bot:1001", "bot:1002", 1)),
-            by(OURS, &good.replacen("\n", "\n\n", 1)),
+            by(OURS, &good.replacen('\n', "\n\n", 1)),
             by(OURS, &format!("{}\ntext\n{}", marker(1001), bounded().record())),
             by(OURS, &bounded().record()),
             by(OURS, &good.replacen("accepted:", "accepted:!", 1)),

@@ -298,8 +298,8 @@ mod tests {
 
     const SHA: &str = "0123456789abcdef0123456789abcdef01234567";
 
-    fn rerun(case: &str, at: Option<&str>) -> Option<Asked> {
-        Some(Asked::Rerun { case: case.to_owned(), at: at.map(str::to_owned) })
+    fn some(case: &str, at: Option<&str>) -> Asked {
+        Asked::Rerun { case: case.to_owned(), at: at.map(str::to_owned) }
     }
 
     fn accepted(text: &str) -> Accept {
@@ -322,8 +322,8 @@ mod tests {
         let at = Some(SHA.to_owned());
         assert_eq!(parse(&format!("/regrade compare at {SHA}")), Some(Asked::Compare { at: at.clone() }));
         assert_eq!(parse(&format!("  /Regrade\tCOMPARE  At {}\r\n", SHA.to_uppercase())), Some(Asked::Compare { at }));
-        assert_eq!(parse("/regrade rerun gemm*batch=8?@cpu"), rerun("gemm*batch=8?@cpu", None));
-        assert_eq!(parse("/regrade rerun a/n=1@cpu at 0123456"), rerun("a/n=1@cpu", Some("0123456")));
+        assert_eq!(parse("/regrade rerun gemm*batch=8?@cpu"), Some(some("gemm*batch=8?@cpu", None)));
+        assert_eq!(parse("/regrade rerun a/n=1@cpu at 0123456"), Some(some("a/n=1@cpu", Some("0123456"))));
         for help in ["/regrade", "/regrade help", "/regrade  HELP me"] {
             assert_eq!(parse(help), Some(Asked::Help), "{help}");
         }
@@ -331,7 +331,7 @@ mod tests {
 
     #[test]
     fn the_first_line_that_people_see_counts_and_talk_does_not() {
-        assert_eq!(parse("Thanks!\n\n/regrade rerun b@cpu\n/regrade compare\n"), rerun("b@cpu", None));
+        assert_eq!(parse("Thanks!\n\n/regrade rerun b@cpu\n/regrade compare\n"), Some(some("b@cpu", None)));
         for talk in [
             "",
             "regrade compare",
@@ -347,8 +347,8 @@ mod tests {
         ] {
             assert_eq!(parse(talk), None, "{talk}");
         }
-        assert_eq!(parse("```\n/regrade compare\n```\n/regrade rerun c@cpu"), rerun("c@cpu", None));
-        assert_eq!(parse("<!-- a -->\n/regrade rerun c@cpu"), rerun("c@cpu", None));
+        assert_eq!(parse("```\n/regrade compare\n```\n/regrade rerun c@cpu"), Some(some("c@cpu", None)));
+        assert_eq!(parse("<!-- a -->\n/regrade rerun c@cpu"), Some(some("c@cpu", None)));
     }
 
     #[test]
