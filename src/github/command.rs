@@ -393,7 +393,8 @@ mod tests {
     fn mistakes_say_what_would_be_right() {
         for (text, words) in [
             ("/regrade comprae", "comprae is none of the commands; did you mean `compare`?"),
-            ("/regrade run", "did you mean `rerun`"),
+            ("/regrade reruns", "did you mean `rerun`"),
+            ("/regrade run", "known commands: compare, rerun, accept, help"),
             ("/regrade compare now", "now is not expected here"),
             ("/regrade compare at", "at which commit?"),
             ("/regrade compare at HEAD", "HEAD is no commit's hash"),
