@@ -366,20 +366,45 @@ pub enum Switch {
 #[derive(Debug, Args)]
 pub struct Post {
     /// Reports that `compare` wrote (report.json)
-    #[arg(value_name = "REPORT", required_unless_present = "start")]
+    #[arg(value_name = "REPORT", required_unless_present_any = ["start", "run_id"])]
     pub reports: Vec<PathBuf>,
     /// Open the check before anything is measured; `post REPORT` completes it
-    #[arg(long, conflicts_with = "reports")]
+    #[arg(long, conflicts_with_all = ["reports", "run_id"])]
     pub start: bool,
     /// Print every request instead of sending it
-    #[arg(long)]
+    #[arg(long, conflicts_with = "run_id")]
     pub dry_run: bool,
+    /// What others measured
+    #[command(flatten)]
+    pub others: Others,
     /// Where to post
     #[command(flatten)]
     pub place: Place,
     /// What to post
     #[command(flatten)]
     pub surfaces: Surfaces,
+}
+
+/// What was measured where the code of a pull request ran. It is believed no more than its numbers: verdicts are made again,
+/// by the suite of the base branch.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "What others measured")]
+pub struct Others {
+    /// Post what this run of another workflow measured, for the pull request that GitHub says it was about
+    #[arg(long, value_name = "ID", conflicts_with_all = ["reports", "sha", "pr"])]
+    pub run_id: Option<u64>,
+    /// Artifact that holds its report
+    #[arg(long, value_name = "NAME", default_value = "regrade-report")]
+    pub artifact: String,
+    /// Suite file on the base branch; by default the one that the report names
+    #[arg(long, value_name = "FILE")]
+    pub suite: Option<String>,
+    /// Fail from this severity on, instead of the suite's gate
+    #[arg(long, value_name = "SEVERITY", value_parser = ["none", "minor", "moderate", "severe"])]
+    pub gate: Option<String>,
+    /// Only these cases were asked for; repeat for more
+    #[arg(long, value_name = "GLOB")]
+    pub filter: Vec<String>,
 }
 
 /// Where to post: what the job's environment says, unless said here.
@@ -461,9 +486,9 @@ pub struct Bot {
     /// Repository, instead of `GITHUB_REPOSITORY`
     #[arg(long, value_name = "OWNER/NAME")]
     pub repo: Option<String>,
-    /// Who we are, to find our own answers; by default that of a workflow's token
-    #[arg(long, value_name = "LOGIN", default_value = "github-actions[bot]")]
-    pub author: String,
+    /// Who we are, to find our own answers; `github-actions[bot]` for a workflow's token
+    #[arg(long, value_name = "LOGIN")]
+    pub author: Option<String>,
     /// Waiting that rate limits and broken connections may cost in all
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "120s")]
     pub patience: Duration,

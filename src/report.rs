@@ -4,6 +4,7 @@
 //! nothing: `verdict` has decided.
 
 pub mod build;
+pub mod foreign;
 
 use std::collections::BTreeMap;
 
@@ -238,6 +239,12 @@ pub struct ReferenceRow {
     pub head: Option<f64>,
     /// Relative change, a fraction.
     pub change: Option<f64>,
+    /// Its latency in every launch of the history, the newest session first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub base_launches: Vec<LaunchValue>,
+    /// Its latency in every launch of head.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub head_launches: Vec<LaunchValue>,
 }
 
 /// A single run for reading: what `run` and `report` print.

@@ -1,5 +1,5 @@
-//! `regrade post` and `regrade bot` against a GitHub that remembers, held to GitHub's own description (`tests/github/README.md`): every
-//! request that is made is valid there, and what it leaves behind is what was meant.
+//! `regrade post` and `regrade bot` against a GitHub that remembers, held to GitHub's own description
+//! (`tests/github/README.md`): every request that is made is valid there, and what it leaves behind is what was meant.
 //!
 //! Ignored by plain `cargo test`, which needs nothing but Rust: `tests/github/check.sh` installs what these need and
 //! runs them; without Node and Prism they fail.
@@ -13,6 +13,8 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use regrade::github::accepted::accepted;
 use serde_json::{Value, json};
 use support::{Place, Ran};
@@ -85,6 +87,11 @@ impl GitHub {
 
     /// Posts the committed example report as if `sha` had been measured, in a job started by an event.
     fn post(&self, event: &str, payload: &str, sha: &str, more: &[&str]) -> Ran {
+        self.post_as("ghs_x", event, payload, sha, more)
+    }
+
+    /// The same with another token.
+    fn post_as(&self, token: &str, event: &str, payload: &str, sha: &str, more: &[&str]) -> Ran {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let text = std::fs::read_to_string(root.join("tests/fixtures/report.json")).unwrap();
         let mut report: Value = serde_json::from_str(&text).unwrap();
@@ -100,17 +107,27 @@ impl GitHub {
         if !more.contains(&"--start") {
             words.push("report.json");
         }
-        let mut command = self.place.command(&words);
+        self.job_as(token, event, payload, &words)
+    }
+
+    /// Runs regrade in a job started by an event.
+    fn job(&self, event: &str, payload: &str, words: &[&str]) -> Ran {
+        self.job_as("ghs_x", event, payload, words)
+    }
+
+    fn job_as(&self, token: &str, event: &str, payload: &str, words: &[&str]) -> Ran {
+        let events = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/github/events");
+        let mut command = self.place.command(words);
         command
             .env("GITHUB_API_URL", &self.base)
             .env("GITHUB_SERVER_URL", "https://github.com")
             .env("GITHUB_REPOSITORY", "octo-org/octo-repo")
             .env("GITHUB_EVENT_NAME", event)
-            .env("GITHUB_EVENT_PATH", root.join("tests/github/events").join(payload))
+            .env("GITHUB_EVENT_PATH", events.join(payload))
             .env("GITHUB_SHA", "f".repeat(40))
             .env("GITHUB_RUN_ID", "7001")
             .env("GITHUB_STEP_SUMMARY", self.place.file("summary.md"))
-            .env("GITHUB_TOKEN", "ghs_x");
+            .env("GITHUB_TOKEN", token);
         command.output().unwrap().into()
     }
 
@@ -196,7 +213,7 @@ fn without_the_permission_to_write_contents_a_chart_stands_in() {
     let ran = github.post("pull_request", "pull_request.opened.json", &sha, &[]).expect(0);
     assert!(ran.stderr.contains("no pictures"), "{}", ran.stderr);
     let ours = github.ours(7);
-    assert!(ours[0]["body"].as_str().unwrap().contains("```mermaid"), "{ours:#?}");
+    charts_parse(&github, ours[0]["body"].as_str().unwrap());
     github.keeps_to_the_description();
     // What a status needs is missing, and is named with the line that grants it; nothing else suffers.
     let ran = github.post("pull_request", "pull_request.opened.json", &sha, &["--status", "on"]).expect(6);
@@ -208,16 +225,55 @@ fn without_the_permission_to_write_contents_a_chart_stands_in() {
     assert_eq!(github.ours(7).len(), 1);
 }
 
+/// What a fork's benchmark left, as its artifact is stored: about this commit.
+fn artifact(sha: &str) -> String {
+    let report: Value = serde_json::from_str(include_str!("fixtures/strangers/demo.json")).unwrap();
+    let old = report["paired"]["head_commit"].as_str().unwrap().to_owned();
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    zip.start_file("report.json", zip::write::SimpleFileOptions::default()).unwrap();
+    zip.write_all(report.to_string().replace(&old, sha).as_bytes()).unwrap();
+    BASE64_STANDARD.encode(zip.finish().unwrap().into_inner())
+}
+
 #[test]
 #[ignore = "needs Node and Prism: tests/github/check.sh runs it"]
-fn a_fork_blesses_nothing_and_a_push_has_no_comment() {
+fn what_a_fork_measured_is_fetched_decided_again_and_blesses_nothing() {
     let github = GitHub::start();
-    let sha = github.head(8);
-    github.post("pull_request", "pull_request.fork.json", &sha, &["--pictures", "off"]).expect(0);
-    let body = github.ours(8)[0]["body"].as_str().unwrap().to_owned();
-    assert!(body.contains("Untrusted measurement"), "{body}");
-    assert!(!github.state()["checks"].to_string().contains("\"success\""), "{}", github.state()["checks"]);
+    let suite = json!({ "path": "suites/demo.toml", "text": include_str!("fixtures/strangers/demo.toml") });
+    github.ask("POST", "/__file", &suite.to_string());
+    let left = json!({ "run": 8001, "base64": artifact(&github.head(8)) });
+    github.ask("POST", "/__artifact", &left.to_string());
+    let run = |id: &str, payload: &str| {
+        let words = ["post", "--run-id", id, "--status", "on", "--pictures", "off"];
+        github.job("workflow_run", payload, &words)
+    };
+    for _ in 0..2 {
+        run("8001", "workflow_run.fork.json").expect(0);
+    }
+    let ours = github.ours(8);
+    assert_eq!(ours.len(), 1, "{ours:#?}");
+    let body = ours[0]["body"].as_str().unwrap();
+    assert!(body.contains("Untrusted measurement") && body.contains("1 metric regressed"), "{body}");
+    charts_parse(&github, body);
+    let state = github.state();
+    assert!(state["checks"].to_string().contains("\"failure\""), "{}", state["checks"]);
+    assert!(!state["checks"].to_string().contains("\"success\""), "{}", state["checks"]);
+    github.keeps_to_the_description();
 
+    // The event and the command line must agree.
+    run("8000", "workflow_run.fork.json").expect(2);
+    // Pushed to since: nothing is posted.
+    let moved = json!({ "path": ["pulls", "8", "sha"], "value": github.head(7) });
+    github.ask("POST", "/__set", &moved.to_string());
+    let ran = run("8001", "workflow_run.fork.json").expect(0);
+    assert!(ran.stderr.contains("nothing is posted"), "{}", ran.stderr);
+    assert_eq!(github.ours(8), ours);
+}
+
+#[test]
+#[ignore = "needs Node and Prism: tests/github/check.sh runs it"]
+fn a_push_has_no_comment() {
+    let github = GitHub::start();
     let payload =
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/github/events/push.json")).unwrap();
     let payload: Value = serde_json::from_str(&payload).unwrap();
@@ -263,4 +319,29 @@ fn a_fork_is_measured_for_who_may_write_and_has_read_it() {
         assert_eq!(github.bot(nothing).0, "command=\n");
     }
     github.keeps_to_the_description();
+}
+
+#[test]
+#[ignore = "needs Node and Prism: tests/github/check.sh runs it"]
+fn a_person_s_token_finds_the_person_s_comment() {
+    let github = GitHub::start();
+    let sha = github.head(7);
+    for _ in 0..2 {
+        // No check: those are for Apps alone.
+        let words = ["--check", "off", "--pictures", "off"];
+        github.post_as("ghp_hubot", "pull_request", "pull_request.opened.json", &sha, &words).expect(0);
+    }
+    let ours = github.ours(7);
+    assert_eq!(ours.len(), 1, "{ours:#?}");
+    assert_eq!(ours[0]["login"], "hubot");
+    github.keeps_to_the_description();
+}
+
+/// GitHub's own parser of charts takes them.
+fn charts_parse(github: &GitHub, body: &str) {
+    assert!(body.contains("```mermaid"), "{body}");
+    github.place.write("comment.md", body);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/github/markdown.mjs");
+    let output = Command::new("node").arg(script).arg(github.place.file("comment.md")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::cli::Bot;
 use crate::command::bot::reply::Reply;
 use crate::command::context::{Context, print};
+use crate::command::login::{Session, WORKFLOW_BOT};
 use crate::command::usage;
 use crate::exit::Exit;
 use crate::github::accepted::{AcceptedHere, answers, marker};
@@ -20,7 +21,6 @@ use crate::github::command::{self, Asked, is_glob, is_login};
 use crate::github::dry::Dry;
 use crate::github::event::{Comment, Event, Repository, full_hash};
 use crate::github::hub::{all, make_once, promised};
-use crate::github::live::{Live, Login};
 use crate::github::{Call, Hub, HubError, Method};
 
 /// A command, before anybody was asked about it.
@@ -76,7 +76,7 @@ pub fn run(arguments: &Bot, context: &Context) -> Result<Exit> {
             server_url: &event.server_url,
             pull_request,
             comment,
-            author: &arguments.author,
+            author: arguments.author.as_deref().unwrap_or(WORKFLOW_BOT),
             asked,
         },
         Err(why) => {
@@ -90,19 +90,10 @@ pub fn run(arguments: &Bot, context: &Context) -> Result<Exit> {
         print(hub.transcript().as_bytes())?;
         return finish(outputs.as_ref(), true);
     }
-    let login = Login { api_url: event.api_url.clone(), token: token()?, patience: arguments.patience };
-    let mut hub = Live::new(&login)?;
-    let outputs = answer(&asking, &mut hub, context)?;
+    let mut session = Session::open(&event.api_url, &asking.repository, arguments.patience)?;
+    let author = session.author(arguments.author.as_deref())?;
+    let outputs = answer(&Asking { author: &author, ..asking }, &mut session.hub, context)?;
     finish(outputs.as_ref(), false)
-}
-
-fn token() -> Result<String> {
-    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    ["GITHUB_TOKEN", "GH_TOKEN"].into_iter().find_map(set).ok_or_else(|| {
-        usage(
-            "GITHUB_TOKEN is not set: give the step `env:` with `GITHUB_TOKEN: ${{ github.token }}`, or try --dry-run",
-        )
-    })
 }
 
 /// The command in an event, or why there is none for us.

@@ -3,7 +3,7 @@
 
 mod base;
 mod files;
-mod pairs;
+pub mod pairs;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -299,11 +299,13 @@ fn suite_file(arguments: &Compare) -> Option<String> {
     path.is_relative().then(|| path.display().to_string())
 }
 
+/// The severity of a word of the command line.
+pub fn severity(word: &str) -> Severity {
+    *Severity::ALL.iter().find(|severity| severity.as_str() == word).expect("clap takes these words")
+}
+
 fn gate(arguments: &Compare, head: &Run) -> Severity {
-    match &arguments.gate {
-        Some(word) => *Severity::ALL.iter().find(|severity| severity.as_str() == word).expect("clap takes these words"),
-        None => head.suite.gate,
-    }
+    arguments.gate.as_deref().map_or(head.suite.gate, severity)
 }
 
 /// Head and its base with everything the verdicts read.

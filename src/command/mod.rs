@@ -16,6 +16,7 @@ mod init;
 mod inject;
 mod judge;
 mod list;
+mod login;
 mod paired;
 mod post;
 mod progress;

@@ -1,27 +1,29 @@
 //! `regrade post`: takes reports to where people read them. Each surface is made by itself: one that fails stops no other.
 
+mod again;
+mod stranger;
+
 use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use crate::cli::{Place, Post, Surfaces, Switch};
+use crate::cli::{Post, Surfaces, Switch};
 use crate::command::context::{Context, print};
+use crate::command::login::{Session, WORKFLOW_BOT};
 use crate::command::{secret, usage};
 use crate::exit::Exit;
+use crate::github::artifact::Origin;
 use crate::github::check::{self, Annotation, Check, Conclusion, Output};
 use crate::github::comment::{self, MOST_CHARACTERS};
 use crate::github::dry::Dry;
 use crate::github::event::{Event, Kind, Repository, full_hash};
-use crate::github::live::{Live, Login};
 use crate::github::picture::{self, Picture};
 use crate::github::{Call, Hub, HubError, status};
 use crate::render::comment::Surroundings;
 use crate::render::{self, Style, format};
 use crate::report::{Report, Row};
 
-/// Login of a workflow's own token.
-const WORKFLOW_BOT: &str = "github-actions[bot]";
 /// Bytes of a job summary (GitHub's documentation: 1 MiB a step), with room for characters that take several.
 const SUMMARY: usize = 250_000;
 /// Characters of a message of an annotation that a person would read.
@@ -31,7 +33,6 @@ const MESSAGE: usize = 1000;
 #[derive(Debug)]
 struct Target {
     repository: Repository,
-    api_url: String,
     server_url: String,
     sha: String,
     pull_request: Option<u64>,
@@ -41,30 +42,43 @@ struct Target {
 
 /// Posts.
 pub fn run(arguments: &Post, context: &Context) -> Result<Exit> {
-    let reports = arguments.reports.iter().map(|path| read(path)).collect::<Result<Vec<Report>>>()?;
     if !comment::is_key(&arguments.place.key) {
         return Err(usage(format!(
             "--key {}: letters, digits, `-`, `_` and `.`, and no two dashes in a row",
             arguments.place.key
         )));
     }
-    let target = target(arguments, &reports)?;
+    let job = Job::read(arguments)?;
+    let stranger = stranger::of(arguments, job.event.as_ref())?;
     if arguments.dry_run {
+        if stranger.is_some() {
+            return Err(usage(
+                "what others measured is decided again by what GitHub says, which a dry run does not ask",
+            ));
+        }
         let mut hub = Dry::default();
-        let failed = surfaces(arguments, &target, &reports, &mut hub, context);
+        let reports = own(arguments)?;
+        let target = target(arguments, &job, &reports)?;
+        let author = Ok(arguments.place.author.clone().unwrap_or_else(|| WORKFLOW_BOT.to_owned()));
+        let failed = surfaces(arguments, &target, &reports, author, &mut hub, context);
         print(hub.transcript().as_bytes())?;
         return Ok(if failed.is_empty() { Exit::Pass } else { Exit::Environment });
     }
-    let token =
-        ["GITHUB_TOKEN", "GH_TOKEN"].into_iter().find_map(|name| std::env::var(name).ok().filter(|it| !it.is_empty()));
-    let token = token.ok_or_else(|| {
-        usage(
-            "GITHUB_TOKEN is not set: give the step `env:` with `GITHUB_TOKEN: ${{ github.token }}`, or try --dry-run",
-        )
-    })?;
-    let login = Login { api_url: target.api_url.clone(), token, patience: arguments.place.patience };
-    let mut hub = Live::new(&login)?;
-    let failed = surfaces(arguments, &target, &reports, &mut hub, context);
+    let mut session = Session::open(&job.api_url, &job.repository, arguments.place.patience)?;
+    let (target, reports) = if let Some(stranger) = stranger {
+        match stranger::decide(&stranger, arguments, &job.repository, &mut session.hub, context)? {
+            Ok((origin, reports)) => (Target::of(&job, &origin), reports),
+            Err(stale) => {
+                context.tell(&format!("nothing is posted: {stale}"));
+                return Ok(Exit::Pass);
+            }
+        }
+    } else {
+        let reports = own(arguments)?;
+        (target(arguments, &job, &reports)?, reports)
+    };
+    let author = session.author(arguments.place.author.as_deref());
+    let failed = surfaces(arguments, &target, &reports, author, &mut session.hub, context);
     if failed.is_empty() {
         return Ok(Exit::Pass);
     }
@@ -72,6 +86,11 @@ pub fn run(arguments: &Post, context: &Context) -> Result<Exit> {
         crate::command::context::note(&format!("error: the {surface} was not posted: {why}"));
     }
     Ok(Exit::Environment)
+}
+
+/// Reports that were measured by code that may post.
+fn own(arguments: &Post) -> Result<Vec<Report>> {
+    arguments.reports.iter().map(|path| read(path)).collect()
 }
 
 fn read(path: &Path) -> Result<Report> {
@@ -90,35 +109,75 @@ fn read(path: &Path) -> Result<Report> {
     Ok(report)
 }
 
-/// What the command line says, else the event, else (in a dry run) what can be guessed.
-fn target(arguments: &Post, reports: &[Report]) -> Result<Target> {
+/// The repository and the job that posts to it.
+#[derive(Debug)]
+struct Job {
+    event: Option<Event>,
+    repository: Repository,
+    api_url: String,
+    server_url: String,
+}
+
+impl Job {
+    /// What the command line says, else the event, else (in a dry run) what can be guessed.
+    fn read(arguments: &Post) -> Result<Self> {
+        let place = &arguments.place;
+        let event = Event::read(
+            |name| std::env::var(name).ok(),
+            |path| std::fs::read_to_string(path).map_err(|error| format!("names {path}: {error}")),
+        );
+        let said = place.repo.is_some() && (place.sha.is_some() || arguments.others.run_id.is_some());
+        let event = match event {
+            Ok(event) => Some(event),
+            Err(_) if said || arguments.dry_run => None,
+            Err(error) => return Err(usage(error.to_string())),
+        };
+        let repository = match &place.repo {
+            Some(text) => {
+                Some(Repository::parse(text).ok_or_else(|| usage(format!("--repo {text} is no OWNER/NAME")))?)
+            }
+            None => event.as_ref().map(|event| event.repository.clone()).or_else(of_origin),
+        };
+        let repository = repository
+            .or_else(|| Repository::parse("OWNER/REPOSITORY").filter(|_| arguments.dry_run))
+            .ok_or_else(|| usage("no repository is known; give --repo OWNER/NAME"))?;
+        let or = |of: fn(&Event) -> &str, variable: &str, usual: &str| {
+            let set = || std::env::var(variable).ok().filter(|value| !value.is_empty());
+            event.as_ref().map(|event| of(event).to_owned()).or_else(set).unwrap_or_else(|| usual.to_owned())
+        };
+        let api_url = or(|event| &event.api_url, "GITHUB_API_URL", "https://api.github.com");
+        let server_url = or(|event| &event.server_url, "GITHUB_SERVER_URL", "https://github.com");
+        Ok(Self { event, repository, api_url, server_url })
+    }
+}
+
+impl Target {
+    /// What GitHub says of a run that others started.
+    fn of(job: &Job, origin: &Origin) -> Self {
+        Self {
+            repository: job.repository.clone(),
+            server_url: job.server_url.clone(),
+            sha: origin.sha.clone(),
+            pull_request: Some(origin.pull_request),
+            fork: origin.fork,
+            run_url: origin.url.clone().or_else(|| job.event.as_ref()?.run_url.clone()),
+        }
+    }
+}
+
+/// What is posted about: what the command line says, else the event, else what was measured.
+fn target(arguments: &Post, job: &Job, reports: &[Report]) -> Result<Target> {
     let place = &arguments.place;
-    let event = Event::read(
-        |name| std::env::var(name).ok(),
-        |path| std::fs::read_to_string(path).map_err(|error| format!("names {path}: {error}")),
-    );
-    let said = |what: &Place| what.repo.is_some() && what.sha.is_some();
-    let event = match event {
-        Ok(event) => Some(event),
-        Err(_) if said(place) || arguments.dry_run => None,
-        Err(error) => return Err(usage(error.to_string())),
-    };
-    let repository = match &place.repo {
-        Some(text) => Some(Repository::parse(text).ok_or_else(|| usage(format!("--repo {text} is no OWNER/NAME")))?),
-        None => event.as_ref().map(|event| event.repository.clone()).or_else(of_origin),
-    };
-    let repository = repository
-        .or_else(|| Repository::parse("OWNER/REPOSITORY").filter(|_| arguments.dry_run))
-        .ok_or_else(|| usage("no repository is known; give --repo OWNER/NAME"))?;
+    let event = job.event.as_ref();
     let sha = match &place.sha {
         Some(text) => Some(full_hash(text).ok_or_else(|| usage(format!("--sha {text} is no full commit hash")))?),
-        None => event.as_ref().and_then(|event| event.head.clone()),
+        None => event.and_then(|event| event.head.clone()),
     };
     let measured = reports.iter().find_map(|report| match &report.paired {
         Some(paired) => full_hash(&paired.head_commit),
         None => report.head.commit.as_deref().and_then(full_hash),
     });
-    if let (Some(sha), Some(measured), None, Some(event)) = (&sha, &measured, &place.sha, &event)
+    if let (Some(sha), Some(measured), None, Some(event)) = (&sha, &measured, &place.sha, event)
         && sha != measured
         && event.kind == Kind::PullRequest
     {
@@ -127,19 +186,13 @@ fn target(arguments: &Post, reports: &[Report]) -> Result<Target> {
              `ref: ${{{{ github.event.pull_request.head.sha }}}}`, or say --sha"
         )));
     }
-    let sha = sha.or(measured).ok_or_else(|| usage("no commit is known; give --sha"))?;
-    let or = |of: fn(&Event) -> &str, variable: &str, usual: &str| {
-        let set = || std::env::var(variable).ok().filter(|value| !value.is_empty());
-        event.as_ref().map(|event| of(event).to_owned()).or_else(set).unwrap_or_else(|| usual.to_owned())
-    };
     Ok(Target {
-        repository,
-        api_url: or(|event| &event.api_url, "GITHUB_API_URL", "https://api.github.com"),
-        server_url: or(|event| &event.server_url, "GITHUB_SERVER_URL", "https://github.com"),
-        sha,
-        pull_request: place.pr.or_else(|| event.as_ref().and_then(|event| event.pull_request)),
-        fork: event.as_ref().is_some_and(|event| event.fork),
-        run_url: event.and_then(|event| event.run_url),
+        repository: job.repository.clone(),
+        server_url: job.server_url.clone(),
+        sha: sha.or(measured).ok_or_else(|| usage("no commit is known; give --sha"))?,
+        pull_request: place.pr.or_else(|| event.and_then(|event| event.pull_request)),
+        fork: event.is_some_and(|event| event.fork),
+        run_url: event.and_then(|event| event.run_url.clone()),
     })
 }
 
@@ -157,6 +210,7 @@ fn surfaces(
     arguments: &Post,
     target: &Target,
     reports: &[Report],
+    author: Result<String>,
     hub: &mut dyn Hub,
     context: &Context,
 ) -> Vec<(&'static str, String)> {
@@ -164,7 +218,7 @@ fn surfaces(
     let Surfaces { comment, check, status, summary, pictures, .. } = &arguments.surfaces;
     let mut failed = Vec::new();
     let dry = hub.is_dry();
-    let mut done = |surface: &'static str, result: Result<String, HubError>| match result {
+    let done = |failed: &mut Vec<_>, surface: &'static str, result: Result<String, HubError>| match result {
         Ok(_) if dry => {}
         Ok(what) => context.tell(&what),
         Err(error) => failed.push((surface, error.to_string())),
@@ -178,11 +232,11 @@ fn surfaces(
     if arguments.start {
         if on(*check) {
             let started = its_check.start(hub, &target.repository);
-            done("check", started.map(|id| format!("check {id} is in progress")));
+            done(&mut failed, "check", started.map(|id| format!("check {id} is in progress")));
         }
         if on(*status) {
             let set = set_status(arguments, target, None, "measuring", hub);
-            done("status", set.map(|()| "the status is pending".to_owned()));
+            done(&mut failed, "status", set.map(|()| "the status is pending".to_owned()));
         }
         return failed;
     }
@@ -202,9 +256,12 @@ fn surfaces(
     }
     if on(*comment) {
         let parts = render::comment::parts(reports, &around, MOST_CHARACTERS);
-        match target.pull_request {
-            Some(number) => done("comment", keep_comment(arguments, target, number, &parts, hub)),
-            None => context.tell("no pull request: no comment"),
+        match (target.pull_request, author) {
+            (Some(number), Ok(author)) => {
+                done(&mut failed, "comment", keep_comment(arguments, target, number, &author, &parts, hub));
+            }
+            (Some(_), Err(error)) => failed.push(("comment", format!("{error:#}"))),
+            (None, _) => context.tell("no pull request: no comment"),
         }
     }
     if on(*check) {
@@ -218,11 +275,11 @@ fn surfaces(
         let annotations = reports.iter().flat_map(|report| annotations(report, &secrets)).collect();
         let output = Output { conclusion, title, summary, text, annotations };
         let completed = its_check.complete(hub, &target.repository, &output);
-        done("check", completed.map(|()| format!("the check says {}", conclusion.as_str())));
+        done(&mut failed, "check", completed.map(|()| format!("the check says {}", conclusion.as_str())));
     }
     if on(*status) {
         let set = set_status(arguments, target, Some(conclusion), &headline(reports), hub);
-        done("status", set.map(|()| "the status is set".to_owned()));
+        done(&mut failed, "status", set.map(|()| "the status is set".to_owned()));
     }
     if on(*summary)
         && let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty())
@@ -246,6 +303,7 @@ fn keep_comment(
     arguments: &Post,
     target: &Target,
     number: u64,
+    author: &str,
     parts: &[String],
     hub: &mut dyn Hub,
 ) -> Result<String, HubError> {
@@ -259,7 +317,6 @@ fn keep_comment(
             &target.sha[..10]
         ));
     }
-    let author = arguments.place.author.as_deref().unwrap_or(WORKFLOW_BOT);
     let posted = comment::keep(hub, &target.repository, number, &arguments.place.key, Some(author), parts)?;
     let word = if posted.made { "made" } else { "brought up to date" };
     Ok(format!("the comment is {word}: {}", posted.url))

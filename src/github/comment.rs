@@ -2,6 +2,8 @@
 //!
 //! It is found by a marker that nobody sees *and* by its author: anyone can write the marker into a comment of theirs.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use crate::github::event::Repository;
@@ -23,6 +25,12 @@ pub struct Posted {
 #[must_use]
 pub fn marker(key: &str, part: usize) -> String {
     format!("<!-- regrade:{key}:{part} -->")
+}
+
+/// The part that a comment's marker names.
+fn part_of(key: &str, body: &str) -> Option<usize> {
+    let (part, _) = body.strip_prefix("<!-- regrade:")?.strip_prefix(key)?.strip_prefix(':')?.split_once(" -->")?;
+    part.parse().ok()
 }
 
 /// A key as it may stand in a marker: no way out of the HTML comment.
@@ -70,17 +78,10 @@ pub fn keep(
         first.get_or_insert(done);
     }
     // More parts than are needed now, or the same part twice: one that a person would take for the truth.
+    let mut kept = BTreeSet::new();
     for comment in &known {
-        let body = comment["body"].as_str().unwrap_or_default();
-        let part = (0..).map(|part| marker(key, part)).take(100).position(|mark| body.starts_with(&mark));
-        let duplicate = |part: usize| {
-            let mark = marker(key, part);
-            let kept = known.iter().find(|other| other["body"].as_str().is_some_and(|body| body.starts_with(&mark)));
-            kept.is_some_and(|kept| kept["id"] != comment["id"])
-        };
-        if let Some(part) = part
-            && (part >= parts.len() || duplicate(part))
-        {
+        let Some(part) = part_of(key, comment["body"].as_str().unwrap_or_default()) else { continue };
+        if part >= parts.len() || !kept.insert(part) {
             let id = promised(&list, comment, "id", Value::as_u64)?;
             hub.send(&Call {
                 method: Method::Delete,

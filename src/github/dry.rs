@@ -43,6 +43,10 @@ impl Hub for Dry {
         Ok(Answer { body, next: None })
     }
 
+    fn download(&mut self, path: &str, _: usize) -> Result<Vec<u8>, HubError> {
+        Err(HubError::Unexpected { call: format!("GET {path}"), what: "nothing is read in a dry run".to_owned() })
+    }
+
     fn pause(&mut self, _: u32) -> bool {
         false
     }

@@ -163,6 +163,12 @@ pub trait Hub {
     /// As [`HubError`] says.
     fn send(&mut self, call: &Call) -> Result<Answer, HubError>;
 
+    /// Fetches what is no JSON, at most so many bytes, wherever the server says that it lies.
+    ///
+    /// # Errors
+    /// As [`HubError`] says.
+    fn download(&mut self, path: &str, most: usize) -> Result<Vec<u8>, HubError>;
+
     /// Waits before another attempt; false where the time for that is over.
     fn pause(&mut self, attempt: u32) -> bool;
 
@@ -208,6 +214,14 @@ pub fn make_once(hub: &mut dyn Hub, call: &Call, find: &mut Finder<'_>) -> Resul
             other => return other.map(|answer| answer.body),
         }
     }
+}
+
+/// Makes something that is the same made twice, so that there is nothing to look for before it is tried again.
+///
+/// # Errors
+/// As [`Hub::send`].
+pub fn make_again(hub: &mut dyn Hub, call: &Call) -> Result<Value, HubError> {
+    make_once(hub, call, &mut |_: &mut dyn Hub| Ok(None))
 }
 
 /// A field of an answer that the documentation promises.

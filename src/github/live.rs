@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use http::header::{ACCEPT, HeaderMap, LINK, RETRY_AFTER};
 use http::{Method as Verb, StatusCode};
-use http_body_util::{BodyExt, Limited};
-use octocrab::Octocrab;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use octocrab::{DefaultOctocrabBuilderConfig, NoAuth, NoSvc, NotLayerReady, Octocrab, OctocrabBuilder};
 use serde_json::Value;
 
 use crate::github::hub::{Answer, Call, Hub, HubError, Method};
@@ -27,6 +27,9 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LIMIT_WAIT: Duration = Duration::from_secs(60);
 /// Characters of a server's words that are repeated.
 const SAID: usize = 300;
+
+/// What makes a client, before it knows how to travel.
+type Builder = OctocrabBuilder<NoSvc, DefaultOctocrabBuilderConfig, NoAuth, NotLayerReady>;
 
 /// Who speaks and where.
 #[derive(Clone)]
@@ -68,7 +71,18 @@ impl std::fmt::Debug for Live {
 struct Raw {
     status: StatusCode,
     headers: HeaderMap,
-    body: Value,
+    bytes: Vec<u8>,
+}
+
+impl Raw {
+    /// As JSON; what is none, as the beginning of a text.
+    fn body(&self) -> Value {
+        if self.bytes.is_empty() {
+            return Value::Null;
+        }
+        serde_json::from_slice(&self.bytes)
+            .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&self.bytes).chars().take(SAID).collect()))
+    }
 }
 
 impl Live {
@@ -77,6 +91,25 @@ impl Live {
     /// # Errors
     /// When the address is none, or the machine has no certificates.
     pub fn new(login: &Login) -> Result<Self, HubError> {
+        Self::connect(login, |builder| Ok(builder.personal_token(login.token.clone())))
+    }
+
+    /// As a GitHub App itself, which may do little more than ask for tokens. `key` is its private key, as PEM.
+    ///
+    /// # Errors
+    /// As [`Live::new`], and when the key is none.
+    #[cfg(feature = "github-app")]
+    pub fn of_app(api_url: &str, id: u64, key: &str, patience: Duration) -> Result<Self, HubError> {
+        // The key never travels: there is no secret to look for in answers.
+        let login = Login { api_url: api_url.to_owned(), token: String::new(), patience };
+        Self::connect(&login, |builder| {
+            builder
+                .app_from_rsa_pem(octocrab::models::AppId(id), key)
+                .map_err(|_| "the App's key is no RSA key in PEM".to_owned())
+        })
+    }
+
+    fn connect(login: &Login, sign: impl FnOnce(Builder) -> Result<Builder, String>) -> Result<Self, HubError> {
         let wrong = |what: String| HubError::Unreachable { call: login.api_url.clone(), what };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -84,10 +117,11 @@ impl Live {
             .map_err(|error| wrong(error.to_string()))?;
         let client = {
             let _inside = runtime.enter();
-            Octocrab::builder()
+            let builder = Octocrab::builder()
                 .base_uri(login.api_url.as_str())
-                .map_err(|error| wrong(format!("this is no address of an API: {}", causes(&error))))?
-                .personal_token(login.token.clone())
+                .map_err(|error| wrong(format!("this is no address of an API: {}", causes(&error))))?;
+            sign(builder)
+                .map_err(wrong)?
                 .set_connect_timeout(Some(Duration::from_secs(CONNECT_S)))
                 .set_read_timeout(Some(Duration::from_secs(SILENT_S)))
                 .add_header(ACCEPT, "application/vnd.github+json".to_owned())
@@ -105,7 +139,7 @@ impl Live {
     }
 
     /// One attempt. Errors are the transport's.
-    fn attempt(&self, call: &Call) -> Result<Raw, String> {
+    fn attempt(&self, call: &Call, most: usize) -> Result<Raw, String> {
         let verb = match call.method {
             Method::Get => Verb::GET,
             Method::Post => Verb::POST,
@@ -117,18 +151,16 @@ impl Live {
             let request = self.client.build_request(request, call.body.as_ref()).map_err(|error| causes(&error))?;
             let response = self.client.execute(request).await.map_err(|error| causes(&error))?;
             let (parts, body) = response.into_parts();
-            let bytes = Limited::new(body, MOST_BYTES)
+            let bytes = Limited::new(body, most)
                 .collect()
                 .await
-                .map_err(|error| format!("the answer broke off: {error}"))?
-                .to_bytes();
-            let body = if bytes.is_empty() {
-                Value::Null
-            } else {
-                serde_json::from_slice(&bytes)
-                    .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).chars().take(SAID).collect()))
-            };
-            Ok(Raw { status: parts.status, headers: parts.headers, body })
+                .map_err(|error| match error.downcast_ref::<LengthLimitError>() {
+                    Some(_) => format!("the answer is larger than {most} bytes"),
+                    None => format!("the answer broke off: {error}"),
+                })?
+                .to_bytes()
+                .to_vec();
+            Ok(Raw { status: parts.status, headers: parts.headers, bytes })
         };
         let limit = Duration::from_secs(2 * SILENT_S);
         self.runtime
@@ -162,7 +194,7 @@ impl Live {
     }
 
     fn refused(&self, call: &Call, raw: &Raw) -> HubError {
-        let (call, said) = (call.to_string(), self.said(&raw.body));
+        let (call, said) = (call.to_string(), self.said(&raw.body()));
         match raw.status.as_u16() {
             401 | 403 => {
                 let needs = raw.headers.get("x-accepted-github-permissions").and_then(|value| value.to_str().ok());
@@ -171,16 +203,13 @@ impl Live {
             status => HubError::Refused { call, status, said },
         }
     }
-}
 
-impl Hub for Live {
-    fn send(&mut self, call: &Call) -> Result<Answer, HubError> {
+    /// Attempts until there is an answer that is no error, or none is to be had.
+    fn insist(&mut self, call: &Call, most: usize) -> Result<Raw, HubError> {
         let mut attempt = 0;
         loop {
-            let failure = match self.attempt(call) {
-                Ok(raw) if raw.status.is_success() => {
-                    return Ok(Answer { next: next_page(&raw.headers, &self.base), body: raw.body });
-                }
+            let failure = match self.attempt(call, most) {
+                Ok(raw) if raw.status.is_success() => return Ok(raw),
                 Ok(raw) => {
                     if let Some(wait) = limit(&raw, attempt) {
                         // The server says that it did nothing, so that any request may be repeated.
@@ -188,13 +217,13 @@ impl Hub for Live {
                             attempt += 1;
                             continue;
                         }
-                        let (call, said) = (call.to_string(), self.said(&raw.body));
+                        let (call, said) = (call.to_string(), self.said(&raw.body()));
                         return Err(HubError::Limited { call, said, wait_s: wait.as_secs() });
                     }
                     if !raw.status.is_server_error() {
                         return Err(self.refused(call, &raw));
                     }
-                    format!("{} {}", raw.status.as_u16(), self.said(&raw.body))
+                    format!("{} {}", raw.status.as_u16(), self.said(&raw.body()))
                 }
                 Err(what) => self.safe(&what),
             };
@@ -204,6 +233,17 @@ impl Hub for Live {
             }
             attempt += 1;
         }
+    }
+}
+
+impl Hub for Live {
+    fn send(&mut self, call: &Call) -> Result<Answer, HubError> {
+        let raw = self.insist(call, MOST_BYTES)?;
+        Ok(Answer { next: next_page(&raw.headers, &self.base), body: raw.body() })
+    }
+
+    fn download(&mut self, path: &str, most: usize) -> Result<Vec<u8>, HubError> {
+        Ok(self.insist(&Call::get(path), most)?.bytes)
     }
 
     fn pause(&mut self, attempt: u32) -> bool {
@@ -231,7 +271,8 @@ fn limit(raw: &Raw, attempt: u32) -> Option<Duration> {
         let reset = number("x-ratelimit-reset").map(|at| Duration::from_secs(at.saturating_sub(now) + 1));
         return Some(reset.unwrap_or(LIMIT_WAIT));
     }
-    let message = raw.body.get("message").and_then(Value::as_str).unwrap_or_default().to_ascii_lowercase();
+    let body = raw.body();
+    let message = body.get("message").and_then(Value::as_str).unwrap_or_default().to_ascii_lowercase();
     let limited = status == 429 || message.contains("secondary rate limit") || message.contains("abuse detection");
     limited.then(|| LIMIT_WAIT * 2_u32.saturating_pow(attempt))
 }

@@ -5,6 +5,9 @@
 //! `command` reads what a comment asks for, `accepted` what was accepted in a thread; who may ask is not decided here.
 
 pub mod accepted;
+#[cfg(feature = "github-app")]
+pub mod app;
+pub mod artifact;
 pub mod check;
 pub mod command;
 pub mod comment;
@@ -15,4 +18,4 @@ pub mod live;
 pub mod picture;
 pub mod status;
 
-pub use hub::{Call, Hub, HubError, Method};
+pub use hub::{Call, Hub, HubError, Method, promised};

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::github::event::Repository;
-use crate::github::hub::{Call, Hub, HubError, Method, make_once, promised};
+use crate::github::hub::{Call, Hub, HubError, Method, make_again, promised};
 
 /// Times that the branch is moved when somebody else moved it meanwhile.
 const MOST_ATTEMPTS: u32 = 5;
@@ -46,7 +46,7 @@ pub fn upload(
         let body = json!({ "content": STANDARD.encode(&picture.bytes), "encoding": "base64" });
         let call = Call::with(Method::Post, format!("{root}/git/blobs"), body);
         // A blob is its content: making it twice makes one.
-        let blob = make_once(hub, &call, &mut |_: &mut dyn Hub| Ok(None))?;
+        let blob = make_again(hub, &call)?;
         let sha = promised(&call.to_string(), &blob, "sha", Value::as_str)?;
         entries.push(json!({ "path": picture.file(), "mode": "100644", "type": "blob", "sha": sha }));
     }
@@ -64,7 +64,6 @@ pub fn upload(
 }
 
 fn commit(hub: &mut dyn Hub, root: &str, branch: &str, entries: &[Value]) -> Result<String, HubError> {
-    let again = &mut |_: &mut dyn Hub| Ok(None);
     let parent = match hub.send(&Call::get(format!("{root}/git/ref/heads/{branch}"))) {
         Ok(answer) => {
             Some(answer.body.pointer("/object/sha").and_then(Value::as_str).map(str::to_owned).ok_or_else(|| {
@@ -85,12 +84,12 @@ fn commit(hub: &mut dyn Hub, root: &str, branch: &str, entries: &[Value]) -> Res
         tree["base_tree"] = base.into();
     }
     let call = Call::with(Method::Post, format!("{root}/git/trees"), tree);
-    let made = make_once(hub, &call, again)?;
+    let made = make_again(hub, &call)?;
     let tree = promised(&call.to_string(), &made, "sha", Value::as_str)?;
     let parents: Vec<&str> = parent.as_deref().into_iter().collect();
     let body = json!({ "message": "plots, by regrade", "tree": tree, "parents": parents });
     let call = Call::with(Method::Post, format!("{root}/git/commits"), body);
-    let made = make_once(hub, &call, again)?;
+    let made = make_again(hub, &call)?;
     let commit = promised(&call.to_string(), &made, "sha", Value::as_str)?.to_owned();
     let move_to = if parent.is_some() {
         let body = json!({ "sha": commit, "force": false });

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::github::check::Conclusion;
 use crate::github::event::Repository;
-use crate::github::hub::{Call, Hub, HubError, Method};
+use crate::github::hub::{Call, Hub, HubError, Method, make_again};
 
 /// Characters of a description (GitHub's documentation of commit statuses).
 const MOST_CHARACTERS: usize = 140;
@@ -39,7 +39,6 @@ pub fn set(
         body["target_url"] = url.into();
     }
     let call = Call::with(Method::Post, format!("{}/statuses/{sha}", repository.path()), body);
-    let mut again = |_: &mut dyn Hub| Ok(None);
-    crate::github::hub::make_once(hub, &call, &mut again)?;
+    make_again(hub, &call)?;
     Ok(())
 }

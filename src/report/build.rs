@@ -96,6 +96,12 @@ pub fn report(parts: Parts<'_>, samples: &SampleSource<'_>) -> Report {
                 base: moved.base,
                 head: moved.head,
                 change: moved.base.zip(moved.head).map(|(base, head)| head / base - 1.0),
+                base_launches: parts
+                    .history
+                    .iter()
+                    .flat_map(|session| latencies(session.run, &session.launches, &moved.case, samples))
+                    .collect(),
+                head_launches: latencies(parts.head.id, parts.head_launches, &moved.case, samples),
             })
             .collect(),
         notes,
@@ -156,6 +162,23 @@ fn row_of(row: &Judged<'_>, record: Option<&CaseRecord>, samples: &SampleSource<
         smallest_detectable: row.smallest_detectable,
         paired: row.paired,
     }
+}
+
+/// The latency of a reference workload in the launches of one run.
+fn latencies(run: RunId, launches: &[LaunchSummary], case: &CaseId, samples: &SampleSource<'_>) -> Vec<LaunchValue> {
+    let of_case = launches.iter().filter(|launch| launch.case == *case && launch.outcome.kind == OutcomeKind::Measured);
+    of_case
+        .filter_map(|launch| {
+            let found = launch.metrics.iter().find(|summary| summary.metric.name == Metric::LATENCY)?;
+            found.median.is_finite().then(|| LaunchValue {
+                run,
+                launch: launch.id,
+                value: found.median,
+                n: found.n,
+                samples: samples(run, launch.id, case, Metric::LATENCY),
+            })
+        })
+        .collect()
 }
 
 /// Derived metrics of every case, medians over all launches of a side.

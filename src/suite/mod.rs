@@ -121,6 +121,12 @@ impl Suite {
         }
     }
 
+    /// The reference workloads, which a plan adds to the cases of a suite.
+    #[must_use]
+    pub fn reference_cases() -> Vec<Case> {
+        plan::reference_cases()
+    }
+
     /// Selects, decides what is skipped here and why, adds the reference workloads, and shuffles the launches.
     /// `launches` overrides the suite's number of launches a case.
     ///

@@ -142,15 +142,16 @@ fn skip_of(case: &Case, machine: &[BackendView<'_>]) -> Option<Skip> {
 }
 
 fn references(view: &BackendView<'_>) -> Vec<Case> {
-    CATALOGUE
-        .iter()
-        .filter(|entry| entry.kind == WorkloadKind::Reference)
-        .map(|entry| {
-            let mut case = reference(entry);
-            case.skip = (view.supports)(&case.workload).err();
-            case
-        })
-        .collect()
+    let mut cases = reference_cases();
+    for case in &mut cases {
+        case.skip = (view.supports)(&case.workload).err();
+    }
+    cases
+}
+
+/// The workloads that watch the machine, whatever it is.
+pub(super) fn reference_cases() -> Vec<Case> {
+    CATALOGUE.iter().filter(|entry| entry.kind == WorkloadKind::Reference).map(reference).collect()
 }
 
 fn reference(entry: &Entry) -> Case {

@@ -759,6 +759,12 @@ function control(fake, method, url, body) {
     case 'POST commit':
       fake.commits.set(body.sha, { tree: fake.commits.get(SHA.main).tree, parents: body.parents ?? [SHA.base], message: body.message ?? '' });
       return { status: 204 };
+    case 'POST file': {
+      // Into the tip as it is: its name is made up anyway.
+      const tip = fake.commits.get(fake.refs[`refs/heads/${body.branch ?? DEFAULT_BRANCH}`]);
+      tip.tree = fake.putTree(new Map(fake.trees.get(tip.tree)).set(body.path, { mode: '100644', sha: fake.putBlob(Buffer.from(body.text)) }));
+      return { status: 204 };
+    }
     case 'POST artifact': {
       const { base64, file, ...fields } = body;
       const bytes = file ? fs.readFileSync(file) : Buffer.from(base64 ?? '', 'base64');

@@ -163,7 +163,7 @@ pub fn session(
 }
 
 /// Comparisons of two commits that were measured here before: what builds differ by is learnt from them.
-fn past(suite: &str, testbed: &str, store: &SqliteStore) -> Result<Vec<Past>> {
+pub fn past(suite: &str, testbed: &str, store: &SqliteStore) -> Result<Vec<Past>> {
     /// Arms of a session: base, head and control.
     const ARMS: u32 = 3;
     let query = RunQuery {

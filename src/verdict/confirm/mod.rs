@@ -206,7 +206,10 @@ impl Confirmation {
                 launch.metrics.iter().find(|summary| same(&summary.metric, &stream.metric)).cloned()
             };
             let (base, head) = (of(&base), of(&head));
-            stream.take(base.as_ref(), head.as_ref());
+            // What neither launch reports says nothing: a recorded session keeps no more of a metric than decided it.
+            if base.is_some() || head.is_some() {
+                stream.take(base.as_ref(), head.as_ref());
+            }
         }
         trial.pairs.push([base, head]);
     }
@@ -352,13 +355,13 @@ fn row_of<'t>(
         let launches: Vec<Used<'t>> = trial
             .pairs
             .iter()
-            .take(stream.len())
             .filter_map(|pair| {
                 let launch = &pair[arm];
                 let of = |summary: &&MetricSummary| same(&summary.metric, &stream.metric);
                 let found = launch.metrics.iter().find(of)?;
                 Some(Used { run, launch, value: statistic.of(found), n: found.n })
             })
+            .take(stream.len())
             .collect();
         let value = kind::typical(&launches.iter().map(|used| used.value).collect::<Vec<_>>())?;
         Some(SideValues { value, launches })

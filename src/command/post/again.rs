@@ -1,0 +1,679 @@
+//! Decides again what a stranger's report says it decided: from its samples, by the limits of the base branch.
+//!
+//! The numbers themselves can be made up, and nothing here can tell. What a report says beyond its numbers is therefore
+//! believed only where it makes the verdict weaker: a decision may be withdrawn by it, never made. Wiring only: `verdict`
+//! decides.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::civil::Date;
+use wildmatch::WildMatch;
+
+use crate::domain::{
+    Call, Case, CaseId, CaseRecord, LaunchId, LaunchSummary, Metric, MetricSummary, NoiseModel, Outcome, Reason, Run,
+    RunId, Samples, Severity, SuiteInfo, Verdict, Waiver,
+};
+use crate::exit::Exit;
+use crate::github::artifact::Origin;
+use crate::github::event::full_hash;
+use crate::render::format;
+use crate::report::build::{self, Parts};
+use crate::report::foreign::Suspect;
+use crate::report::{LaunchValue, Report, Row, RunInfo, Side};
+use crate::store::summary;
+use crate::suite::Suite;
+use crate::verdict::builds::Builds;
+use crate::verdict::confirm::{Confirmation, Rules};
+use crate::verdict::paired::PAIRS_MAX;
+use crate::verdict::policy::{self, Demand};
+use crate::verdict::{self, Head, Judged, Judgement, Session, escalate, waiver};
+
+/// Characters of a sentence that a report may add.
+const SENTENCE: usize = 300;
+/// Sentences about the session as a whole.
+const SENTENCES: usize = 10;
+/// How much work deciding again may be: the sum of the cubes of the numbers of pairs. Forty pairs of 30,000 metrics.
+const MOST_WORK: u64 = 2_000_000_000;
+/// Enough of a commit hash.
+const SHORT: usize = 10;
+
+/// What is decided by.
+#[derive(Debug)]
+pub struct Law<'l> {
+    /// The suite as it stands on the base branch.
+    pub suite: &'l Suite,
+    /// Its file, from the top of the repository.
+    pub file: &'l str,
+    /// The severity from which CI fails.
+    pub gate: Severity,
+    /// Cases that were asked for, as globs; empty for all.
+    pub filter: &'l [String],
+    /// What people have accepted.
+    pub waivers: &'l [Waiver],
+    /// What is known of the noise there.
+    pub noise: Vec<NoiseModel>,
+    /// What builds differ by there.
+    pub builds: Builds,
+    /// The day it is.
+    pub today: Date,
+}
+
+impl Law<'_> {
+    fn cases(&self) -> impl Iterator<Item = &Case> {
+        let globs: Vec<WildMatch> = self.filter.iter().map(|glob| WildMatch::new(glob)).collect();
+        let wanted = move |case: &&Case| globs.is_empty() || globs.iter().any(|glob| glob.matches(case.id.as_str()));
+        self.suite.cases.iter().filter(wanted)
+    }
+}
+
+/// The report with every verdict made anew.
+///
+/// # Errors
+/// Where it is about something else than `origin`, or its numbers do not belong together.
+pub fn again(said: &Report, law: &Law<'_>, origin: &Origin) -> Result<Report, Suspect> {
+    let suite = &law.suite.info.name;
+    if said.suite != *suite {
+        return Err(wrong(format!(
+            "is about the suite `{}`, and {} on `{}` is `{suite}`",
+            format::line(&said.suite),
+            law.file,
+            origin.base
+        )));
+    }
+    is_about(said, origin)?;
+    let cases: BTreeMap<&CaseId, &Case> = law.cases().map(|case| (&case.id, case)).collect();
+    let Sorted { paired, screened, claimed } = Sorted::of(said, &cases);
+
+    affordable(&paired)?;
+    let pairs =
+        paired.iter().map(|(case, rows)| Ok((*case, pairs(case, rows)?))).collect::<Result<Vec<_>, Suspect>>()?;
+    let history = History::of(said, &screened)?;
+    let record = |case: Case| CaseRecord { case, skipped: None };
+    let judged = screened.iter().map(|(case, _)| (*case).clone());
+    let records: Vec<CaseRecord> = judged.chain(references(said)).map(record).collect();
+    let mut judgement = if screened.is_empty() {
+        Judgement { rows: Vec::new(), reference: Vec::new(), notes: Vec::new() }
+    } else {
+        let head = Head { run: said.head.id, cases: &records, launches: &history.head };
+        verdict::judge(head, &history.sessions, &BTreeSet::new(), law.gate)
+    };
+    let confirmation = replay(&pairs, law);
+    if said.paired.is_some() {
+        let run = |side: fn(&Row) -> &Option<Side>| {
+            let rows = paired.iter().flat_map(|(_, rows)| rows);
+            let first = rows.filter_map(|row| side(row).as_ref()).find_map(|side| side.launches.first());
+            first.map_or(said.head.id, |launch| launch.run)
+        };
+        let (rows, notes) = confirmation.rows(run(|row| &row.base), run(|row| &row.head), law.gate);
+        judgement.rows = escalate::merge(std::mem::take(&mut judgement.rows), rows);
+        judgement.notes.extend(notes);
+    }
+    let by_key: BTreeMap<(&CaseId, &str), &Row> =
+        said.rows.iter().map(|row| ((&row.case, row.metric.name.as_str()), row)).collect();
+    for row in &mut judgement.rows {
+        if let Some(said) = by_key.get(&(&row.case, row.metric.name.as_str())) {
+            withdraw(row, said);
+        }
+    }
+    judgement.rows.extend(claimed.iter().map(|(case, row)| claim(*case, row)));
+    judgement.rows.extend(absent(said, law));
+    let mut notes = vec![format!(
+        "Decided again from the samples of the artifact, by the limits of {} on {}.",
+        law.file, origin.base
+    )];
+    notes.extend(waiver::apply(&mut judgement.rows, law.waivers, suite, law.today, law.gate));
+    if !origin.fork {
+        notes.extend(said.notes.iter().take(SENTENCES).map(|note| sentence(note)));
+    }
+    let demand = Demand { require_decision: said.outcome.exit_code == Exit::Inconclusive.code() };
+    let decision = policy::decide_suite(&judgement.rows, law.gate, demand);
+    let run = run(said, law, origin);
+    let mut report = build::report(
+        Parts {
+            head: &run,
+            head_launches: &history.head,
+            base: &[],
+            history: &history.sessions,
+            judgement: &judgement,
+            decision: &decision,
+            suite_file: Some(law.file.to_owned()),
+            gate: law.gate,
+            notes,
+            next: None,
+            paired: said.paired.clone(),
+            at: said.generated,
+        },
+        &|_, _, _, _| None,
+    );
+    report.base = said.base.iter().map(|run| circumstances(run, None)).collect();
+    report.head = circumstances(&said.head, Some(&run));
+    report.context = said.context.iter().filter(|value| cases.contains_key(&value.case)).cloned().collect();
+    if let Some(info) = &mut report.paired {
+        info.base = info.base_commit[..SHORT].to_owned();
+        info.head = format!("{} of pull request {}", &origin.sha[..SHORT], origin.pull_request);
+        info.cases = pairs.len() as u64;
+        info.pairs = confirmation.pairs_made() as u64;
+    }
+    Ok(report)
+}
+
+fn wrong(what: String) -> Suspect {
+    Suspect::Report(what)
+}
+
+/// A report about another commit is of another run, or a forgery.
+fn is_about(said: &Report, origin: &Origin) -> Result<(), Suspect> {
+    let measured = match &said.paired {
+        Some(paired) => {
+            full_hash(&paired.base_commit).ok_or_else(|| wrong("names a base that is no commit".to_owned()))?;
+            full_hash(&paired.head_commit)
+        }
+        None => said.head.commit.as_deref().and_then(full_hash),
+    };
+    match measured {
+        Some(measured) if measured == origin.sha => Ok(()),
+        Some(measured) => Err(wrong(format!(
+            "is about {}, and pull request {} is {}; measure `github.event.pull_request.head.sha`, without changes",
+            &measured[..SHORT],
+            origin.pull_request,
+            &origin.sha[..SHORT]
+        ))),
+        None => Err(wrong("names no commit that was measured".to_owned())),
+    }
+}
+
+/// Rows of cases, in the order of the report.
+type ByCase<'r> = Vec<(&'r Case, Vec<&'r Row>)>;
+
+/// Rows by what can be made of them.
+struct Sorted<'r> {
+    /// With both sides, measured in pairs.
+    paired: ByCase<'r>,
+    /// With both sides, head against history.
+    screened: ByCase<'r>,
+    /// Everything else: what the report says without numbers, and cases that the base branch does not know.
+    claimed: Vec<(Option<&'r Case>, &'r Row)>,
+}
+
+impl<'r> Sorted<'r> {
+    fn of(said: &'r Report, cases: &BTreeMap<&CaseId, &'r Case>) -> Self {
+        let mut sorted = Self { paired: Vec::new(), screened: Vec::new(), claimed: Vec::new() };
+        for row in &said.rows {
+            let known = cases.get(&row.case).copied();
+            let Some(case) = known.filter(|_| row.base.is_some() && row.head.is_some()) else {
+                sorted.claimed.push((known, row));
+                continue;
+            };
+            let in_pairs = row.paired.is_some() && said.paired.is_some();
+            let rows = if in_pairs { &mut sorted.paired } else { &mut sorted.screened };
+            match rows.iter_mut().find(|(other, _)| other.id == case.id) {
+                Some((_, rows)) => rows.push(row),
+                None => rows.push((case, vec![row])),
+            }
+        }
+        sorted
+    }
+}
+
+/// Bets on many pairs take time that grows with their cube; nobody measures so many.
+fn affordable(paired: &ByCase<'_>) -> Result<(), Suspect> {
+    let pairs = |row: &&Row| row.base.as_ref().map_or(0, |side| side.launches.len() as u64);
+    let work: u64 = paired.iter().flat_map(|(_, rows)| rows).map(|row| pairs(row).pow(3)).sum();
+    if work > MOST_WORK { Err(wrong("has more pairs than can be decided again".to_owned())) } else { Ok(()) }
+}
+
+/// A metric as the base branch defines it, or as regrade itself does; what neither knows as the report has it.
+fn metric(case: &Case, row: &Row) -> Result<Metric, Suspect> {
+    let said = &row.metric;
+    let known = case.metrics.get(&said.name).cloned().or_else(|| Metric::standard(&said.name));
+    match known {
+        Some(known) if known.unit != said.unit => {
+            Err(wrong(format!("measures {} of `{}` in {} instead of {}", said.name, row.case, said.unit, known.unit)))
+        }
+        Some(known) => Ok(known),
+        None => Ok(said.clone()),
+    }
+}
+
+/// The columns of a launch, made from its samples; where the report leaves these to the database, from its value.
+fn summarised(metric: &Metric, launch: &LaunchValue) -> MetricSummary {
+    let values = launch.samples.clone().unwrap_or_else(|| vec![launch.value]);
+    let mut made = summary::of_samples(&Samples { metric: metric.clone(), iterations: 1, clock: None, values });
+    made.n = launch.n;
+    made
+}
+
+/// Launches as they are put together again from rows that each know one metric.
+#[derive(Default)]
+struct Launches {
+    places: BTreeMap<LaunchId, usize>,
+    made: Vec<LaunchSummary>,
+}
+
+impl Launches {
+    fn add(&mut self, case: &CaseId, metric: &Metric, launch: &LaunchValue) -> Result<usize, Suspect> {
+        let next = self.made.len();
+        let place = *self.places.entry(launch.launch).or_insert(next);
+        if place == next {
+            let (id, index) = (launch.launch, next as u32);
+            let (outcome, metrics) = (Outcome::measured(), Vec::new());
+            self.made.push(LaunchSummary { id, case: case.clone(), index, outcome, metrics });
+        }
+        let summary = &mut self.made[place];
+        if summary.case != *case {
+            return Err(wrong(format!("counts a launch of `{}` for `{case}`, too", summary.case)));
+        }
+        summary.metrics.push(summarised(metric, launch));
+        Ok(place)
+    }
+}
+
+/// The pairs of a case: launch `i` of a row's base and launch `i` of its head ran next to each other.
+fn pairs(case: &Case, rows: &[&Row]) -> Result<Vec<[LaunchSummary; 2]>, Suspect> {
+    let (mut base, mut head) = (Launches::default(), Launches::default());
+    let length = |row: &&&Row| row.base.as_ref().map_or(0, |side| side.launches.len());
+    let mut longest_first = rows.to_vec();
+    longest_first.sort_by_key(|row| std::cmp::Reverse(length(&row)));
+    for row in longest_first {
+        let metric = metric(case, row)?;
+        let (Some(of_base), Some(of_head)) = (&row.base, &row.head) else { continue };
+        if of_base.launches.len() != of_head.launches.len() {
+            return Err(wrong(format!("has pairs of `{}` without a base or a head", case.id)));
+        }
+        for (before, after) in of_base.launches.iter().zip(&of_head.launches) {
+            if base.add(&case.id, &metric, before)? != head.add(&case.id, &metric, after)? {
+                return Err(wrong(format!("has launches of `{}` in different pairs", case.id)));
+            }
+        }
+    }
+    Ok(base.made.into_iter().zip(head.made).map(|(base, head)| [base, head]).collect())
+}
+
+/// Gives the pairs to the referee that a measurement asks after each.
+fn replay(pairs: &[(&Case, Vec<[LaunchSummary; 2]>)], law: &Law<'_>) -> Confirmation {
+    let most = pairs.iter().map(|(_, pairs)| pairs.len()).fold(PAIRS_MAX, usize::max);
+    let cases = pairs.iter().enumerate().map(|(place, (case, _))| (place, *case));
+    let mut confirmation =
+        Confirmation::new(cases, law.noise.clone(), Rules { most, exhaustive: false }).with_builds(law.builds.clone());
+    for (place, (_, pairs)) in pairs.iter().enumerate() {
+        // The launches before the first pair are not in a report; which metrics there are the first pair tells as well.
+        if let Some([base, head]) = pairs.first() {
+            confirmation.warmed(place, base, head, 0.0);
+        }
+    }
+    confirmation.begin(None);
+    for (place, (_, pairs)) in pairs.iter().enumerate() {
+        for [base, head] in pairs {
+            confirmation.take(place, base.clone(), head.clone());
+        }
+    }
+    confirmation
+}
+
+/// Head and the sessions of the history, as far as rows tell.
+struct History {
+    head: Vec<LaunchSummary>,
+    sessions: Vec<Session>,
+}
+
+impl History {
+    fn of(said: &Report, screened: &ByCase<'_>) -> Result<Self, Suspect> {
+        let mut head = Launches::default();
+        let mut sessions: Vec<(RunId, Launches)> = said.base.iter().map(|run| (run.id, Launches::default())).collect();
+        let session = |run: RunId| {
+            let place = sessions.iter().position(|(known, _)| *known == run);
+            place.ok_or_else(|| wrong(format!("counts launches of the run {run}, which it does not name")))
+        };
+        let mut of_sessions: Vec<(usize, CaseId, Metric, &LaunchValue)> = Vec::new();
+        for (case, rows) in screened {
+            for row in rows {
+                let metric = metric(case, row)?;
+                for launch in row.head.iter().flat_map(|side| &side.launches) {
+                    head.add(&case.id, &metric, launch)?;
+                }
+                for launch in row.base.iter().flat_map(|side| &side.launches) {
+                    of_sessions.push((session(launch.run)?, case.id.clone(), metric.clone(), launch));
+                }
+            }
+        }
+        let latency = Metric::standard(Metric::LATENCY).expect("in the table");
+        for row in &said.reference {
+            for launch in &row.head_launches {
+                head.add(&row.case, &latency, launch)?;
+            }
+            for launch in &row.base_launches {
+                of_sessions.push((session(launch.run)?, row.case.clone(), latency.clone(), launch));
+            }
+        }
+        for (place, case, metric, launch) in of_sessions {
+            sessions[place].1.add(&case, &metric, launch)?;
+        }
+        let sessions = sessions.into_iter().map(|(run, launches)| Session { run, launches: launches.made });
+        Ok(Self { head: head.made, sessions: sessions.collect() })
+    }
+}
+
+/// The reference workloads whose launches the report has.
+fn references(said: &Report) -> Vec<Case> {
+    let known = Suite::reference_cases();
+    let measured = |case: &Case| said.reference.iter().any(|row| row.case == case.id && !row.head_launches.is_empty());
+    known.into_iter().filter(measured).collect()
+}
+
+/// Takes a decision back where the report says of itself that it should not count.
+fn withdraw(row: &mut Judged<'_>, said: &Row) {
+    let why = match said.verdict.reason {
+        Reason::ControlMoved => "the control stream is said to have told the base from itself",
+        Reason::NoisySession => "the machine is said to have moved too much",
+        Reason::BadValue => "a launch is said to have had no usable value",
+        Reason::Inherited => "it is said to come from the base branch, which cannot be seen from here",
+        _ => return,
+    };
+    if row.verdict.call != Call::NotComparable {
+        let reason = if said.verdict.reason == Reason::Inherited { Reason::Suspect } else { said.verdict.reason };
+        row.verdict = undecided(reason, format!("{why}; by its numbers: {}", row.verdict.note));
+        row.fails = false;
+    }
+}
+
+const fn undecided(reason: Reason, note: String) -> Verdict {
+    Verdict { call: Call::Inconclusive, severity: Severity::None, reason, provisional: false, estimate: None, note }
+}
+
+/// What the report says without numbers: it may say that there are none, and nothing else.
+fn claim(case: Option<&Case>, row: &Row) -> Judged<'static> {
+    use Reason::{BadValue, BaseFailed, HeadFailed, HeadSkipped, Missing, New, TooFewLaunches};
+    let said = &row.verdict;
+    let note = sentence(&said.note);
+    let failed = row.outcome.as_ref().is_some_and(|outcome| policy::is_failure(outcome.kind));
+    let verdict = match (said.call, said.reason) {
+        _ if case.is_none() => {
+            let note = "not in the suite on the base branch".to_owned();
+            Verdict { call: Call::NotComparable, ..undecided(New, note) }
+        }
+        (Call::NotComparable, HeadFailed) if failed => {
+            Verdict { call: Call::NotComparable, ..undecided(HeadFailed, note) }
+        }
+        (Call::NotComparable, New | Missing | HeadSkipped | BaseFailed) => {
+            Verdict { call: Call::NotComparable, ..undecided(said.reason, note) }
+        }
+        (Call::Inconclusive, TooFewLaunches | BadValue | Missing) => undecided(said.reason, note),
+        _ => undecided(BadValue, "the report says that it was decided, and has no numbers".to_owned()),
+    };
+    let metric = case.and_then(|case| metric(case, row).ok()).unwrap_or_else(|| row.metric.clone());
+    Judged {
+        case: row.case.clone(),
+        gating: case.is_some_and(|case| case.gates(&metric.name)),
+        fails: false,
+        thresholds: case.map(|case| case.thresholds_for(&metric.name)).unwrap_or_default(),
+        metric,
+        base: None,
+        head: None,
+        outcome: row
+            .outcome
+            .as_ref()
+            .map(|outcome| Outcome { kind: outcome.kind, reason: outcome.reason.as_deref().map(sentence) }),
+        verdict,
+        smallest_detectable: None,
+        paired: None,
+    }
+}
+
+/// Cases of the base branch's suite of which the report is silent although it could run them: who leaves out the row that
+/// regressed must not look better for it.
+fn absent(said: &Report, law: &Law<'_>) -> Vec<Judged<'static>> {
+    let told: BTreeSet<&CaseId> = said.rows.iter().map(|row| &row.case).collect();
+    let backends: BTreeSet<&str> =
+        law.cases().filter(|case| told.contains(&case.id)).map(|case| case.backend.as_str()).collect();
+    let silent =
+        |case: &&Case| !told.contains(&case.id) && case.needs.is_empty() && backends.contains(case.backend.as_str());
+    law.cases()
+        .filter(silent)
+        .map(|case| {
+            let note = "in the suite on the base branch, and not in the report".to_owned();
+            Judged {
+                gating: case.gates(Metric::LATENCY),
+                verdict: undecided(Reason::Missing, note),
+                ..verdict::unpaired(&case.id)
+            }
+        })
+        .collect()
+}
+
+/// The judged run as the report's view of it needs one.
+fn run(said: &Report, law: &Law<'_>, origin: &Origin) -> Run {
+    Run {
+        id: said.head.id,
+        suite: SuiteInfo { gate: law.gate, ..law.suite.info.clone() },
+        commit: Some(origin.sha.clone()),
+        branch: None,
+        dirty: said.head.dirty,
+        testbed: said.testbed.clone(),
+        toolchain: sentence(&said.head.toolchain),
+        regrade_version: String::new(),
+        // What a reader may type; what was typed is the stranger's.
+        command_line: format!("regrade compare {}", law.file),
+        seed: said.head.seed,
+        started: said.head.started,
+        finished: said.head.finished,
+        status: said.head.status,
+        synthetic: None,
+        debug_build: said.head.debug_build,
+        arm: None,
+        cases: law.suite.cases.iter().map(|case| CaseRecord { case: case.clone(), skipped: None }).collect(),
+    }
+}
+
+/// A run's circumstances without what only a text would be.
+fn circumstances(said: &RunInfo, head: Option<&Run>) -> RunInfo {
+    RunInfo {
+        commit: head.map_or_else(|| said.commit.as_deref().and_then(full_hash), |run| run.commit.clone()),
+        branch: None,
+        toolchain: sentence(&said.toolchain),
+        command_line: head.map(|run| run.command_line.clone()).unwrap_or_default(),
+        synthetic: None,
+        ..said.clone()
+    }
+}
+
+/// A stranger's sentence: one harmless line.
+fn sentence(said: &str) -> String {
+    format::line(said).chars().take(SENTENCE).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::BACKENDS;
+    use crate::domain::Build;
+
+    /// A paired session, and a comparison with a history of six runs: both as `compare` wrote them.
+    const DEMO: [&str; 2] = [
+        include_str!("../../../tests/fixtures/strangers/demo.toml"),
+        include_str!("../../../tests/fixtures/strangers/demo.json"),
+    ];
+    const OPS: [&str; 2] = [
+        include_str!("../../../tests/fixtures/strangers/ops.toml"),
+        include_str!("../../../tests/fixtures/strangers/ops.json"),
+    ];
+
+    fn suite(text: &str) -> Suite {
+        let names: Vec<&str> = BACKENDS.iter().map(|backend| backend.name()).collect();
+        Suite::parse("suite.toml", text, &names).expect("a suite")
+    }
+
+    fn said(text: &str) -> Report {
+        crate::report::foreign::read(text.as_bytes()).expect("a report")
+    }
+
+    fn origin(said: &Report) -> Origin {
+        let sha =
+            said.paired.as_ref().map_or_else(|| said.head.commit.clone(), |paired| Some(paired.head_commit.clone()));
+        Origin { sha: sha.expect("a commit"), pull_request: 8, base: "main".to_owned(), fork: true, url: None }
+    }
+
+    fn decided(said: &Report, suite: &Suite, waivers: &[Waiver]) -> Result<Report, Suspect> {
+        let builds = match &said.paired {
+            Some(paired) if suite.build != Build::default() => {
+                Builds::learn(&[], [&paired.base_commit, &paired.head_commit], suite.build.layouts as usize)
+            }
+            _ => Builds::same(),
+        };
+        let law = Law {
+            suite,
+            file: "suites/demo.toml",
+            gate: suite.info.gate,
+            filter: &[],
+            waivers,
+            noise: Vec::new(),
+            builds,
+            today: jiff::civil::date(2026, 11, 26),
+        };
+        again(said, &law, &origin(said))
+    }
+
+    /// What was decided, row by row.
+    fn verdicts(report: &Report) -> BTreeMap<String, (Call, Severity, Reason, bool)> {
+        let of = |row: &Row| (row.verdict.call, row.verdict.severity, row.verdict.reason, row.fails);
+        report.rows.iter().map(|row| (format!("{} {}", row.case, row.metric.name), of(row))).collect()
+    }
+
+    #[test]
+    fn an_honest_report_is_decided_as_it_says() {
+        for [text, json] in [DEMO, OPS] {
+            let said = said(json);
+            let report = decided(&said, &suite(text), &[]).expect("nothing is wrong with it");
+            assert_eq!(verdicts(&report), verdicts(&said));
+            assert_eq!(report.outcome.exit_code, said.outcome.exit_code);
+            for (row, said) in report.rows.iter().filter_map(|row| {
+                Some((row, said.rows.iter().find(|said| said.case == row.case && said.metric == row.metric)?))
+            }) {
+                let change = |row: &Row| row.verdict.estimate.map(|estimate| estimate.change);
+                let near = |a: f64, b: f64| (a - b).abs() < 1e-9;
+                let (now, then) = (change(row), change(said));
+                assert!(now.zip(then).is_none_or(|(now, then)| near(now, then)), "{} {now:?} {then:?}", row.case);
+                assert_eq!(row.line, said.line, "{}", row.case);
+            }
+        }
+    }
+
+    #[test]
+    fn a_verdict_that_the_numbers_do_not_bear_is_made_anew() {
+        let mut forged = said(DEMO[1]);
+        for row in &mut forged.rows {
+            row.verdict.call = Call::Unchanged;
+            row.verdict.severity = Severity::None;
+            row.verdict.reason = Reason::WithinMargin;
+            row.fails = false;
+        }
+        forged.outcome.exit_code = 0;
+        forged.outcome.headline = "all is well".to_owned();
+        let report = decided(&forged, &suite(DEMO[0]), &[]).expect("its numbers are sound");
+        let found = verdicts(&report);
+        assert_eq!(found["loop@cpu latency"], (Call::Regressed, Severity::Severe, Reason::Established, true));
+        assert_eq!(found["broken@cpu latency"].0, Call::Inconclusive, "decided, without numbers");
+        assert_eq!(report.outcome.exit_code, Exit::Regression.code());
+        assert!(!report.outcome.headline.contains("well"));
+    }
+
+    #[test]
+    fn the_limits_are_those_of_the_base_branch() {
+        let mut said = said(DEMO[1]);
+        for row in &mut said.rows {
+            row.thresholds = crate::domain::Thresholds { minor: 5.0, moderate: 6.0, severe: 7.0, absolute_floor: None };
+            row.gating = false;
+        }
+        said.gate = Severity::None;
+        let lax = format!("{}\n[thresholds]\nminor = \"50%\"\nmoderate = \"60%\"\nsevere = \"70%\"\n", DEMO[0]);
+        let of = |text: &str| verdicts(&decided(&said, &suite(text), &[]).expect("sound"))["loop@cpu latency"];
+        assert_eq!(of(DEMO[0]), (Call::Regressed, Severity::Severe, Reason::Established, true));
+        assert_eq!(of(&lax).0, Call::Unchanged);
+    }
+
+    #[test]
+    fn a_row_that_is_left_out_is_missed() {
+        let mut said = said(DEMO[1]);
+        said.rows.retain(|row| row.benchmark != "loop");
+        let report = decided(&said, &suite(DEMO[0]), &[]).expect("sound");
+        assert_eq!(verdicts(&report)["loop@cpu latency"], (Call::Inconclusive, Severity::None, Reason::Missing, false));
+    }
+
+    #[test]
+    fn a_case_that_the_base_branch_does_not_know_is_new_whatever_it_says() {
+        let mut said = said(DEMO[1]);
+        let mut row = said.rows[0].clone();
+        row.case = "mine@cpu".into();
+        said.rows.push(row);
+        let report = decided(&said, &suite(DEMO[0]), &[]).expect("sound");
+        assert_eq!(verdicts(&report)["mine@cpu latency"], (Call::NotComparable, Severity::None, Reason::New, false));
+    }
+
+    #[test]
+    fn a_decision_may_be_taken_back_but_not_made() {
+        let mut said = said(DEMO[1]);
+        for row in &mut said.rows {
+            row.verdict.reason = Reason::ControlMoved;
+        }
+        let report = decided(&said, &suite(DEMO[0]), &[]).expect("sound");
+        let found = verdicts(&report)["loop@cpu latency"];
+        assert_eq!(found, (Call::Inconclusive, Severity::None, Reason::ControlMoved, false));
+    }
+
+    #[test]
+    fn what_people_here_accepted_counts() {
+        let waiver = Waiver {
+            suite: None,
+            case: "loop@cpu".into(),
+            metric: "latency".to_owned(),
+            change: 0.5,
+            reason: "checked arithmetic".to_owned(),
+            who: "Ada".to_owned(),
+            until: None,
+        };
+        let report = decided(&said(DEMO[1]), &suite(DEMO[0]), &[waiver]).expect("sound");
+        assert_eq!(verdicts(&report)["loop@cpu latency"].2, Reason::Waived);
+        assert_eq!(report.outcome.exit_code, Exit::CaseFailed.code(), "the case that crashed is still there");
+    }
+
+    #[test]
+    fn what_does_not_belong_together_is_refused() {
+        type Change = fn(&mut Report);
+        let changes: [(&str, Change); 7] = [
+            ("is about the suite", |said| said.suite = "other".to_owned()),
+            ("is about 89abcdef01", |said| {
+                said.paired.as_mut().expect("pairs").head_commit =
+                    "89abcdef0123456789abcdef0123456789abcdef".to_owned();
+            }),
+            ("names no commit", |said| said.paired.as_mut().expect("pairs").head_commit = "HEAD".to_owned()),
+            ("names a base that is no commit", |said| {
+                said.paired.as_mut().expect("pairs").base_commit = "$(id)".to_owned();
+            }),
+            ("without a base or a head", |said| {
+                said.rows[0].base.as_mut().expect("numbers").launches.pop();
+            }),
+            ("in different pairs", |said| {
+                let row = said.rows.iter_mut().find(|row| row.metric.name == "user_time").expect("it is there");
+                row.base.as_mut().expect("numbers").launches.swap(0, 1);
+            }),
+            ("in ms instead of s", |said| said.rows[0].metric.unit = "ms".to_owned()),
+        ];
+        let honest = said(DEMO[1]);
+        for (wanted, change) in changes {
+            let mut forged = honest.clone();
+            change(&mut forged);
+            let law = suite(DEMO[0]);
+            let laws = Law {
+                suite: &law,
+                file: "suites/demo.toml",
+                gate: Severity::Moderate,
+                filter: &[],
+                waivers: &[],
+                noise: Vec::new(),
+                builds: Builds::same(),
+                today: jiff::civil::date(2026, 11, 26),
+            };
+            let error = again(&forged, &laws, &origin(&honest)).expect_err(wanted).to_string();
+            assert!(error.contains(wanted), "{error}");
+        }
+    }
+}

@@ -1,0 +1,657 @@
+//! Artifacts that somebody made to do harm: what is wrong in itself is refused with its reason and nothing is posted; what is
+//! only a wicked text is posted as text.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests panic like tests do")]
+
+mod support;
+
+use std::io::{Cursor, Write as _};
+use std::sync::{Arc, Mutex};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::{Value, json};
+use support::{Place, Ran};
+use tokio::runtime::Runtime;
+use wiremock::{Match, Mock, MockServer, Request, Respond, ResponseTemplate};
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipWriter};
+
+const SUITE: &str = include_str!("fixtures/strangers/demo.toml");
+const REPORT: &str = include_str!("fixtures/strangers/demo.json");
+const OTHER: &str = "89abcdef0123456789abcdef0123456789abcdef";
+
+/// What the server answers, and what it was told.
+#[derive(Debug, Clone)]
+struct World {
+    run: Value,
+    pulls: Value,
+    artifacts: Value,
+    archive: Vec<u8>,
+    written: Vec<Value>,
+    asked: Vec<String>,
+}
+
+impl World {
+    /// A fork's pull request whose benchmark left an honest report.
+    fn honest() -> Self {
+        let report = report();
+        let sha = &report["paired"]["head_commit"];
+        Self {
+            run: json!({
+                "id": 7001, "event": "pull_request", "status": "completed", "conclusion": "success", "head_sha": sha,
+                "head_branch": "tiles", "head_repository": { "full_name": "eve/engine" },
+                "path": ".github/workflows/bench-pr.yml", "html_url": "https://github.com/ada/engine/actions/runs/7001",
+            }),
+            pulls: json!([{
+                "number": 8, "state": "open", "base": { "ref": "main" },
+                "head": { "sha": sha, "ref": "tiles", "repo": { "full_name": "eve/engine" } },
+            }]),
+            artifacts: json!([{ "id": 1, "name": "regrade-report", "size_in_bytes": 1000, "expired": false }]),
+            archive: zipped(REPORT.as_bytes()),
+            written: Vec::new(),
+            asked: Vec::new(),
+        }
+    }
+
+    fn with_archive(archive: Vec<u8>) -> Self {
+        Self { archive, ..Self::honest() }
+    }
+
+    fn with_report(report: &Value) -> Self {
+        Self::with_archive(zipped(report.to_string().as_bytes()))
+    }
+
+    fn with_text(text: &str) -> Self {
+        Self::with_archive(zipped(text.as_bytes()))
+    }
+}
+
+fn report() -> Value {
+    serde_json::from_str(REPORT).unwrap()
+}
+
+fn changed(change: impl FnOnce(&mut Value)) -> World {
+    let mut report = report();
+    change(&mut report);
+    World::with_report(&report)
+}
+
+fn zipped(bytes: &[u8]) -> Vec<u8> {
+    archive(|zip| {
+        zip.start_file("report.json", deflated()).unwrap();
+        zip.write_all(bytes).unwrap();
+    })
+}
+
+fn deflated() -> SimpleFileOptions {
+    SimpleFileOptions::default().compression_method(CompressionMethod::Deflated)
+}
+
+fn archive(fill: impl FnOnce(&mut ZipWriter<Cursor<Vec<u8>>>)) -> Vec<u8> {
+    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+    fill(&mut zip);
+    zip.finish().unwrap().into_inner()
+}
+
+/// An archive of the honest report under another name.
+fn named(name: &str) -> Vec<u8> {
+    let mut bytes = archive(|zip| {
+        zip.start_file("x".repeat(name.len()), deflated()).unwrap();
+        zip.write_all(REPORT.as_bytes()).unwrap();
+    });
+    // The library writes no such names; attackers do.
+    let placeholder = "x".repeat(name.len());
+    while let Some(at) = bytes.windows(name.len()).position(|window| window == placeholder.as_bytes()) {
+        bytes[at..at + name.len()].copy_from_slice(name.as_bytes());
+    }
+    bytes
+}
+
+/// Changes the four bytes that lie `offset` after the central directory's header.
+fn directory(offset: usize, value: u32) -> Vec<u8> {
+    let mut bytes = zipped(REPORT.as_bytes());
+    let at = bytes.windows(4).position(|window| window == b"PK\x01\x02").unwrap() + offset;
+    bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+    bytes
+}
+
+type Change = fn(&mut Value);
+type WorldChange = fn(&mut World);
+
+#[derive(Debug, Clone)]
+struct Hub(Arc<Mutex<World>>);
+
+struct Everything;
+
+impl Match for Everything {
+    fn matches(&self, _: &Request) -> bool {
+        true
+    }
+}
+
+impl Respond for Hub {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let mut world = self.0.lock().unwrap();
+        let (method, path) = (request.method.to_string(), request.url.path().to_owned());
+        world.asked.push(format!("{method} {path}"));
+        let ok = |body: Value| ResponseTemplate::new(200).set_body_json(body);
+        if method != "GET" {
+            let body: Value = serde_json::from_slice(&request.body).unwrap_or(Value::Null);
+            world.written.push(json!({ "path": path, "body": body }));
+            return ResponseTemplate::new(201).set_body_json(json!({ "id": 5, "html_url": "http://x/c" }));
+        }
+        match path.strip_prefix("/repos/ada/engine/").unwrap_or_default() {
+            "actions/runs/7001" => ok(world.run.clone()),
+            "pulls" => ok(world.pulls.clone()),
+            "pulls/8" => ok(world.pulls[0].clone()),
+            "actions/runs/7001/artifacts" => ok(json!({ "total_count": 1, "artifacts": world.artifacts })),
+            "actions/artifacts/1/zip" => ResponseTemplate::new(200).set_body_bytes(world.archive.clone()),
+            "contents/suites/demo.toml" => ok(
+                json!({ "type": "file", "encoding": "base64", "size": SUITE.len(), "content": BASE64_STANDARD.encode(SUITE) }),
+            ),
+            "issues/8/comments" => ok(json!([])),
+            path if path.ends_with("/check-runs") => ok(json!({ "check_runs": [] })),
+            _ => ResponseTemplate::new(404).set_body_json(json!({ "message": "Not Found" })),
+        }
+    }
+}
+
+struct Server {
+    _runtime: Runtime,
+    mock: MockServer,
+    hub: Hub,
+    place: Place,
+}
+
+impl Server {
+    fn new() -> Self {
+        let runtime = Runtime::new().unwrap();
+        let hub = Hub(Arc::new(Mutex::new(World::honest())));
+        let mock = runtime.block_on(async {
+            let server = MockServer::start().await;
+            Mock::given(Everything).respond_with(hub.clone()).mount(&server).await;
+            server
+        });
+        Self { _runtime: runtime, mock, hub, place: Place::new() }
+    }
+
+    /// Posts what the world's workflow run left; what was done, and what was written.
+    fn post(&self, world: World) -> (Ran, Vec<Value>) {
+        *self.hub.0.lock().unwrap() = world;
+        let words = ["post", "--repo", "ada/engine", "--run-id", "7001", "--status", "on", "--pictures", "off"];
+        let mut command = self.place.command(&words);
+        command.env("GITHUB_API_URL", self.mock.uri()).env("GITHUB_TOKEN", "ghs_verysecrettoken");
+        let ran = command.output().unwrap().into();
+        (ran, self.hub.0.lock().unwrap().written.clone())
+    }
+
+    /// Posts a file that a maintainer's workflow fetched.
+    fn post_file(&self, report: &str, sha: &str) -> (Ran, Vec<Value>) {
+        *self.hub.0.lock().unwrap() = World::honest();
+        self.place.write("untrusted/report.json", report);
+        let event = json!({ "inputs": { "pr": "8", "sha": sha } });
+        self.place.write("event.json", &event.to_string());
+        let mut command = self.place.command(&["post", "untrusted/report.json", "--pictures", "off"]);
+        command.env("GITHUB_API_URL", self.mock.uri()).env("GITHUB_TOKEN", "ghs_verysecrettoken");
+        command.env("GITHUB_EVENT_NAME", "workflow_dispatch").env("GITHUB_REPOSITORY", "ada/engine");
+        command.env("GITHUB_EVENT_PATH", self.place.file("event.json")).env("GITHUB_SHA", OTHER);
+        let ran = command.output().unwrap().into();
+        (ran, self.hub.0.lock().unwrap().written.clone())
+    }
+
+    /// What is wrong where it is not refused with these words, or anything is written.
+    fn lets_through(&self, what: &str, world: World, words: &str) -> Option<String> {
+        let (ran, written) = self.post(world);
+        harmless_log(what, &ran);
+        let refused = (ran.code == 2 || ran.code == 6) && ran.stderr.contains("error: ");
+        (!refused || !written.is_empty() || !ran.stderr.contains(words))
+            .then(|| format!("{what}: {} {written:?} {}", ran.code, ran.stderr))
+    }
+}
+
+/// Nothing that a runner takes for a command, a terminal for movement, or anybody for the token.
+#[track_caller]
+fn harmless_log(what: &str, ran: &Ran) {
+    for text in [&ran.stdout, &ran.stderr] {
+        assert!(text.lines().all(|line| !line.trim_start().starts_with("::")), "{what}: {text}");
+        let odd = |c: char| c.is_control() && c != '\n' || ('\u{202a}'..='\u{202e}').contains(&c);
+        assert!(!text.contains(odd), "{what}: {text:?}");
+        assert!(!text.contains("verysecret"), "{what}: {text}");
+    }
+}
+
+/// Texts of requests, with what stands in code taken out: there it means nothing.
+fn live_texts(written: &[Value]) -> Vec<String> {
+    fn texts(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::String(text) => found.push(text.clone()),
+            Value::Array(items) => items.iter().for_each(|item| texts(item, found)),
+            Value::Object(fields) => fields.values().for_each(|field| texts(field, found)),
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    for request in written {
+        texts(&request["body"], &mut found);
+    }
+    found
+        .into_iter()
+        .map(|text| {
+            let outside: Vec<&str> = text.split("```").step_by(2).collect();
+            outside.join("").lines().map(|line| line.split('`').step_by(2).collect::<String>() + "\n").collect()
+        })
+        .collect()
+}
+
+/// Archives that are none, or not what they say.
+fn archives() -> Vec<(String, World, &'static str)> {
+    let honest = zipped(REPORT.as_bytes());
+    let mut all: Vec<(String, Vec<u8>, &str)> = vec![
+        ("nothing".into(), Vec::new(), "no usable zip file"),
+        ("a text".into(), REPORT.as_bytes().to_vec(), "no usable zip file"),
+        ("a gzip".into(), b"\x1f\x8b\x08\0\0\0\0\0\0\x03".to_vec(), "no usable zip file"),
+        ("an empty archive".into(), archive(|_| {}), "holds 0 entries"),
+        (
+            "a directory".into(),
+            archive(|zip| zip.add_directory("report.json", deflated()).unwrap()),
+            "`report.json` alone is expected",
+        ),
+        (
+            "a link".into(),
+            archive(|zip| zip.add_symlink("report.json", "/proc/self/environ", deflated()).unwrap()),
+            "no regular file",
+        ),
+        (
+            "two entries".into(),
+            archive(|zip| {
+                for name in ["report.json", "x.json"] {
+                    zip.start_file(name, deflated()).unwrap();
+                    zip.write_all(REPORT.as_bytes()).unwrap();
+                }
+            }),
+            "holds 2 entries",
+        ),
+        ("a bomb of nothing".into(), zipped(&vec![b' '; 60 << 20]), "times its size"),
+        ("a larger bomb".into(), zipped(&vec![b'0'; 70 << 20]), "holds more than"),
+        ("a bomb of brackets".into(), zipped(&vec![b'['; 30 << 20]), "times its size"),
+        ("another sum".into(), directory(16, 0xdead_beef), "cannot be unpacked"),
+        ("encrypted".into(), directory(8, 0x0008_0001), "no usable zip file"),
+        ("an unknown method".into(), directory(10, 99), "method not supported"),
+        ("said to be smaller".into(), directory(24, 10), ""),
+        ("said to be larger".into(), directory(24, 1 << 20), ""),
+        ("said to be huge".into(), directory(24, u32::MAX - 1), "holds more than"),
+        ("said to lie elsewhere".into(), directory(42, 0x00ff_ffff), "no usable zip file"),
+    ];
+    for name in [
+        "../report.json",
+        "../../etc/passwd",
+        "/report.json",
+        "/etc/cron.d/x",
+        "a/report.json",
+        "./report.json",
+        "report.json/",
+        "REPORT.JSON",
+        "report.json ",
+        "report.jsonx",
+        "report.json\0.png",
+        "..\\report.json",
+        "C:report.json",
+        "report\u{202e}nosj.",
+        "-rf",
+        "$(id).json",
+        "report.json\n::error::x",
+        "con",
+        "\u{1b}[2Jreport.json",
+    ] {
+        all.push((format!("the name {name:?}"), named(name), "`report.json` alone is expected"));
+    }
+    for share in 1..10 {
+        all.push((
+            format!("{share} tenths of an archive"),
+            honest[..honest.len() * share / 10].to_vec(),
+            "no usable zip file",
+        ));
+    }
+    for byte in [0, 10, 60, 200, 1000] {
+        let mut broken = honest.clone();
+        broken[30 + 11 + byte] ^= 0x55;
+        all.push((format!("byte {byte} flipped"), broken, ""));
+    }
+    all.into_iter().map(|(what, archive, words)| (what, World::with_archive(archive), words)).collect()
+}
+
+/// Texts that are no report.
+fn reports() -> Vec<(String, World, &'static str)> {
+    let mut all: Vec<(String, World, &str)> = Vec::new();
+    let mut text =
+        |what: &str, text: &str, words: &'static str| all.push((what.to_owned(), World::with_text(text), words));
+    text("nothing in it", "", "cannot be read");
+    text("null", "null", "cannot be read");
+    text("a list", "[]", "cannot be read");
+    text("two documents", &format!("{REPORT}{REPORT}"), "cannot be read");
+    text("200 levels", &("[".repeat(200) + &"]".repeat(200)), "recursion limit");
+    text("100,000 levels", &("[".repeat(100_000) + &"]".repeat(100_000)), "");
+    text(
+        "levels in a known place",
+        &REPORT.replacen("\"notes\":", &format!("\"notes\":{}1{},\"x\":", "[".repeat(500), "]".repeat(500)), 1),
+        "recursion limit",
+    );
+    text("no UTF-8", "{\"suite\":\"\\ud800\"}", "cannot be read");
+    text("a key twice", &REPORT.replacen('{', "{\"suite\":\"demo\",", 1), "duplicate field");
+    text("a comment", &format!("/* hello */{REPORT}"), "cannot be read");
+    for share in 1..10 {
+        text("cut off", &REPORT[..REPORT.len() * share / 10], "cannot be read");
+    }
+    for number in
+        ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "0x10", "01", "null", "\"1\"", "true", "[]", "1.0e"]
+    {
+        let first = REPORT.find("\"value\":").unwrap() + "\"value\":".len();
+        let end = first + REPORT[first..].find([',', '}']).unwrap();
+        text(
+            &format!("the number {number}"),
+            &format!("{}{number}{}", &REPORT[..first], &REPORT[end..]),
+            "cannot be read",
+        );
+    }
+    let mut bytes = REPORT.as_bytes().to_vec();
+    let at = REPORT.find("demo").unwrap();
+    bytes[at] = 0xff;
+    all.push(("no UTF-8 in a text".into(), World::with_archive(zipped(&bytes)), "cannot be read"));
+
+    let honest = report();
+    for key in honest.as_object().unwrap().keys() {
+        all.push((format!("{key} of another type"), changed(|report| report[key] = json!({ "x": [1] })), ""));
+    }
+    for key in ["schema_version", "suite", "gate", "testbed", "head", "base", "outcome", "rows", "notes", "generated"] {
+        let without = changed(|report| {
+            report.as_object_mut().unwrap().remove(key);
+        });
+        all.push((format!("without {key}"), without, ""));
+    }
+    let changes: [(&str, Change, &str); 33] = [
+        ("an unknown key", |r| r["x"] = 1.into(), "unknown key `x`"),
+        ("an unknown key of a row", |r| r["rows"][0]["x"] = 1.into(), "unknown key `rows.0.x`"),
+        ("an unknown key of a side", |r| r["rows"][0]["base"]["x"] = 1.into(), "unknown key"),
+        ("an unknown key of a launch", |r| r["rows"][0]["base"]["launches"][0]["x"] = 1.into(), "unknown key"),
+        ("an unknown key of a verdict", |r| r["rows"][0]["verdict"]["x"] = 1.into(), "unknown key"),
+        ("an unknown key of head", |r| r["head"]["__proto__"] = json!({}), "unknown key"),
+        ("version 0", |r| r["schema_version"] = 0.into(), "has version 0"),
+        ("version 2", |r| r["schema_version"] = 2.into(), "has version 2"),
+        ("version -1", |r| r["schema_version"] = (-1).into(), "cannot be read"),
+        ("a row twice", |r| r["rows"][1] = r["rows"][0].clone(), "twice"),
+        ("10,000 rows", |r| r["rows"] = vec![r["rows"][0].clone(); 10_000].into(), ""),
+        (
+            "a launch twice",
+            |r| r["rows"][0]["base"]["launches"][1] = r["rows"][0]["base"]["launches"][0].clone(),
+            "twice",
+        ),
+        ("base is head", |r| r["rows"][0]["base"] = r["rows"][0]["head"].clone(), "as base and as head"),
+        (
+            "a side without its last launch",
+            |r| {
+                r["rows"][0]["base"]["launches"].as_array_mut().unwrap().pop();
+            },
+            "without a base or a head",
+        ),
+        ("too few samples", |r| r["rows"][0]["base"]["launches"][0]["samples"] = json!([]), "samples"),
+        (
+            "another number of samples",
+            |r| r["rows"][0]["base"]["launches"][0]["samples"] = json!([1.0, 2.0, 3.0]),
+            "samples",
+        ),
+        ("samples that are texts", |r| r["rows"][0]["base"]["launches"][0]["samples"] = json!(["1"]), "cannot be read"),
+        ("no launch id", |r| r["rows"][0]["base"]["launches"][0]["launch"] = "../../x".into(), "cannot be read"),
+        ("another severity", |r| r["rows"][0]["verdict"]["severity"] = "mild".into(), "cannot be read"),
+        ("another call", |r| r["rows"][0]["verdict"]["call"] = "pass".into(), "cannot be read"),
+        ("a time in the year 999999", |r| r["generated"] = "+999999-01-01T00:00:00Z".into(), "cannot be read"),
+        ("synthetic", |r| r["head"]["synthetic"] = "--inject".into(), "slower on purpose"),
+        ("a long name", |r| r["rows"][0]["case"] = "x".repeat(500).into(), "impossible name"),
+        ("a name of two lines", |r| r["rows"][0]["case"] = "a\n::error::b".into(), "impossible name"),
+        ("a unit of two lines", |r| r["rows"][0]["metric"]["unit"] = "s\n\n# x".into(), "impossible name"),
+        ("a long text", |r| r["rows"][0]["verdict"]["note"] = "x".repeat(100_000).into(), "too long"),
+        ("a unit of its own", |r| r["rows"][0]["metric"]["unit"] = "ms".into(), "in ms instead of s"),
+        ("another suite", |r| r["suite"] = "other".into(), "is about the suite"),
+        ("another commit", |r| r["paired"]["head_commit"] = OTHER.into(), "is about 89abcdef01"),
+        ("no commit", |r| r["paired"]["head_commit"] = "HEAD; id".into(), "names no commit"),
+        ("no base", |r| r["paired"]["base_commit"] = "main".into(), "names a base that is no commit"),
+        (
+            "without pairs, another commit",
+            |r| {
+                r["paired"] = Value::Null;
+                r["head"]["commit"] = OTHER.into();
+            },
+            "is about 89abcdef01",
+        ),
+        (
+            "1,500 launches",
+            |r| {
+                let launch = r["rows"][0]["base"]["launches"][0].clone();
+                let fresh = |n: u32| {
+                    let mut one = launch.clone();
+                    one["launch"] = format!("00000000-0000-7000-8000-{n:012x}").into();
+                    one
+                };
+                r["rows"][0]["base"]["launches"] = (0..1500).map(fresh).collect::<Vec<_>>().into();
+            },
+            "launches",
+        ),
+    ];
+    all.extend(changes.map(|(what, change, words)| (what.to_owned(), changed(change), words)));
+    for path in [
+        "../demo.toml",
+        "/etc/passwd",
+        "suites/../../x.toml",
+        ".github/x.toml",
+        "suites/demo.toml?ref=evil",
+        "suites/%2e%2e/x.toml",
+        "x.json",
+        "",
+        "suites//demo.toml",
+        "suites/demo.toml\u{0}",
+    ] {
+        all.push((format!("the suite {path:?}"), changed(|report| report["suite_file"] = path.into()), ""));
+    }
+    let fields =
+        ["/suite", "/rows/0/case", "/rows/0/metric/name", "/rows/0/verdict/note", "/head/toolchain", "/notes/0"];
+    for (what, text) in [
+        ("a NUL", "a\0b"),
+        ("an escape", "a\u{1b}[31mb"),
+        ("a return", "a\rb"),
+        ("turned text", "a\u{202e}b"),
+        ("isolates", "a\u{2066}b"),
+        ("nothing to see", "a\u{200b}b"),
+        ("a byte order mark", "\u{feff}a"),
+        ("tags", "a\u{e0041}b"),
+    ] {
+        for field in fields {
+            let odd = changed(|report| {
+                report["notes"] = json!(["x"]);
+                *report.pointer_mut(field).unwrap() = text.into();
+            });
+            all.push((format!("{what} in {field}"), odd, "holds a text"));
+        }
+    }
+    all
+}
+
+/// Runs and pull requests that are not what the artifact would have them be.
+fn identities() -> Vec<(String, World, &'static str)> {
+    let with = |change: WorldChange| {
+        let mut world = World::honest();
+        change(&mut world);
+        world
+    };
+    vec![
+        ("of a push".into(), with(|w| w.run["event"] = "push".into()), "was started by `push`"),
+        ("of a dispatch".into(), with(|w| w.run["event"] = "workflow_dispatch".into()), "was started by"),
+        ("of an odd event".into(), with(|w| w.run["event"] = "\u{1b}]0;x\n::error::".into()), "was started by"),
+        ("not completed".into(), with(|w| w.run["status"] = "in_progress".into()), "not completed"),
+        ("without a commit".into(), with(|w| w.run["head_sha"] = "HEAD".into()), "no commit"),
+        ("of two pull requests".into(), with(|w| w.pulls = vec![w.pulls[0].clone(); 2].into()), "2 open pull requests"),
+        ("without an artifact".into(), with(|w| w.artifacts = json!([])), "left no artifact"),
+        (
+            "with two artifacts".into(),
+            with(|w| w.artifacts = vec![w.artifacts[0].clone(); 2].into()),
+            "left 2 artifacts",
+        ),
+        ("expired".into(), with(|w| w.artifacts[0]["expired"] = true.into()), "expired"),
+        ("of a gigabyte".into(), with(|w| w.artifacts[0]["size_in_bytes"] = (1_u64 << 30).into()), "bytes"),
+        ("gone".into(), with(|w| w.artifacts[0]["id"] = 2.into()), "404"),
+    ]
+}
+
+#[test]
+fn an_honest_artifact_is_posted_as_an_untrusted_measurement() {
+    let server = Server::new();
+    let (ran, written) = server.post(World::honest());
+    let ran = ran.expect(0);
+    assert_eq!(written.len(), 3, "a comment, a check, a status: {written:?}");
+    let comment = written[0]["body"]["body"].as_str().unwrap();
+    assert!(comment.contains("## ❌") && comment.contains("Untrusted measurement"), "{comment}");
+    assert!(comment.contains("`regrade compare suites/demo.toml"), "{comment}");
+    assert_eq!(written[1]["body"]["conclusion"], "failure");
+    let annotation = &written[1]["body"]["output"]["annotations"][0];
+    assert_eq!((annotation["path"].as_str(), annotation["start_line"].as_u64()), (Some("suites/demo.toml"), Some(12)));
+    harmless_log("honest", &ran);
+    let (again, _) = server.post_file(REPORT, report()["paired"]["head_commit"].as_str().unwrap());
+    again.expect(0);
+}
+
+#[test]
+fn what_is_wrong_is_refused_with_its_reason() {
+    let server = Server::new();
+    let mut all = archives();
+    all.extend(reports());
+    all.extend(identities());
+    assert!(all.len() >= 200, "{}", all.len());
+    let through: Vec<String> =
+        all.into_iter().filter_map(|(what, world, words)| server.lets_through(&what, world, words)).collect();
+    assert!(through.is_empty(), "{} get through:\n{}", through.len(), through.join("\n"));
+}
+
+#[test]
+fn a_pull_request_that_has_moved_on_gets_no_post() {
+    let server = Server::new();
+    let stale: [(&str, WorldChange); 5] = [
+        ("pushed to", |w| w.pulls[0]["head"]["sha"] = OTHER.into()),
+        ("closed", |w| w.pulls = json!([])),
+        ("of another fork", |w| w.pulls[0]["head"]["repo"]["full_name"] = "mallory/engine".into()),
+        ("of nobody", |w| w.pulls[0]["head"]["repo"] = Value::Null),
+        ("of a fork that is gone", |w| w.run["head_repository"] = Value::Null),
+    ];
+    for (what, change) in stale {
+        let mut world = World::honest();
+        change(&mut world);
+        let (ran, written) = server.post(world);
+        assert!(ran.expect(0).stderr.contains("nothing is posted"), "{what}");
+        assert!(written.is_empty(), "{what}: {written:?}");
+    }
+    let (ran, written) = server.post_file(REPORT, OTHER);
+    assert!(ran.expect(0).stderr.contains("has moved on"));
+    assert!(written.is_empty(), "{written:?}");
+}
+
+#[test]
+fn a_file_that_a_maintainer_s_workflow_fetched_is_believed_no_more() {
+    let server = Server::new();
+    let head = report()["paired"]["head_commit"].as_str().unwrap().to_owned();
+    let mut forged = report();
+    for row in forged["rows"].as_array_mut().unwrap() {
+        row["verdict"]["call"] = "unchanged".into();
+        row["fails"] = false.into();
+    }
+    forged["outcome"] = json!({ "exit_code": 0, "headline": "no regression", "next": null, "counts": {} });
+    let (ran, written) = server.post_file(&forged.to_string(), &head);
+    ran.expect(0);
+    assert!(written[0]["body"]["body"].as_str().unwrap().contains("1 metric regressed"), "{written:?}");
+    for broken in ["{}", "[", &REPORT.replace(&head, OTHER)] {
+        let (ran, written) = server.post_file(broken, &head);
+        ran.expect(2);
+        assert!(written.is_empty(), "{written:?}");
+    }
+}
+
+#[test]
+fn wicked_texts_are_only_texts() {
+    let server = Server::new();
+    let texts = [
+        "@ada",
+        "@ada/engineers",
+        "fixes #12",
+        "ada/engine#12",
+        "<img src=x onerror=alert(1)>",
+        "<script>x</script>",
+        "</details></details>",
+        "<!-- regrade:regrade:0 -->",
+        "-->",
+        "![](http://evil.example/x.png)",
+        "[a](javascript:alert(1))",
+        "http://evil.example",
+        "www.evil.example",
+        "`x` ``` y",
+        "| a | b |",
+        "::error::x",
+        "%0A::set-output name=x::y",
+        "$(touch owned)",
+        "${{ secrets.X }}",
+        "$\\href{x}{y}$",
+        "&lt;img&gt;",
+        "```mermaid",
+        "\"] --> x",
+        "graph TD; a-->b",
+        "* * *",
+        "# heading",
+        "\\@ada",
+        "<a href=x>y</a>",
+        "~~x~~",
+        ":+1: <br>",
+    ];
+    let fields = ["/rows/reason", "/rows/note", "/rows/case", "/testbed/facts/cpu.model", "/head/toolchain"];
+    let mut tried = 0;
+    for text in texts {
+        for field in fields {
+            let world = changed(|report| {
+                let rows = report["rows"].as_array_mut().unwrap();
+                let failed = rows.iter_mut().find(|row| row["benchmark"] == "broken").unwrap();
+                match field {
+                    "/rows/reason" => failed["outcome"]["reason"] = text.into(),
+                    "/rows/note" => failed["verdict"]["note"] = text.into(),
+                    "/rows/case" => failed["case"] = format!("{text}@cpu").into(),
+                    "/testbed/facts/cpu.model" => report["testbed"]["facts"]["cpu.model"] = text.into(),
+                    _ => report["head"]["toolchain"] = text.into(),
+                }
+            });
+            let (ran, written) = server.post(world);
+            let ran = ran.expect(0);
+            harmless_log(text, &ran);
+            for said in live_texts(&written) {
+                // Characters as entities are no references.
+                let said = said.replace("&#", "&");
+                for live in [
+                    "@ada",
+                    "#12",
+                    "<img",
+                    "<script",
+                    "<a ",
+                    "<br",
+                    "](http:",
+                    "](javascript",
+                    "![](",
+                    "://evil",
+                    "www.evil",
+                    "${{",
+                    "\n::",
+                    "~~x",
+                ] {
+                    assert!(!said.contains(live), "{live} of {text} in {field}: {said}");
+                }
+                assert!(said.matches("<!--").count() <= 1, "{text} in {field}: {said}");
+                assert_eq!(said.matches("<details").count(), said.matches("</details>").count(), "{text} in {field}");
+            }
+            tried += 1;
+        }
+    }
+    assert!(tried >= 150);
+    assert!(!server.place.file("owned").exists());
+}
