@@ -60,7 +60,11 @@ function repository() {
 /** The fake learns the commits of the real repository. */
 function acquaint() {
   const { fake } = server;
-  const { tree } = fake.commits.get(fake.refs['refs/heads/main']);
+  // With the suite that reports are judged by.
+  const files = new Map(fake.trees.get(fake.commits.get(fake.refs['refs/heads/main']).tree));
+  const suite = 'suites/quickstart.toml';
+  files.set(suite, { mode: '100644', sha: fake.putBlob(fs.readFileSync(at('tree', suite))) });
+  const tree = fake.putTree(files);
   fake.commits.set(sha.main, { tree, parents: [], message: 'main' });
   for (const name of ['head', 'fork']) fake.commits.set(sha[name], { tree, parents: [sha.main], message: name });
   fake.refs['refs/heads/main'] = sha.main;
