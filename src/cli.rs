@@ -63,6 +63,8 @@ pub enum Command {
     Report(Report),
     /// Tell the pull request: comment, check, status, job summary
     Post(Post),
+    /// Answer `/regrade …` in a comment on a pull request
+    Bot(Bot),
     /// List suites, their cases, what each needs, and why one would be skipped here
     List(List),
     /// Keep, name, share and prune stored runs
@@ -454,6 +456,42 @@ pub struct Surfaces {
     /// Branch that holds the plots
     #[arg(long, value_name = "BRANCH", default_value = "regrade-plots")]
     pub plots_branch: String,
+}
+
+/// What `regrade bot` answers to; its `--help` and its answer to `/regrade help` say the same.
+pub const COMMENTS: &str = "\
+/regrade compare [at COMMIT]
+/regrade rerun CASE [at COMMIT]
+/regrade accept CASE [METRIC] [up to 8%] [at COMMIT] because REASON
+/regrade help";
+
+/// What the bot is for, and what must be around it.
+fn bot_help() -> String {
+    let commands = COMMENTS.replace('\n', "\n  ");
+    format!(
+        "In a comment, the first line that begins with /regrade:\n  {commands}\n\n\
+         Runs in a workflow on `issue_comment`, with GITHUB_TOKEN in the environment. GitHub is asked what whoever wrote the \
+         comment may do, and whether the comment still stands; only who may write is answered, once. What is to be started \
+         stands in GITHUB_OUTPUT: command (compare, rerun, accept or nothing), pr, sha, case."
+    )
+}
+
+/// `regrade bot`
+#[derive(Debug, Args)]
+#[command(after_help = bot_help())]
+pub struct Bot {
+    /// Print every request and the outputs instead of sending and writing them; whoever wrote the comment may write, then
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Repository, instead of `GITHUB_REPOSITORY`
+    #[arg(long, value_name = "OWNER/NAME")]
+    pub repo: Option<String>,
+    /// Who we are, to find our own answers; `github-actions[bot]` for a workflow's token
+    #[arg(long, value_name = "LOGIN")]
+    pub author: Option<String>,
+    /// Waiting that rate limits and broken connections may cost in all
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "120s")]
+    pub patience: Duration,
 }
 
 /// `regrade list`

@@ -449,6 +449,8 @@ fn help_states_the_exit_codes() {
         assert!(help.contains(&format!("  {}  {}", exit.code(), exit.meaning())), "{help}");
     }
     insta::assert_snapshot!("help", help);
+    // What stands in a comment is a language of its own.
+    insta::assert_snapshot!("help_bot", place.run(&["bot", "--help"]).expect(0).stdout);
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! `regrade post` against a GitHub that remembers, held to GitHub's own description (`tests/github/README.md`): every
-//! request that is made is valid there, and what it leaves behind is what was meant.
+//! `regrade post` and `regrade bot` against a GitHub that remembers, held to GitHub's own description
+//! (`tests/github/README.md`): every request that is made is valid there, and what it leaves behind is what was meant.
 //!
 //! Ignored by plain `cargo test`, which needs nothing but Rust: `tests/github/check.sh` installs what these need and
 //! runs them; without Node and Prism they fail.
@@ -15,6 +15,7 @@ use std::process::{Child, Command, Stdio};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use regrade::github::accepted::accepted;
 use serde_json::{Value, json};
 use support::{Place, Ran};
 
@@ -132,6 +133,27 @@ impl GitHub {
             .env("GITHUB_STEP_SUMMARY", self.place.file("summary.md"))
             .env("GITHUB_TOKEN", token);
         command
+    }
+
+    /// Somebody has just written the comment of an event; what the bot puts out, and what it did.
+    fn bot(&self, payload: &str) -> (String, Ran) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/github/events").join(payload);
+        let event: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let said = json!({ "id": event["comment"]["id"], "issue": event["issue"]["number"],
+                           "login": event["comment"]["user"]["login"], "body": event["comment"]["body"] });
+        // The world's first comment has the id that is in the events.
+        self.ask("POST", "/__set", &json!({ "path": ["comments", 0], "value": said }).to_string());
+        self.place.write("output", "");
+        let mut command = self.place.command(&["bot"]);
+        command
+            .env("GITHUB_API_URL", &self.base)
+            .env("GITHUB_REPOSITORY", "octo-org/octo-repo")
+            .env("GITHUB_EVENT_NAME", "issue_comment")
+            .env("GITHUB_EVENT_PATH", path)
+            .env("GITHUB_OUTPUT", self.place.file("output"))
+            .env("GITHUB_TOKEN", "ghs_x");
+        let ran: Ran = command.output().unwrap().into();
+        (std::fs::read_to_string(self.place.file("output")).unwrap(), ran.expect(0))
     }
 
     fn keeps_to_the_description(&self) {
@@ -262,6 +284,44 @@ fn a_push_has_no_comment() {
     let after = payload["after"].as_str().unwrap();
     let ran = github.post("push", "push.json", after, &[]).expect(0);
     assert!(ran.stderr.contains("no pull request"), "{}", ran.stderr);
+    github.keeps_to_the_description();
+}
+
+#[test]
+#[ignore = "needs Node and Prism: tests/github/check.sh runs it"]
+fn what_is_accepted_in_a_comment_is_kept_in_one_answer() {
+    let github = GitHub::start();
+    // What the workflow's job is given, and no more.
+    let narrow =
+        json!({ "token": "ghs_x", "permissions": { "contents": "read", "issues": "write", "pull_requests": "write" } });
+    github.ask("POST", "/__token", &narrow.to_string());
+    let (output, _) = github.bot("issue_comment.accept.json");
+    assert_eq!(output, format!("command=accept\npr=7\nsha={}\n", github.head(7)));
+    let (replayed, ran) = github.bot("issue_comment.accept.json");
+    assert_eq!(replayed, "command=\n", "{}", ran.stderr);
+    let ours = github.ours(7);
+    assert_eq!(ours.len(), 1, "{ours:#?}");
+    let login = "github-actions[bot]";
+    let kept = accepted(&[json!({ "body": ours[0]["body"], "user": { "login": login } })], login);
+    assert_eq!((kept[0].case.as_str(), kept[0].change, kept[0].who.as_str()), ("loop@cpu", Some(0.8), "keeper"));
+    assert_eq!(github.state()["reactions"].as_array().unwrap().len(), 1);
+    github.keeps_to_the_description();
+}
+
+#[test]
+#[ignore = "needs Node and Prism: tests/github/check.sh runs it"]
+fn a_fork_is_measured_for_who_may_write_and_has_read_it() {
+    let github = GitHub::start();
+    let (stranger, _) = github.bot("issue_comment.stranger.json");
+    assert_eq!((stranger.as_str(), github.ours(8).len()), ("command=\n", 0));
+    let (unread, _) = github.bot("issue_comment.unread.json");
+    assert_eq!((unread.as_str(), github.ours(8).len()), ("command=\n", 1));
+    github.ask("POST", "/__reset", "");
+    let (read, _) = github.bot("issue_comment.fork.json");
+    assert_eq!(read, format!("command=compare\npr=8\nsha={}\n", github.head(8)));
+    for nothing in ["issue_comment.issue.json", "issue_comment.edited.json"] {
+        assert_eq!(github.bot(nothing).0, "command=\n");
+    }
     github.keeps_to_the_description();
 }
 

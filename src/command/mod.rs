@@ -5,6 +5,7 @@ mod accepted;
 mod arms;
 pub mod baseline;
 mod bisect;
+mod bot;
 mod calibrate;
 mod compare;
 mod context;
@@ -53,6 +54,7 @@ pub fn dispatch(cli: &Cli) -> Result<Exit> {
         Command::Judge(arguments) => judge::run(arguments, &context),
         Command::Report(arguments) => report::run(arguments, &context),
         Command::Post(arguments) => post::run(arguments, &context),
+        Command::Bot(arguments) => bot::run(arguments, &context),
         Command::History(arguments) => history::run(arguments, &context),
         Command::Accept(arguments) => accept::run(arguments, &context),
         Command::List(arguments) => list::run(arguments, &context),

@@ -2,11 +2,14 @@
 //!
 //! Sends what it is given and decides nothing: bodies are made by `render`, verdicts by `verdict`. Everything it does can be
 //! done again: what is there already is found and updated in place. Must not know how a comment looks.
+//! `command` reads what a comment asks for, `accepted` what was accepted in a thread; who may ask is not decided here.
 
+pub mod accepted;
 #[cfg(feature = "github-app")]
 pub mod app;
 pub mod artifact;
 pub mod check;
+pub mod command;
 pub mod comment;
 pub mod dry;
 pub mod event;

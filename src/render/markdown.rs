@@ -66,7 +66,8 @@ pub(super) fn line(page: &mut String, line: &str) {
 
 /// Data as prose. What Markdown or HTML could read as syntax becomes an entity, mentions and references get a
 /// zero-width joiner, for they are looked for after entities are resolved.
-pub(super) fn prose(data: &str) -> String {
+#[must_use]
+pub fn prose(data: &str) -> String {
     let mut safe = String::with_capacity(data.len());
     for c in text::clean(data).chars() {
         match c {
@@ -84,7 +85,8 @@ pub(super) fn prose(data: &str) -> String {
 
 /// Data as code, in which mentions, references and markup mean nothing. Names with a backtick, a pipe or a backslash
 /// (which a table's row reads first) become an HTML element with every special character as an entity.
-pub(super) fn code(data: &str) -> String {
+#[must_use]
+pub fn code(data: &str) -> String {
     let data = text::clean(data);
     if !data.is_empty() && data.trim() == data && !data.contains(['`', '|', '\\']) {
         return format!("`{data}`");

@@ -14,6 +14,7 @@ pub mod table;
 mod terminal;
 mod text;
 
+pub use markdown::{code, prose};
 use thiserror::Error;
 
 use crate::report::{Report, RunView};

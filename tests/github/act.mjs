@@ -9,6 +9,7 @@ import { after, before, beforeEach, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import YAML from 'yaml';
 import { serve } from './serve.mjs';
+import { SHA } from './world.mjs';
 
 const here = path.dirname(fileURLToPath(import.meta.url));
 const root = path.join(here, '../..');
@@ -59,7 +60,11 @@ function repository() {
 /** The fake learns the commits of the real repository. */
 function acquaint() {
   const { fake } = server;
-  const { tree } = fake.commits.get(fake.refs['refs/heads/main']);
+  // With the suite that reports are judged by.
+  const files = new Map(fake.trees.get(fake.commits.get(fake.refs['refs/heads/main']).tree));
+  const suite = 'suites/quickstart.toml';
+  files.set(suite, { mode: '100644', sha: fake.putBlob(fs.readFileSync(at('tree', suite))) });
+  const tree = fake.putTree(files);
   fake.commits.set(sha.main, { tree, parents: [], message: 'main' });
   for (const name of ['head', 'fork']) fake.commits.set(sha[name], { tree, parents: [sha.main], message: name });
   fake.refs['refs/heads/main'] = sha.main;
@@ -83,6 +88,17 @@ function event(name, change = () => {}) {
   return target;
 }
 
+/** A comment that was just made: the event, and what the API knows of it; `meanwhile` is what it says by then. */
+function comment(name, meanwhile) {
+  const text = (body) => body.replaceAll(SHA.fork, sha.fork);
+  const { fake } = server;
+  return event(name, ({ comment, issue }) => {
+    comment.body = text(comment.body);
+    fake.comments = fake.comments.filter(({ id }) => id !== comment.id);
+    fake.comments.push({ id: comment.id, issue: issue.number, login: comment.user.login, body: meanwhile ?? comment.body });
+  });
+}
+
 /** What a job of a workflow may do, as permissions of a token. */
 function permissions(workflow, job) {
   const { jobs } = YAML.parse(fs.readFileSync(at('tree/.github/workflows', workflow), 'utf8'));
@@ -95,7 +111,8 @@ async function act(trigger, workflow, file, { token = 'ghs_read', vars = {}, run
   git(work, 'clone', '-q', '--branch', 'main', at('origin.git'), tree);
   git(tree, 'remote', 'set-url', 'origin', 'https://github.com/octo-org/octo-repo.git');
   const artifacts = at('artifacts', `${workflow}-${run}`);
-  const text = ['action.yml', `.github/workflows/${workflow}`].map((name) => fs.readFileSync(path.join(tree, name), 'utf8')).join('');
+  // What it calls may use more actions than it does itself.
+  const text = ['action.yml', `.github/workflows/${workflow}`, '.github/workflows/reviewed.yml'].map((name) => fs.readFileSync(path.join(tree, name), 'utf8')).join('');
   const pinned = text.matchAll(/uses: (actions\/([\w-]+)@[0-9a-f]{40})/g);
   const replaced = [...new Set([...pinned].map(([, uses, name]) => `${uses}=${path.join(here, 'actions', name)}`))];
   const settings = { ORIGIN: at('origin.git'), ARTIFACTS: artifacts, REGRADE_BIN: regrade, REGRADE_TRUST_DEBUG_BUILD: '1', REGRADE_CACHE: at('cache'), GITHUB_API_URL: server.url };
@@ -235,46 +252,122 @@ test('a GPU is for branches of the repository, where there is one', async () => 
   assert.deepEqual(writes(), []);
 });
 
+const LANE_C = { measure: 'failure', build: 'success', post: 'success' };
 test('lane C measures exactly the commit that was read, and tells its pull request', async () => {
   const vars = { REGRADE_GPU: 'on' };
-  const lane = await act('workflow_dispatch', 'bench-gpu.yml', event('workflow_dispatch'), { vars, token: token([['bench-gpu.yml', 'post']]), run: '9001' });
-  assert.deepEqual(lane.jobs, { reviewed: 'failure', build: 'success', post: 'success' }, lane.text);
+  const lane = await act('workflow_dispatch', 'bench-gpu.yml', event('workflow_dispatch'), { vars, token: token([['reviewed.yml', 'post']]), run: '9001' });
+  assert.deepEqual(lane.jobs, LANE_C, lane.text);
   assert.match(lane.text, new RegExp(`${sha.main.slice(0, 7)}[^\n]*\n[^]*${sha.fork.slice(0, 7)}`));
   nothingRefused(lane.text);
   assert.equal(told(8).comments, 1, lane.text);
 });
 
-test('lane C refuses a commit that is not of the pull request, and what is no commit', async () => {
+test('lane C is there for who has no GPU, and judges by the suite of the base branch', async () => {
+  const lane = await act('workflow_dispatch', 'bench-pr.yml', event('workflow_dispatch'), { token: token([['reviewed.yml', 'post']]), run: '9002' });
+  assert.deepEqual(lane.jobs, LANE_C, lane.text);
+  nothingRefused(lane.text);
+  assert.equal(told(8).comments, 1, lane.text);
+});
+
+test('some cases measured once more get a comment of their own, and turn no check green', async () => {
   const vars = { REGRADE_GPU: 'on' };
-  for (const [value, said] of [[sha.head, 'is not part of this pull request'], ['$(touch owned)', 'sha is no full commit hash']]) {
-    const lane = await act('workflow_dispatch', 'bench-gpu.yml', event('workflow_dispatch', (payload) => (payload.inputs.sha = value)), { vars, run: `91${value.length}` });
-    assert.equal(lane.jobs.reviewed, 'failure', lane.text);
+  const some = event('workflow_dispatch', (payload) => (payload.inputs.filter = 'loop*'));
+  const lane = await act('workflow_dispatch', 'bench-gpu.yml', some, { vars, token: token([['reviewed.yml', 'post']]), run: '9003' });
+  assert.deepEqual(lane.jobs, LANE_C, lane.text);
+  nothingRefused(lane.text);
+  assert.deepEqual(told(8), { comments: 1, checks: [], statuses: [] }, lane.text);
+  assert.ok(server.fake.comments.at(-1).body.startsWith('<!-- regrade:regrade-gpu-rerun:0 -->'), lane.text);
+});
+
+test('lane C refuses a commit that is not of the pull request, and what is no commit and no glob', async () => {
+  const vars = { REGRADE_GPU: 'on' };
+  for (const [input, value, said] of [
+    ['sha', sha.head, 'is not part of this pull request'],
+    ['sha', '$(touch owned)', 'sha is no full commit hash'],
+    ['filter', '--inject=a', 'filter is no case'],
+    ['filter', 'a$(touch owned)', 'filter is no case'],
+  ]) {
+    const lane = await act('workflow_dispatch', 'bench-gpu.yml', event('workflow_dispatch', (payload) => (payload.inputs[input] = value)), { vars, run: `91${value.length}` });
+    assert.equal(lane.jobs.measure, 'failure', lane.text);
     assert.ok(lane.text.includes(said), lane.text);
   }
   assert.deepEqual(writes(), []);
 });
 
 const BOT_JOBS = [['bot.yml', 'command'], ['bot.yml', 'dispatch']];
-test('the bot starts lane C for who may write', async () => {
-  const bot = await act('issue_comment', 'bot.yml', event('issue_comment.fork'), { token: token(BOT_JOBS), vars: { REGRADE_GPU: 'on' }, run: '9101' });
+const started = () => server.fake.dispatches.map(({ workflow, ref, inputs }) => ({ workflow, ref, inputs }));
+const answers = () => server.fake.comments.filter(({ login, body }) => login === BOT && body.startsWith('<!-- regrade:bot:1001 -->'));
+const reactions = () => server.fake.reactions.map(({ content }) => content);
+test('the bot starts lane C at the commit that was read, once', async () => {
+  const vars = { REGRADE_GPU: 'on' };
+  const file = comment('issue_comment.fork');
+  const bot = await act('issue_comment', 'bot.yml', file, { token: token(BOT_JOBS), vars, run: '9101' });
   assert.deepEqual(bot.jobs, { build: 'success', command: 'success', dispatch: 'success' }, bot.text);
   nothingRefused(bot.text);
-  assert.deepEqual(server.fake.dispatches.map(({ workflow, ref, inputs }) => ({ workflow, ref, inputs })), [{ workflow: 'bench-gpu.yml', ref: 'main', inputs: { pr: '8', sha: sha.fork } }], bot.text);
+  const inputs = { pr: '8', sha: sha.fork, filter: '' };
+  assert.deepEqual(started(), ['bench-pr.yml', 'bench-gpu.yml'].map((workflow) => ({ workflow, ref: 'main', inputs })), bot.text);
+  assert.deepEqual([answers().length, reactions()], [1, ['rocket']], bot.text);
+  const again = await act('issue_comment', 'bot.yml', file, { token: token(BOT_JOBS), vars, run: '9101' });
+  assert.equal(again.jobs.dispatch, undefined, again.text);
+  assert.deepEqual([answers().length, started().length], [1, 2], again.text);
 });
 
-test('the bot starts nothing for others, and nothing on issues', async () => {
-  const stranger = await act('issue_comment', 'bot.yml', event('issue_comment.stranger'), { token: token(BOT_JOBS), vars: { REGRADE_GPU: 'on' }, run: '9102' });
-  assert.equal(stranger.jobs.dispatch, undefined, stranger.text);
-  const issue = await act('issue_comment', 'bot.yml', event('issue_comment.issue'), { token: token(BOT_JOBS), run: '9103' });
-  assert.deepEqual(issue.jobs, {}, issue.text);
+test('some cases are measured once more where there is no GPU', async () => {
+  const bot = await act('issue_comment', 'bot.yml', comment('issue_comment'), { token: token(BOT_JOBS), run: '9105' });
+  assert.deepEqual(bot.jobs, { build: 'success', command: 'success', dispatch: 'success' }, bot.text);
+  nothingRefused(bot.text);
+  assert.deepEqual(started(), [{ workflow: 'bench-pr.yml', ref: 'main', inputs: { pr: '7', sha: sha.head, filter: 'loop*' } }], bot.text);
+});
+
+test('a fork without the commit that was read is explained, and starts nothing', async () => {
+  const bot = await act('issue_comment', 'bot.yml', comment('issue_comment.unread'), { token: token(BOT_JOBS), vars: { REGRADE_GPU: 'on' }, run: '9106' });
+  assert.equal(bot.jobs.dispatch, undefined, bot.text);
+  assert.match(answers()[0].body, new RegExp(`\n/regrade compare at ${sha.fork}\n`));
   assert.deepEqual(server.fake.dispatches, []);
+});
+
+test('the bot starts nothing for others, nothing on issues, and nothing that was edited', async () => {
+  const vars = { REGRADE_GPU: 'on' };
+  const stranger = await act('issue_comment', 'bot.yml', comment('issue_comment.stranger'), { token: token(BOT_JOBS), vars, run: '9102' });
+  assert.equal(stranger.jobs.dispatch, undefined, stranger.text);
+  assert.deepEqual(reactions(), ['-1'], stranger.text);
+  const issue = await act('issue_comment', 'bot.yml', comment('issue_comment.issue'), { token: token(BOT_JOBS), run: '9103' });
+  assert.deepEqual(issue.jobs, {}, issue.text);
+  for (const [name, meanwhile] of [['issue_comment.edited'], ['issue_comment', 'Never mind.']]) {
+    const edited = await act('issue_comment', 'bot.yml', comment(name, meanwhile), { token: token(BOT_JOBS), vars, run: '9107' });
+    assert.equal(edited.jobs.dispatch, undefined, edited.text);
+  }
+  assert.deepEqual([answers(), server.fake.dispatches], [[], []]);
 });
 
 test('a comment is no program', async () => {
   fs.rmSync('/tmp/owned', { force: true });
-  const bot = await act('issue_comment', 'bot.yml', event('issue_comment.hostile'), { token: token(BOT_JOBS), vars: { REGRADE_GPU: 'on' }, run: '9104' });
+  const bot = await act('issue_comment', 'bot.yml', comment('issue_comment.hostile'), { token: token(BOT_JOBS), vars: { REGRADE_GPU: 'on' }, run: '9104' });
   assert.ok(!fs.existsSync('/tmp/owned'), bot.text);
-  assert.ok(server.fake.dispatches.every(({ inputs }) => inputs.pr === '7' && inputs.sha === sha.head), bot.text);
+  assert.match(answers()[0].body, /I did not understand that/);
+  assert.deepEqual([bot.jobs.dispatch, bot.jobs.again, server.fake.dispatches], [undefined, undefined, []], bot.text);
+});
+
+const ACCEPT_JOBS = [['bot.yml', 'command'], ['bot.yml', 'again']];
+test('what was accepted before anything was measured waits for its poster', async () => {
+  server.fake.runs = {};
+  const bot = await act('issue_comment', 'bot.yml', comment('issue_comment.accept'), { token: token(ACCEPT_JOBS), run: '9108' });
+  assert.deepEqual(bot.jobs, { build: 'success', command: 'success', again: 'success' }, bot.text);
+  nothingRefused(bot.text);
+  assert.match(answers()[0].body, /^<!-- regrade:bot:1001 -->\n<!-- regrade:accepted:[A-Za-z0-9+/=]+ -->\n/);
+  assert.match(bot.text, /no finished run of bench-pr.yml/);
+});
+
+test('what was accepted turns the check of the newest run green, and no other run is looked at', async () => {
+  const { fake } = server;
+  // A fork that pushed the same commit has a run of it, too.
+  fake.runs[8003] = { pull: 8, sha: sha.head, event: 'pull_request', conclusion: 'success' };
+  fake.artifacts.push({ id: 1, run: 7001, name: 'regrade-report', bytes: zip(reports[7]) });
+  const bot = await act('issue_comment', 'bot.yml', comment('issue_comment.accept'), { token: token(ACCEPT_JOBS), run: '9109' });
+  assert.deepEqual(bot.jobs, { build: 'success', command: 'success', again: 'success' }, bot.text);
+  nothingRefused(bot.text);
+  assert.deepEqual(told(7), { comments: 2, checks: ['success'], statuses: ['success'] }, bot.text);
+  assert.ok(!fake.log.some(({ path: at }) => at.includes('/runs/8003')), bot.text);
 });
 
 test('the night pushes a baseline, which the next pull request pulls', async () => {

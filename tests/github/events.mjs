@@ -71,8 +71,13 @@ function comment(login, body, association, pull = 7) {
   return { ...moved, sender: who };
 }
 
+function edited() {
+  const event = comment('octo-boss', '/regrade compare', 'MEMBER');
+  return { ...event, action: 'edited', changes: { body: { from: 'Nice work.' } } };
+}
+
 function onIssue() {
-  const event = comment('hubot', '/regrade run', 'MEMBER');
+  const event = comment('hubot', '/regrade compare', 'MEMBER');
   delete event.issue.pull_request;
   return event;
 }
@@ -110,10 +115,13 @@ export const EVENTS = {
   'workflow_run.json': { schema: 'workflow_run$completed', make: () => workflowRun(7001), source: from('workflow_run', 1), changed: '`event` is `pull_request`; pull request 7' },
   'workflow_run.fork.json': { schema: 'workflow_run$completed', make: () => workflowRun(8001), source: from('workflow_run', 1), changed: '`event` is `pull_request`, `head_repository` the fork, `pull_requests` empty' },
   'workflow_run.push.json': { schema: 'workflow_run$completed', make: () => workflowRun(8002), source: from('workflow_run', 1), changed: 'as the fork, but `event` is `push`: a workflow that must not be believed' },
-  'issue_comment.json': { schema: 'issue_comment$created', make: () => comment('octo-boss', '/regrade run', 'MEMBER'), source: from('issue_comment', 1), changed: 'an admin on pull request 7' },
-  'issue_comment.fork.json': { schema: 'issue_comment$created', make: () => comment('octo-boss', '/regrade run', 'MEMBER', 8), source: from('issue_comment', 1), changed: 'an admin on pull request 8, which is a fork' },
-  'issue_comment.stranger.json': { schema: 'issue_comment$created', make: () => comment('mona', '/regrade run', 'NONE', 8), source: from('issue_comment', 1), changed: 'somebody without write access' },
-  'issue_comment.hostile.json': { schema: 'issue_comment$created', make: () => comment('hubot', '/regrade run $(touch /tmp/owned) `id` "; exit 1; # \n::set-output name=pr::1', 'MEMBER'), source: from('issue_comment', 1), changed: 'shell and workflow commands in the body' },
+  'issue_comment.json': { schema: 'issue_comment$created', make: () => comment('octo-boss', '/regrade rerun loop*', 'MEMBER'), source: from('issue_comment', 1), changed: 'an admin on pull request 7' },
+  'issue_comment.accept.json': { schema: 'issue_comment$created', make: () => comment('keeper', 'Known, and worth it.\n/regrade accept loop@cpu up to 80% because of checked arithmetic', 'MEMBER'), source: from('issue_comment', 1), changed: 'a maintainer accepts a change of pull request 7' },
+  'issue_comment.edited.json': { schema: 'issue_comment$edited', make: edited, source: from('issue_comment', 1), changed: 'the command came with an edit' },
+  'issue_comment.fork.json': { schema: 'issue_comment$created', make: () => comment('octo-boss', `/regrade compare at ${SHA.fork}`, 'MEMBER', 8), source: from('issue_comment', 1), changed: 'an admin on pull request 8, which is a fork, with the commit that was read' },
+  'issue_comment.unread.json': { schema: 'issue_comment$created', make: () => comment('octo-boss', '/regrade compare', 'MEMBER', 8), source: from('issue_comment', 1), changed: 'the same without the commit' },
+  'issue_comment.stranger.json': { schema: 'issue_comment$created', make: () => comment('mona', `/regrade compare at ${SHA.fork}`, 'OWNER', 8), source: from('issue_comment', 1), changed: 'somebody without write access, whatever the event says' },
+  'issue_comment.hostile.json': { schema: 'issue_comment$created', make: () => comment('hubot', '/regrade rerun $(touch /tmp/owned) `id` "; exit 1; # \n::set-output name=pr::1', 'MEMBER'), source: from('issue_comment', 1), changed: 'shell and workflow commands in the body' },
   'issue_comment.issue.json': { schema: 'issue_comment$created', make: onIssue, source: from('issue_comment', 1), changed: 'on an issue: no `pull_request`' },
   'workflow_dispatch.json': { schema: 'workflow_dispatch$event', make: () => dispatch({ pr: '8', sha: SHA.fork }), source: from('workflow_dispatch', 1), changed: 'lane C: `pr` and `sha` of pull request 8' },
   'schedule.json': { make: schedule, source: 'no example and no schema exists', changed: 'the repository of `workflow_dispatch` example 1 and the cron line' },

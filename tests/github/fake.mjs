@@ -8,6 +8,7 @@ import { BOT, DEFAULT_BRANCH, OWNER, PEOPLE, PULLS, REPO, REPO_ID, RUNS, SHA, WO
 
 const api = JSON.parse(fs.readFileSync(new URL('./api.json', import.meta.url), 'utf8'));
 const NOW = '2026-01-02T03:04:05Z';
+const LATER = '2026-01-02T03:14:15Z';
 const GITHUB_ACTIONS_APP = 15368;
 
 /** An answer of GitHub's that is not a success. */
@@ -410,7 +411,7 @@ route('PATCH', './issues/comments/{id}', TALK('write'), function ({ names: [id],
   const comment = this.commentOf(id);
   // Write access to the repository is enough for a person; the workflow's own token edits only what it wrote.
   if (who.app && comment.login !== who.login) throw new Refusal(403, 'Resource not accessible by integration');
-  Object.assign(comment, { body: body.body, updated_at: NOW, edits: (comment.edits ?? 0) + 1 });
+  Object.assign(comment, { body: body.body, updated_at: LATER, edits: (comment.edits ?? 0) + 1 });
   return { body: this.comment(comment) };
 });
 route('DELETE', './issues/comments/{id}', TALK('write'), function ({ names: [id] }) {
@@ -502,6 +503,15 @@ route('GET', './commits/{sha}/pulls', 'pull_requests:read', function ({ names: [
   return this.page(numbers.map((number) => this.pull(number, true)), query, path);
 });
 
+const workflowOf = (fake, name) => mustBe(Object.keys(fake.workflows).find((file) => file === name || `${fake.workflows[file].id}` === name));
+route('GET', './actions/workflows/{workflow}/runs', 'actions:read', function ({ names: [name], query, path }) {
+  const file = workflowOf(this, name);
+  const wanted = (run) =>
+    [['event', run.event], ['head_sha', run.head_sha], ['branch', run.head_branch], ['actor', run.actor.login]].every(([key, value]) => !query.has(key) || query.get(key) === value) &&
+    [undefined, null, run.status, run.conclusion].includes(query.get('status'));
+  const runs = Object.keys(this.runs).map((id) => this.run(id)).filter((run) => run.path.endsWith(`/${file}`) && wanted(run)).sort((a, b) => b.id - a.id);
+  return this.page(runs, query, path, (workflow_runs) => ({ total_count: runs.length, workflow_runs }));
+});
 route('GET', './actions/runs/{id}', 'actions:read', function ({ names: [id] }) {
   if (!this.runs[id]) throw notFound();
   return { body: this.run(id) };
@@ -522,8 +532,7 @@ route('GET', './actions/artifacts/{id}/zip', 'actions:read', function ({ names: 
   return { status: 302, headers: { location: `${this.downloads}/__download/${artifact.id}?sig=${sha1(`${artifact.id}`)}` } };
 });
 route('POST', './actions/workflows/{workflow}/dispatches', 'actions:write', function ({ names: [name], body, who }) {
-  const file = Object.keys(this.workflows).find((file) => file === name || `${this.workflows[file].id}` === name);
-  if (!file) throw notFound();
+  const file = workflowOf(this, name);
   if (!this.workflows[file].dispatch) throw invalid("Workflow does not have 'workflow_dispatch' trigger");
   if (!this.resolve(body.ref)) throw invalid(`No ref found for: ${body.ref}`);
   this.dispatches.push({ workflow: file, ref: body.ref, inputs: body.inputs ?? {}, login: who.login });

@@ -97,6 +97,10 @@ test('every call of the description is answered in its shape', async () => {
   await ok(204, 'POST', `${R}/actions/workflows/bench-gpu.yml/dispatches`, { body: { ref: 'main', inputs: { pr: '8', sha: SHA.fork } } });
   await ok(200, 'POST', `${R}/actions/workflows/161336/dispatches`, { body: { ref: 'main', return_run_details: true } });
 
+  const runs = (query) => ok(200, 'GET', `${R}/actions/workflows/bench-pr.yml/runs?${query}`).then(({ body }) => body.workflow_runs.map(({ id }) => id));
+  assert.deepEqual(await runs(`event=pull_request&status=completed&head_sha=${SHA.fork}`), [8001]);
+  assert.deepEqual(await runs('status=failure'), []);
+
   await ok(200, 'GET', `${R}/contents/README.md`);
   await ok(201, 'PUT', `${R}/contents/a.txt`, { body: { message: 'a', content: 'YQ==' } });
   for (const path of ['p/a.txt', 'p/q/a.txt', 'p/q/r/a.txt', 'p/q/r/s/a.txt']) {

@@ -19,6 +19,7 @@ const KEEP = {
   [`${R}/actions/runs/{run_id}`]: 'get',
   [`${R}/actions/runs/{run_id}/artifacts`]: 'get',
   [`${R}/actions/workflows/{workflow_id}/dispatches`]: 'post',
+  [`${R}/actions/workflows/{workflow_id}/runs`]: 'get',
   [`${R}/check-runs`]: 'post',
   [`${R}/check-runs/{check_run_id}`]: 'get patch',
   [`${R}/collaborators/{username}/permission`]: 'get',

@@ -42,7 +42,7 @@ export const RUNS = {
   8002: { pull: 8, sha: SHA.fork, event: 'push', conclusion: 'success' },
 };
 export const WORKFLOWS = {
-  'bench-pr.yml': { id: 161335, name: 'Benchmark', dispatch: false },
+  'bench-pr.yml': { id: 161335, name: 'Benchmark', dispatch: true },
   'bench-gpu.yml': { id: 161336, name: 'Benchmark on GPU', dispatch: true },
   'bench-tpu.yml': { id: 161337, name: 'Benchmark on TPU', dispatch: true },
 };
