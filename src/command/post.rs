@@ -65,8 +65,10 @@ pub fn run(arguments: &Post, context: &Context) -> Result<Exit> {
         return Ok(if failed.is_empty() { Exit::Pass } else { Exit::Environment });
     }
     let mut session = Session::open(&job.api_url, &job.repository, arguments.place.patience)?;
+    let author = session.author(arguments.place.author.as_deref());
     let (target, reports) = if let Some(stranger) = stranger {
-        match stranger::decide(&stranger, arguments, &job.repository, &mut session.hub, context)? {
+        let author = author.as_deref().ok();
+        match stranger::decide(&stranger, arguments, &job.repository, author, &mut session.hub, context)? {
             Ok((origin, reports)) => (Target::of(&job, &origin), reports),
             Err(stale) => {
                 context.tell(&format!("nothing is posted: {stale}"));
@@ -77,7 +79,6 @@ pub fn run(arguments: &Post, context: &Context) -> Result<Exit> {
         let reports = own(arguments)?;
         (target(arguments, &job, &reports)?, reports)
     };
-    let author = session.author(arguments.place.author.as_deref());
     let failed = surfaces(arguments, &target, &reports, author, &mut session.hub, context);
     if failed.is_empty() {
         return Ok(Exit::Pass);

@@ -79,8 +79,9 @@ pub fn prose(data: &str) -> String {
             _ => safe.push(c),
         }
     }
-    // Bare addresses would become links.
-    safe.replace("://", ":\u{200d}//").replace("www.", "www\u{200d}.")
+    // Bare addresses and `GH-12` would become links.
+    let safe = safe.replace("://", ":\u{200d}//").replace("www.", "www\u{200d}.");
+    ["GH-", "gh-", "Gh-", "gH-"].iter().fold(safe, |safe, word| safe.replace(word, &word.replace('-', "\u{200d}-")))
 }
 
 /// Data as code, in which mentions, references and markup mean nothing. Names with a backtick, a pipe or a backslash

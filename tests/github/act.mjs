@@ -115,7 +115,7 @@ async function act(trigger, workflow, file, { token = 'ghs_read', vars = {}, run
   const text = ['action.yml', `.github/workflows/${workflow}`, '.github/workflows/reviewed.yml'].map((name) => fs.readFileSync(path.join(tree, name), 'utf8')).join('');
   const pinned = text.matchAll(/uses: (actions\/([\w-]+)@[0-9a-f]{40})/g);
   const replaced = [...new Set([...pinned].map(([, uses, name]) => `${uses}=${path.join(here, 'actions', name)}`))];
-  const settings = { ORIGIN: at('origin.git'), ARTIFACTS: artifacts, REGRADE_BIN: regrade, REGRADE_TRUST_DEBUG_BUILD: '1', REGRADE_CACHE: at('cache'), GITHUB_API_URL: server.url };
+  const settings = { ORIGIN: at('origin.git'), ARTIFACTS: artifacts, REGRADE_BIN: regrade, REGRADE_TRUST_DEBUG_BUILD: '1', REGRADE_CACHE: at('cache'), GITHUB_API_URL: server.url, GIT_ALLOW_PROTOCOL: 'file' };
   const words = [
     trigger, '-W', `.github/workflows/${workflow}`, '-e', file, '--json',
     '-P', 'ubuntu-24.04=-self-hosted', '-P', 'self-hosted=-self-hosted',

@@ -14,6 +14,7 @@ use crate::domain::{
     RunId, Samples, Severity, SuiteInfo, Verdict, Waiver,
 };
 use crate::exit::Exit;
+use crate::github::accepted::AcceptedHere;
 use crate::github::artifact::Origin;
 use crate::github::event::full_hash;
 use crate::render::format;
@@ -48,8 +49,10 @@ pub struct Law<'l> {
     pub gate: Severity,
     /// Cases that were asked for, as globs; empty for all.
     pub filter: &'l [String],
-    /// What people have accepted.
+    /// What people have accepted, in a file.
     pub waivers: &'l [Waiver],
+    /// And in the pull request's own thread.
+    pub accepted: &'l [AcceptedHere],
     /// What is known of the noise there.
     pub noise: Vec<NoiseModel>,
     /// What builds differ by there.
@@ -121,7 +124,12 @@ pub fn again(said: &Report, law: &Law<'_>, origin: &Origin) -> Result<Report, Su
         "Decided again from the samples of the artifact, by the limits of {} on {}.",
         law.file, origin.base
     )];
-    notes.extend(waiver::apply(&mut judgement.rows, law.waivers, suite, law.today, law.gate));
+    let mut waivers = law.waivers.to_vec();
+    waivers.extend(law.accepted.iter().filter_map(|one| {
+        let row = judgement.rows.iter().find(|row| row.case.as_str() == one.case && row.metric.name == one.metric);
+        one.waiver(&origin.sha, row.and_then(|row| row.verdict.estimate).map(|estimate| estimate.change))
+    }));
+    notes.extend(waiver::apply(&mut judgement.rows, &waivers, suite, law.today, law.gate));
     if !origin.fork {
         notes.extend(said.notes.iter().take(SENTENCES).map(|note| sentence(note)));
     }
@@ -525,6 +533,7 @@ mod tests {
             gate: suite.info.gate,
             filter: &[],
             waivers,
+            accepted: &[],
             noise: Vec::new(),
             builds,
             today: jiff::civil::date(2026, 11, 26),
@@ -636,6 +645,38 @@ mod tests {
     }
 
     #[test]
+    fn what_was_accepted_in_the_thread_counts_for_its_commit() {
+        let said = said(DEMO[1]);
+        let law = suite(DEMO[0]);
+        let here = |sha: &str| AcceptedHere {
+            case: "loop@cpu".to_owned(),
+            metric: "latency".to_owned(),
+            change: None,
+            sha: Some(sha.to_owned()),
+            reason: "checked arithmetic".to_owned(),
+            who: "ada".to_owned(),
+            comment: 1,
+        };
+        let reason = |sha: &str| {
+            let accepted = [here(sha)];
+            let law = Law {
+                suite: &law,
+                file: "suites/demo.toml",
+                gate: Severity::Moderate,
+                filter: &[],
+                waivers: &[],
+                accepted: &accepted,
+                noise: Vec::new(),
+                builds: Builds::same(),
+                today: jiff::civil::date(2026, 11, 26),
+            };
+            verdicts(&again(&said, &law, &origin(&said)).expect("sound"))["loop@cpu latency"].2
+        };
+        assert_eq!(reason(&origin(&said).sha), Reason::Waived);
+        assert_eq!(reason("89abcdef0123456789abcdef0123456789abcdef"), Reason::Established);
+    }
+
+    #[test]
     fn what_does_not_belong_together_is_refused() {
         type Change = fn(&mut Report);
         let changes: [(&str, Change); 7] = [
@@ -668,6 +709,7 @@ mod tests {
                 gate: Severity::Moderate,
                 filter: &[],
                 waivers: &[],
+                accepted: &[],
                 noise: Vec::new(),
                 builds: Builds::same(),
                 today: jiff::civil::date(2026, 11, 26),

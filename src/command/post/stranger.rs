@@ -15,8 +15,10 @@ use crate::command::post::again::{self, Law};
 use crate::command::usage;
 use crate::domain::{Build, Severity, SuiteInfo};
 use crate::github::Hub;
+use crate::github::accepted::{AcceptedHere, accepted};
 use crate::github::artifact::{self, Origin, Refusal};
 use crate::github::event::{Event, Kind, Repository};
+use crate::github::hub::all;
 use crate::report::Report;
 use crate::report::foreign;
 use crate::store::Store;
@@ -70,6 +72,7 @@ pub fn decide(
     stranger: &Stranger,
     arguments: &Post,
     repository: &Repository,
+    author: Option<&str>,
     hub: &mut dyn Hub,
     context: &Context,
 ) -> Result<std::result::Result<(Origin, Vec<Report>), String>> {
@@ -92,10 +95,11 @@ pub fn decide(
         let bytes = foreign::unpack(&archive).map_err(|error| usage(error.to_string()))?;
         files.push((format!("artifact `{name}` of run {run}"), bytes));
     }
+    let accepted = author.map_or_else(Vec::new, |author| in_thread(repository, &origin, author, hub, context));
     let mut reports = Vec::new();
     for (name, bytes) in &files {
         let said = foreign::read(bytes).map_err(|error| usage(format!("{name}: {error}")))?;
-        let report = by_law(&said, arguments, repository, &origin, hub, context)?;
+        let report = by_law(&said, arguments, repository, &origin, &accepted, hub, context)?;
         reports.push(report.map_err(|error| usage(format!("{name}: {error}")))?);
     }
     Ok(Ok((origin, reports)))
@@ -122,6 +126,7 @@ fn by_law(
     arguments: &Post,
     repository: &Repository,
     origin: &Origin,
+    accepted: &[AcceptedHere],
     hub: &mut dyn Hub,
     context: &Context,
 ) -> Result<std::result::Result<Report, foreign::Suspect>> {
@@ -141,15 +146,42 @@ fn by_law(
     };
     // What the people of this repository accept they say in the change itself, for review; strangers may not.
     let accepted_at = if origin.fork { &origin.base } else { &origin.sha };
-    let accepted = match artifact::file(hub, repository, waivers::FILE, accepted_at)? {
+    let waivers = match artifact::file(hub, repository, waivers::FILE, accepted_at)? {
         Some(text) => waivers::parse(waivers::FILE, &text)?,
         None => Vec::new(),
     };
     let (noise, builds) = experience(said, &suite, context)?;
     let gate = others.gate.as_deref().map_or(suite.info.gate, severity);
-    let law =
-        Law { suite: &suite, file, gate, filter: &others.filter, waivers: &accepted, noise, builds, today: today() };
+    let law = Law {
+        suite: &suite,
+        file,
+        gate,
+        filter: &others.filter,
+        waivers: &waivers,
+        accepted,
+        noise,
+        builds,
+        today: today(),
+    };
     Ok(again::again(said, &law, origin))
+}
+
+/// What people accepted in the pull request's thread. A thread that cannot be read stops no post: nothing is excused then.
+fn in_thread(
+    repository: &Repository,
+    origin: &Origin,
+    author: &str,
+    hub: &mut dyn Hub,
+    context: &Context,
+) -> Vec<AcceptedHere> {
+    let list = format!("{}/issues/{}/comments?per_page=100", repository.path(), origin.pull_request);
+    match all(hub, &list, |body| body) {
+        Ok(comments) => accepted(&comments, author),
+        Err(error) => {
+            context.tell(&format!("what was accepted in the thread is not known: {error}"));
+            Vec::new()
+        }
+    }
 }
 
 /// What the database here, where there is one, knows of the machine that measured.
