@@ -11,6 +11,7 @@ pub mod base;
 pub mod builds;
 pub mod calibration;
 pub mod chronicle;
+pub mod claims;
 pub mod confirm;
 mod covariate;
 mod decide;

@@ -10,8 +10,8 @@ use jiff::civil::Date;
 use wildmatch::WildMatch;
 
 use crate::domain::{
-    Call, Case, CaseId, CaseRecord, LaunchId, LaunchSummary, Metric, MetricSummary, NoiseModel, Outcome, Reason, Run,
-    RunId, Samples, Severity, SuiteInfo, Verdict, Waiver,
+    Case, CaseId, CaseRecord, LaunchId, LaunchSummary, Metric, MetricSummary, NoiseModel, Outcome, Run, RunId, Samples,
+    Severity, SuiteInfo, Verdict, Waiver,
 };
 use crate::exit::Exit;
 use crate::github::accepted::AcceptedHere;
@@ -27,7 +27,7 @@ use crate::verdict::builds::Builds;
 use crate::verdict::confirm::{Confirmation, Rules};
 use crate::verdict::paired::PAIRS_MAX;
 use crate::verdict::policy::{self, Demand};
-use crate::verdict::{self, Head, Judged, Judgement, Session, escalate, waiver};
+use crate::verdict::{self, Head, Judged, Judgement, Session, claims, escalate, waiver};
 
 /// Characters of a sentence that a report may add.
 const SENTENCE: usize = 300;
@@ -115,7 +115,7 @@ pub fn again(said: &Report, law: &Law<'_>, origin: &Origin) -> Result<Report, Su
         said.rows.iter().map(|row| ((&row.case, row.metric.name.as_str()), row)).collect();
     for row in &mut judgement.rows {
         if let Some(said) = by_key.get(&(&row.case, row.metric.name.as_str())) {
-            withdraw(row, said);
+            claims::withdraw(row, &said.verdict);
         }
     }
     judgement.rows.extend(claimed.iter().map(|(case, row)| claim(*case, row)));
@@ -368,84 +368,25 @@ fn references(said: &Report) -> Vec<Case> {
     known.into_iter().filter(measured).collect()
 }
 
-/// Takes a decision back where the report says of itself that it should not count.
-fn withdraw(row: &mut Judged<'_>, said: &Row) {
-    let why = match said.verdict.reason {
-        Reason::ControlMoved => "the control stream is said to have told the base from itself",
-        Reason::NoisySession => "the machine is said to have moved too much",
-        Reason::BadValue => "a launch is said to have had no usable value",
-        Reason::Inherited => "it is said to come from the base branch, which cannot be seen from here",
-        _ => return,
-    };
-    if row.verdict.call != Call::NotComparable {
-        let reason = if said.verdict.reason == Reason::Inherited { Reason::Suspect } else { said.verdict.reason };
-        row.verdict = undecided(reason, format!("{why}; by its numbers: {}", row.verdict.note));
-        row.fails = false;
-    }
-}
-
-const fn undecided(reason: Reason, note: String) -> Verdict {
-    Verdict { call: Call::Inconclusive, severity: Severity::None, reason, provisional: false, estimate: None, note }
-}
-
-/// What the report says without numbers: it may say that there are none, and nothing else.
+/// What the report says without numbers.
 fn claim(case: Option<&Case>, row: &Row) -> Judged<'static> {
-    use Reason::{BadValue, BaseFailed, HeadFailed, HeadSkipped, Missing, New, TooFewLaunches};
-    let said = &row.verdict;
-    let note = sentence(&said.note);
-    let failed = row.outcome.as_ref().is_some_and(|outcome| policy::is_failure(outcome.kind));
-    let verdict = match (said.call, said.reason) {
-        _ if case.is_none() => {
-            let note = "not in the suite on the base branch".to_owned();
-            Verdict { call: Call::NotComparable, ..undecided(New, note) }
-        }
-        (Call::NotComparable, HeadFailed) if failed => {
-            Verdict { call: Call::NotComparable, ..undecided(HeadFailed, note) }
-        }
-        (Call::NotComparable, New | Missing | HeadSkipped | BaseFailed) => {
-            Verdict { call: Call::NotComparable, ..undecided(said.reason, note) }
-        }
-        (Call::Inconclusive, TooFewLaunches | BadValue | Missing) => undecided(said.reason, note),
-        _ => undecided(BadValue, "the report says that it was decided, and has no numbers".to_owned()),
-    };
     let metric = case.and_then(|case| metric(case, row).ok()).unwrap_or_else(|| row.metric.clone());
-    Judged {
-        case: row.case.clone(),
-        gating: case.is_some_and(|case| case.gates(&metric.name)),
-        fails: false,
-        thresholds: case.map(|case| case.thresholds_for(&metric.name)).unwrap_or_default(),
-        metric,
-        base: None,
-        head: None,
-        outcome: row
-            .outcome
-            .as_ref()
-            .map(|outcome| Outcome { kind: outcome.kind, reason: outcome.reason.as_deref().map(sentence) }),
-        verdict,
-        smallest_detectable: None,
-        paired: None,
-    }
+    let said = Verdict { note: sentence(&row.verdict.note), ..row.verdict.clone() };
+    let outcome = row
+        .outcome
+        .as_ref()
+        .map(|outcome| Outcome { kind: outcome.kind, reason: outcome.reason.as_deref().map(sentence) });
+    claims::claim(case, &row.case, metric, &said, outcome)
 }
 
-/// Cases of the base branch's suite of which the report is silent although it could run them: who leaves out the row that
-/// regressed must not look better for it.
+/// Cases of the base branch's suite of which the report is silent although it could run them.
 fn absent(said: &Report, law: &Law<'_>) -> Vec<Judged<'static>> {
     let told: BTreeSet<&CaseId> = said.rows.iter().map(|row| &row.case).collect();
     let backends: BTreeSet<&str> =
         law.cases().filter(|case| told.contains(&case.id)).map(|case| case.backend.as_str()).collect();
     let silent =
         |case: &&Case| !told.contains(&case.id) && case.needs.is_empty() && backends.contains(case.backend.as_str());
-    law.cases()
-        .filter(silent)
-        .map(|case| {
-            let note = "in the suite on the base branch, and not in the report".to_owned();
-            Judged {
-                gating: case.gates(Metric::LATENCY),
-                verdict: undecided(Reason::Missing, note),
-                ..verdict::unpaired(&case.id)
-            }
-        })
-        .collect()
+    law.cases().filter(silent).map(claims::absent).collect()
 }
 
 /// The judged run as the report's view of it needs one.
@@ -493,7 +434,7 @@ fn sentence(said: &str) -> String {
 mod tests {
     use super::*;
     use crate::backend::BACKENDS;
-    use crate::domain::Build;
+    use crate::domain::{Build, Call, Reason};
 
     /// A paired session, and a comparison with a history of six runs: both as `compare` wrote them.
     const DEMO: [&str; 2] = [
