@@ -369,7 +369,7 @@ pub struct Post {
     #[arg(value_name = "REPORT", required_unless_present_any = ["start", "run_id"])]
     pub reports: Vec<PathBuf>,
     /// Open the check before anything is measured; `post REPORT` completes it
-    #[arg(long, conflicts_with_all = ["reports", "run_id"])]
+    #[arg(long, conflicts_with = "reports")]
     pub start: bool,
     /// Print every request instead of sending it
     #[arg(long, conflicts_with = "run_id")]
@@ -396,9 +396,12 @@ pub struct Others {
     /// Artifact that holds its report
     #[arg(long, value_name = "NAME", default_value = "regrade-report")]
     pub artifact: String,
-    /// Suite file on the base branch; by default the one that the report names
+    /// Suite file on the base branch to judge by; a stranger's report may not choose it
     #[arg(long, value_name = "FILE")]
     pub suite: Option<String>,
+    /// Judge pull requests into these branches beside the default one; repeat for more
+    #[arg(long, value_name = "GLOB")]
+    pub base: Vec<String>,
     /// Fail from this severity on, instead of the suite's gate
     #[arg(long, value_name = "SEVERITY", value_parser = ["none", "minor", "moderate", "severe"])]
     pub gate: Option<String>,
@@ -418,7 +421,7 @@ pub struct Place {
     #[arg(long, value_name = "HASH")]
     pub sha: Option<String>,
     /// Pull request, instead of the event's
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     pub pr: Option<u64>,
     /// Who we are, to find our own comment; `github-actions[bot]` for a workflow's token
     #[arg(long, value_name = "LOGIN")]
@@ -451,7 +454,7 @@ pub struct Surfaces {
     #[arg(long, value_enum, value_name = "WHEN", default_value = "on")]
     pub pictures: Switch,
     /// Name of the check and of the status
-    #[arg(long, value_name = "NAME", default_value = "regrade")]
+    #[arg(long, value_name = "NAME", default_value = "regrade", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub name: String,
     /// Branch that holds the plots
     #[arg(long, value_name = "BRANCH", default_value = "regrade-plots")]

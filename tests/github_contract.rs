@@ -248,7 +248,7 @@ fn what_a_fork_measured_is_fetched_decided_again_and_blesses_nothing() {
     let left = json!({ "run": 8001, "base64": artifact(&github.head(8)) });
     github.ask("POST", "/__artifact", &left.to_string());
     let run = |id: &str, payload: &str| {
-        let words = ["post", "--run-id", id, "--status", "on", "--pictures", "off"];
+        let words = ["post", "--run-id", id, "--suite", "suites/demo.toml", "--status", "on", "--pictures", "off"];
         github.job("workflow_run", payload, &words)
     };
     for _ in 0..2 {

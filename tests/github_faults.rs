@@ -94,20 +94,31 @@ fn work(state: &mut State, method: &str, path: &str, request: &Request) -> Respo
         ("GET", path) if path.ends_with("/check-runs") => ok(json!({ "check_runs": state.checks })),
         ("POST", path) if path.ends_with("/check-runs") => {
             let mut check = body;
+            count(&mut check, 0);
             check["id"] = (20_000 + state.next).into();
             state.checks.push(check.clone());
             ResponseTemplate::new(201).set_body_json(check)
         }
         ("PATCH", path) if path.contains("/check-runs/") => {
             let found = state.checks.iter_mut().find(|check| check["id"] == id()).unwrap();
+            let before = found["output"]["annotations_count"].as_u64().unwrap_or(0);
             for (key, value) in body.as_object().unwrap() {
                 found[key] = value.clone();
             }
+            count(found, before);
             ok(found.clone())
         }
         ("POST", path) if path.contains("/statuses/") => ResponseTemplate::new(201).set_body_json(json!({ "id": 1 })),
         ("GET", path) if path.contains("/pulls/") => ok(json!({ "number": 7, "head": { "sha": SHA } })),
         _ => ResponseTemplate::new(404).set_body_json(json!({ "message": "Not Found" })),
+    }
+}
+
+/// Annotations are added up, and answers say how many there are.
+fn count(check: &mut Value, before: u64) {
+    if let Some(output) = check["output"].as_object_mut() {
+        let new = output.remove("annotations").map_or(0, |list| list.as_array().map_or(0, Vec::len));
+        output.insert("annotations_count".to_owned(), (before + new as u64).into());
     }
 }
 

@@ -91,7 +91,18 @@ impl Context {
 /// One line on standard error.
 pub fn note(text: &str) {
     // Nothing sensible can be done when standard error is closed.
-    let _ = writeln!(anstream::stderr(), "{text}");
+    let _ = writeln!(anstream::stderr(), "{}", no_command(text));
+}
+
+/// A text with nothing in it that the log of a workflow takes for a command: `::…` at the beginning of a line, `##[…` anywhere
+/// (actions/runner, ActionCommand.cs).
+pub fn no_command(text: &str) -> String {
+    let text = text.replace("##[", "# #[");
+    let mut lines = text
+        .split('\n')
+        .map(|line| if line.trim_start().starts_with("::") { format!(".{line}") } else { line.to_owned() });
+    let first = lines.next().unwrap_or_default();
+    lines.fold(first, |text, line| text + "\n" + &line)
 }
 
 /// A run by id, unique prefix, baseline name, or `latest`.

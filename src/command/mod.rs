@@ -39,6 +39,20 @@ use crate::store::{Arms, RunQuery, Store};
 /// Runs that `baseline list` shows.
 const LISTED_RUNS: u32 = 50;
 
+/// Says what went wrong, with its causes.
+pub fn complain(error: &anyhow::Error) {
+    let mut causes: Vec<String> = Vec::new();
+    for cause in error.chain().map(ToString::to_string) {
+        // Libraries repeat their cause in their own text; once is enough.
+        if !causes.iter().any(|said| said.contains(&cause)) {
+            causes.push(cause);
+        }
+    }
+    let text = causes.join(": ");
+    let prefix = if text.starts_with("error:") { "" } else { "error: " };
+    context::note(&format!("{prefix}{text}"));
+}
+
 /// Does what the command line says.
 ///
 /// # Errors

@@ -11,10 +11,11 @@ use anyhow::{Context as _, Result};
 use crate::cli::{Post, Surfaces, Switch};
 use crate::command::context::{Context, print};
 use crate::command::login::{Session, WORKFLOW_BOT};
+use crate::command::post::stranger::Found;
 use crate::command::{secret, usage};
 use crate::exit::Exit;
 use crate::github::artifact::Origin;
-use crate::github::check::{self, Annotation, Check, Conclusion, Output};
+use crate::github::check::{self, Annotation, Check, Conclusion, Output, Trust};
 use crate::github::comment::{self, MOST_CHARACTERS};
 use crate::github::dry::Dry;
 use crate::github::event::{Event, Kind, Repository, full_hash};
@@ -36,20 +37,37 @@ struct Target {
     server_url: String,
     sha: String,
     pull_request: Option<u64>,
-    fork: bool,
+    trust: Trust,
     run_url: Option<String>,
+}
+
+/// What there is to say.
+#[derive(Debug, Clone, Copy)]
+enum Tale<'t> {
+    /// It is being measured.
+    Running,
+    /// Nothing was measured, and why.
+    Nothing(&'t str),
+    /// This was found.
+    Reports(&'t [Report]),
 }
 
 /// Posts.
 pub fn run(arguments: &Post, context: &Context) -> Result<Exit> {
     if !comment::is_key(&arguments.place.key) {
         return Err(usage(format!(
-            "--key {}: letters, digits, `-`, `_` and `.`, and no two dashes in a row",
+            "--key {}: letters, digits, `-`, `_` and `.`, no two dashes in a row, and neither `bot` nor `accepted`",
             arguments.place.key
         )));
     }
     let job = Job::read(arguments)?;
     let stranger = stranger::of(arguments, job.event.as_ref())?;
+    let others = &arguments.others;
+    if stranger.is_none() && (others.gate.is_some() || others.suite.is_some() || !others.filter.is_empty()) {
+        return Err(usage(
+            "--gate, --suite and --filter are for what others measured; `regrade compare` has decided by its own already",
+        ));
+    }
     if arguments.dry_run {
         if stranger.is_some() {
             return Err(usage(
@@ -60,16 +78,17 @@ pub fn run(arguments: &Post, context: &Context) -> Result<Exit> {
         let reports = own(arguments)?;
         let target = target(arguments, &job, &reports)?;
         let author = Ok(arguments.place.author.clone().unwrap_or_else(|| WORKFLOW_BOT.to_owned()));
-        let failed = surfaces(arguments, &target, &reports, author, &mut hub, context);
+        let tale = if arguments.start { Tale::Running } else { Tale::Reports(&reports) };
+        let failed = surfaces(arguments, &target, tale, author, &mut hub, context);
         print(hub.transcript().as_bytes())?;
         return Ok(if failed.is_empty() { Exit::Pass } else { Exit::Environment });
     }
     let mut session = Session::open(&job.api_url, &job.repository, arguments.place.patience)?;
     let author = session.author(arguments.place.author.as_deref());
-    let (target, reports) = if let Some(stranger) = stranger {
+    let (target, found) = if let Some(stranger) = stranger {
         let author = author.as_deref().ok();
         match stranger::decide(&stranger, arguments, &job.repository, author, &mut session.hub, context)? {
-            Ok((origin, reports)) => (Target::of(&job, &origin), reports),
+            Ok((origin, found)) => (Target::of(&job, &origin), found),
             Err(stale) => {
                 context.tell(&format!("nothing is posted: {stale}"));
                 return Ok(Exit::Pass);
@@ -77,9 +96,22 @@ pub fn run(arguments: &Post, context: &Context) -> Result<Exit> {
         }
     } else {
         let reports = own(arguments)?;
-        (target(arguments, &job, &reports)?, reports)
+        let found = |reports| if arguments.start { Found::Running } else { Found::Reports(reports) };
+        (target(arguments, &job, &reports)?, found(reports))
     };
-    let failed = surfaces(arguments, &target, &reports, author, &mut session.hub, context);
+    let tale = match &found {
+        Found::Running => Tale::Running,
+        Found::Nothing(why) => Tale::Nothing(why),
+        Found::Reports(reports) => Tale::Reports(reports),
+    };
+    if target.trust == Trust::Fork && its_check(arguments, &target).is_outranked(&mut session.hub, &job.repository)? {
+        context.tell(&format!(
+            "nothing is posted: {} has a check of people of this repository already, which a fork's does not replace",
+            &target.sha[..10]
+        ));
+        return Ok(Exit::Pass);
+    }
+    let failed = surfaces(arguments, &target, tale, author, &mut session.hub, context);
     if failed.is_empty() {
         return Ok(Exit::Pass);
     }
@@ -128,9 +160,11 @@ impl Job {
             |path| std::fs::read_to_string(path).map_err(|error| format!("names {path}: {error}")),
         );
         let said = place.repo.is_some() && (place.sha.is_some() || arguments.others.run_id.is_some());
+        // In a job the event says whose code it is about: without it nobody knows, and nothing is believed.
+        let in_a_job = std::env::var_os("GITHUB_EVENT_NAME").is_some_and(|name| !name.is_empty());
         let event = match event {
             Ok(event) => Some(event),
-            Err(_) if said || arguments.dry_run => None,
+            Err(_) if (said && !in_a_job) || arguments.dry_run => None,
             Err(error) => return Err(usage(error.to_string())),
         };
         let repository = match &place.repo {
@@ -159,8 +193,8 @@ impl Target {
             repository: job.repository.clone(),
             server_url: job.server_url.clone(),
             sha: origin.sha.clone(),
-            pull_request: Some(origin.pull_request),
-            fork: origin.fork,
+            pull_request: origin.pull_request,
+            trust: origin.trust,
             run_url: origin.url.clone().or_else(|| job.event.as_ref()?.run_url.clone()),
         }
     }
@@ -174,25 +208,30 @@ fn target(arguments: &Post, job: &Job, reports: &[Report]) -> Result<Target> {
         Some(text) => Some(full_hash(text).ok_or_else(|| usage(format!("--sha {text} is no full commit hash")))?),
         None => event.and_then(|event| event.head.clone()),
     };
-    let measured = reports.iter().find_map(|report| match &report.paired {
+    let measured = |report: &Report| match &report.paired {
         Some(paired) => full_hash(&paired.head_commit),
         None => report.head.commit.as_deref().and_then(full_hash),
-    });
-    if let (Some(sha), Some(measured), None, Some(event)) = (&sha, &measured, &place.sha, event)
-        && sha != measured
-        && event.kind == Kind::PullRequest
-    {
-        return Err(usage(format!(
-            "the report is about {measured}, and the pull request's head is {sha}: the merge commit was measured; check out \
-             `ref: ${{{{ github.event.pull_request.head.sha }}}}`, or say --sha"
-        )));
+    };
+    let first = reports.iter().find_map(measured);
+    let wanted = sha.clone().or_else(|| first.clone());
+    let other = |report: &&Report| measured(report).is_some_and(|measured| Some(&measured) != wanted.as_ref());
+    if let (None, Some(report)) = (&place.sha, reports.iter().find(other)) {
+        let about = measured(report).unwrap_or_default();
+        let wanted = wanted.unwrap_or_default();
+        let merge = event.is_some_and(|event| event.kind == Kind::PullRequest);
+        let remedy = if merge {
+            "the merge commit was measured; check out `ref: ${{ github.event.pull_request.head.sha }}`, or say --sha"
+        } else {
+            "post what was measured of that commit, or say --sha"
+        };
+        return Err(usage(format!("a report is about {about}, and not about {wanted}: {remedy}")));
     }
     Ok(Target {
         repository: job.repository.clone(),
         server_url: job.server_url.clone(),
-        sha: sha.or(measured).ok_or_else(|| usage("no commit is known; give --sha"))?,
+        sha: sha.or(first).ok_or_else(|| usage("no commit is known; give --sha"))?,
         pull_request: place.pr.or_else(|| event.and_then(|event| event.pull_request)),
-        fork: event.is_some_and(|event| event.fork),
+        trust: if event.is_some_and(|event| event.fork) { Trust::Fork } else { Trust::Own },
         run_url: event.and_then(|event| event.run_url.clone()),
     })
 }
@@ -206,11 +245,21 @@ fn of_origin() -> Option<Repository> {
     Repository::parse(&format!("{owner}/{name}"))
 }
 
+fn its_check(arguments: &Post, target: &Target) -> Check {
+    Check {
+        name: arguments.surfaces.name.clone(),
+        sha: target.sha.clone(),
+        key: arguments.place.key.clone(),
+        trust: target.trust,
+        details_url: target.run_url.clone(),
+    }
+}
+
 /// Makes every surface that is switched on; those that failed, and why.
 fn surfaces(
     arguments: &Post,
     target: &Target,
-    reports: &[Report],
+    tale: Tale<'_>,
     author: Result<String>,
     hub: &mut dyn Hub,
     context: &Context,
@@ -224,13 +273,8 @@ fn surfaces(
         Ok(what) => context.tell(&what),
         Err(error) => failed.push((surface, error.to_string())),
     };
-    let its_check = Check {
-        name: arguments.surfaces.name.clone(),
-        sha: target.sha.clone(),
-        external_id: format!("regrade:{}", arguments.place.key),
-        details_url: target.run_url.clone(),
-    };
-    if arguments.start {
+    let its_check = its_check(arguments, target);
+    if let Tale::Running = tale {
         if on(*check) {
             let started = its_check.start(hub, &target.repository);
             done(&mut failed, "check", started.map(|id| format!("check {id} is in progress")));
@@ -241,9 +285,13 @@ fn surfaces(
         }
         return failed;
     }
-    let conclusion = conclusion(reports, target.fork);
-    let mut around = Surroundings { pictures: Vec::new(), details_url: target.run_url.clone(), untrusted: target.fork };
-    if on(*pictures) && on(*comment) && target.pull_request.is_some() {
+    let reports = if let Tale::Reports(reports) = tale { reports } else { &[] };
+    let mut around = Surroundings {
+        pictures: Vec::new(),
+        details_url: target.run_url.clone(),
+        untrusted: target.trust != Trust::Own,
+    };
+    if on(*pictures) && on(*comment) && target.pull_request.is_some() && !reports.is_empty() {
         match draw(reports).and_then(|pictures| {
             let files: Vec<Picture> = pictures.iter().map(|(_, picture)| picture.clone()).collect();
             let branch = &arguments.surfaces.plots_branch;
@@ -255,38 +303,49 @@ fn surfaces(
             Err(error) => context.tell(&format!("no pictures, a chart in text instead: {error}")),
         }
     }
+    let parts = |most: usize| match tale {
+        Tale::Nothing(why) => vec![render::comment::nothing(why, &around)],
+        _ => render::comment::parts(reports, &around, most),
+    };
+    let (conclusion, headline) = match tale {
+        Tale::Nothing(_) => (Conclusion::Failure, "nothing was measured".to_owned()),
+        _ => (conclusion(reports, target.trust), headline(reports)),
+    };
     if on(*comment) {
-        let parts = render::comment::parts(reports, &around, MOST_CHARACTERS);
         match (target.pull_request, author) {
             (Some(number), Ok(author)) => {
-                done(&mut failed, "comment", keep_comment(arguments, target, number, &author, &parts, hub));
+                let kept = keep_comment(arguments, target, number, &author, &parts(MOST_CHARACTERS), hub);
+                done(&mut failed, "comment", kept);
             }
             (Some(_), Err(error)) => failed.push(("comment", format!("{error:#}"))),
-            (None, _) => context.tell("no pull request: no comment"),
+            (None, _) => context.tell("no pull request: no comment; --pr says which where the event does not"),
         }
     }
     if on(*check) {
-        let most = check::MOST_CHARACTERS;
-        let text = render::comment::parts(reports, &around, most).swap_remove(0);
-        let title = headline(reports);
+        let text = as_one(&parts(check::MOST_CHARACTERS), check::MOST_CHARACTERS);
         let (summary, text) = text.split_once('\n').map_or((text.clone(), String::new()), |(first, rest)| {
             (first.trim_start_matches('#').trim().to_owned(), rest.trim().to_owned())
         });
         let secrets = secret::from_environment();
         let annotations = reports.iter().flat_map(|report| annotations(report, &secrets)).collect();
-        let output = Output { conclusion, title, summary, text, annotations };
+        let output = Output { conclusion, title: headline.clone(), summary, text, annotations };
         let completed = its_check.complete(hub, &target.repository, &output);
         done(&mut failed, "check", completed.map(|()| format!("the check says {}", conclusion.as_str())));
     }
     if on(*status) {
-        let set = set_status(arguments, target, Some(conclusion), &headline(reports), hub);
+        let text = if conclusion == Conclusion::ActionRequired {
+            format!("a fork's measurement waits for a maintainer: {headline}")
+        } else {
+            headline
+        };
+        let set = set_status(arguments, target, Some(conclusion), &text, hub);
         done(&mut failed, "status", set.map(|()| "the status is set".to_owned()));
     }
     if on(*summary)
         && let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty())
         && !hub.is_dry()
     {
-        let text = render::comment::parts(reports, &around, SUMMARY).join("\n\n");
+        let text = parts(SUMMARY).join("\n\n");
         let append = || -> std::io::Result<()> {
             let mut file = std::fs::OpenOptions::new().append(true).create(true).open(&path)?;
             writeln!(file, "{text}")
@@ -297,6 +356,30 @@ fn surfaces(
         }
     }
     failed
+}
+
+/// As many whole lines of all parts as a text may have: a check has no second one.
+fn as_one(parts: &[String], most: usize) -> String {
+    /// Room for the last sentence.
+    const REST: usize = 200;
+    let whole = parts.join("\n\n");
+    if whole.chars().count() <= most {
+        return whole;
+    }
+    let mut text = String::new();
+    let mut used = 0;
+    let mut left = 0;
+    for line in whole.lines() {
+        let size = line.chars().count() + 1;
+        if left > 0 || used + size > most - REST {
+            left += 1;
+        } else {
+            text.push_str(line);
+            text.push('\n');
+            used += size;
+        }
+    }
+    text + &format!("\n{} in the comments of the pull request.", format::plural(left, "more line is", "more lines are"))
 }
 
 /// Refuses to say of a pull request what is true of an older state of it.
@@ -320,7 +403,11 @@ fn keep_comment(
     }
     let posted = comment::keep(hub, &target.repository, number, &arguments.place.key, Some(author), parts)?;
     let word = if posted.made { "made" } else { "brought up to date" };
-    Ok(format!("the comment is {word}: {}", posted.url))
+    // The next post would not find it, and make another.
+    let other = posted.stranger.map_or_else(String::new, |login| {
+        format!("; this token writes as {login}: say `--author '{login}'`, or the next post makes another comment")
+    });
+    Ok(format!("the comment is {word}: {}{other}", posted.url))
 }
 
 fn set_status(
@@ -335,14 +422,17 @@ fn set_status(
 }
 
 /// What all reports amount to: one that fails fails, one that decided nothing leaves it open. What a fork's code reported
-/// about itself blesses nothing.
-fn conclusion(reports: &[Report], fork: bool) -> Conclusion {
+/// about itself blesses nothing before somebody here has read that code: a neutral check would, where it is required.
+fn conclusion(reports: &[Report], trust: Trust) -> Conclusion {
     let codes = || reports.iter().map(|report| report.outcome.exit_code);
     let is = |exit: Exit| move |code: u8| code == exit.code();
     if codes().any(|code| is(Exit::Regression)(code) || is(Exit::CaseFailed)(code) || is(Exit::Inconclusive)(code)) {
         return Conclusion::Failure;
     }
-    if !fork && codes().all(is(Exit::Pass)) { Conclusion::Success } else { Conclusion::Neutral }
+    if trust == Trust::Fork {
+        return Conclusion::ActionRequired;
+    }
+    if codes().all(is(Exit::Pass)) { Conclusion::Success } else { Conclusion::Neutral }
 }
 
 fn headline(reports: &[Report]) -> String {

@@ -8,12 +8,12 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::github::check::encoded;
+use crate::github::check::{Trust, encoded};
 use crate::github::event::{Repository, full_hash};
 use crate::github::hub::{Call, Hub, HubError, all, promised};
 
 /// The largest artifact fetched, bytes. A report of a million samples is some 8 MB in a zip file.
-pub const MOST_BYTES: usize = 48 << 20;
+pub const MOST_BYTES: usize = 32 << 20;
 /// The largest file of the base branch that is read, bytes: the API gives no more at once.
 const MOST_FILE: u64 = 1 << 20;
 
@@ -34,115 +34,172 @@ pub enum Refusal {
 /// What was measured, and whose code it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
-    /// Full hash of the pull request's head.
+    /// Full hash of what was proposed.
     pub sha: String,
-    /// The pull request.
-    pub pull_request: u64,
+    /// The pull request; absent for a merge queue's commit.
+    pub pull_request: Option<u64>,
     /// The branch that it is to be merged into.
     pub base: String,
-    /// Whether its code comes from another repository.
-    pub fork: bool,
+    /// Whose word the report is.
+    pub trust: Trust,
     /// Page of the workflow run.
     pub url: Option<String>,
 }
 
-/// The pull request that a finished run of another workflow was started by.
+/// A run of another workflow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// Its id.
+    pub id: u64,
+    /// How it ended; absent while it goes on.
+    pub conclusion: Option<String>,
+    /// What it was started by.
+    pub origin: Origin,
+}
+
+/// What a run of another workflow was started by: a pull request, or the queue of those that are merged next.
 ///
 /// # Errors
-/// [`Refusal::Stale`] where it has moved on, [`Refusal::Unfit`] where the run was none of a pull request.
-pub fn of_run(hub: &mut dyn Hub, repository: &Repository, run: u64) -> Result<Origin, Refusal> {
-    let path = format!("{}/actions/runs/{run}", repository.path());
-    let found = hub.send(&Call::get(path.clone()))?.body;
+/// [`Refusal::Stale`] where the pull request has moved on, [`Refusal::Unfit`] where the run is of something else.
+pub fn of_run(hub: &mut dyn Hub, repository: &Repository, id: u64) -> Result<Run, Refusal> {
+    let found = hub.send(&Call::get(format!("{}/actions/runs/{id}", repository.path())))?.body;
     let text = |key: &str| found[key].as_str().unwrap_or_default();
-    let unfit = |why: String| Refusal::Unfit(format!("workflow run {run} {why}"));
-    if text("event") != "pull_request" {
-        return Err(unfit(format!("was started by `{}` and not by a pull request", plain(text("event")))));
-    }
-    if text("status") != "completed" {
-        return Err(unfit(format!("is `{}` and not completed", plain(text("status")))));
-    }
+    let unfit = |why: String| Refusal::Unfit(format!("workflow run {id} {why}"));
     let sha = full_hash(text("head_sha")).ok_or_else(|| unfit("has no commit".to_owned()))?;
-    let Some(from) = found.pointer("/head_repository/full_name").and_then(Value::as_str).and_then(Repository::parse)
-    else {
-        return Err(Refusal::Stale(format!("workflow run {run} is of a fork that is gone")));
+    let from = found.pointer("/head_repository/full_name").and_then(Value::as_str).and_then(Repository::parse);
+    let from = from.ok_or_else(|| Refusal::Stale(format!("workflow run {id} is of a fork that is gone")))?;
+    let url = found["html_url"].as_str().map(str::to_owned);
+    let origin = match text("event") {
+        "pull_request" => {
+            let numbers: Vec<u64> = found["pull_requests"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|pull| pull["number"].as_u64())
+                .collect();
+            let pull = pull_of(hub, repository, &from, text("head_branch"), &sha, &numbers)?;
+            origin(repository, &pull, sha, false, url)?
+        }
+        "merge_group" => {
+            // `gh-readonly-queue/main/pr-7-0123…`, made by GitHub of what people here let into the queue.
+            let base = text("head_branch").strip_prefix("gh-readonly-queue/").and_then(|rest| rest.rsplit_once("/pr-"));
+            let (base, _) =
+                base.filter(|_| from == *repository).ok_or_else(|| unfit("is of no merge queue here".to_owned()))?;
+            Origin { sha, pull_request: None, base: base.to_owned(), trust: Trust::Own, url }
+        }
+        other => return Err(unfit(format!("was started by `{}` and not by a pull request", plain(other)))),
     };
-    let branch = text("head_branch");
-    // The run's own list of pull requests is empty for forks.
+    let conclusion = (text("status") == "completed").then(|| plain(text("conclusion")));
+    Ok(Run { id, conclusion, origin })
+}
+
+/// The one open pull request with this head. `numbers` are those that the run itself names: none for forks.
+fn pull_of(
+    hub: &mut dyn Hub,
+    repository: &Repository,
+    from: &Repository,
+    branch: &str,
+    sha: &str,
+    numbers: &[u64],
+) -> Result<Value, Refusal> {
     let head = encoded(&format!("{}:{branch}", from.owner));
-    let list = format!("{}/pulls?state=open&head={head}&per_page=100", repository.path());
-    let pulls = all(hub, &list, |body| body)?;
-    let its = |pull: &&Value| {
-        let same = |at: &str, wanted: &str| {
-            pull.pointer(at).and_then(Value::as_str).is_some_and(|found| found.eq_ignore_ascii_case(wanted))
-        };
-        same("/head/sha", &sha) && same("/head/repo/full_name", &from.to_string())
-    };
-    let pulls: Vec<&Value> = pulls.iter().filter(its).collect();
-    match pulls.as_slice() {
-        [] => Err(Refusal::Stale(format!(
+    let mut pulls = all(hub, &format!("{}/pulls?state=open&head={head}&per_page=100", repository.path()), |body| body)?;
+    pulls.retain(|pull| {
+        let at = |at: &str| pull.pointer(at).and_then(Value::as_str);
+        at("/head/sha").and_then(full_hash).as_deref() == Some(sha)
+            && at("/head/repo/full_name").and_then(Repository::parse).as_ref() == Some(from)
+    });
+    if pulls.len() > 1 && numbers.len() == 1 {
+        pulls.retain(|pull| pull["number"].as_u64() == Some(numbers[0]));
+    }
+    match pulls.len() {
+        0 => Err(Refusal::Stale(format!(
             "no open pull request has {} as its head: it was pushed to since, or closed",
             &sha[..10]
         ))),
-        [pull] => {
-            let url = found["html_url"].as_str().map(str::to_owned);
-            Ok(origin(repository, pull, sha, url)?)
-        }
-        several => Err(unfit(format!("belongs to {} open pull requests of the same branch", several.len()))),
+        1 => Ok(pulls.swap_remove(0)),
+        several => Err(Refusal::Unfit(format!(
+            "{} is the head of {several} open pull requests of the same branch, and nobody says which was measured",
+            &sha[..10]
+        ))),
     }
 }
 
-/// A pull request whose commit a maintainer named.
+/// A pull request, at the commit that a maintainer named, or as it is now. `reviewed`: somebody here has read that commit.
 ///
 /// # Errors
 /// [`Refusal::Stale`] where its head is another by now, or it is closed.
-pub fn of_pull(hub: &mut dyn Hub, repository: &Repository, number: u64, sha: &str) -> Result<Origin, Refusal> {
+pub fn of_pull(
+    hub: &mut dyn Hub,
+    repository: &Repository,
+    number: u64,
+    sha: Option<&str>,
+    reviewed: bool,
+) -> Result<Origin, Refusal> {
     let pull = hub.send(&Call::get(format!("{}/pulls/{number}", repository.path())))?.body;
     if pull["state"].as_str() != Some("open") {
         return Err(Refusal::Stale(format!("pull request {number} is closed")));
     }
     let head = pull.pointer("/head/sha").and_then(Value::as_str).and_then(full_hash);
-    match head {
-        Some(head) if head == sha => Ok(origin(repository, &pull, head, None)?),
-        Some(head) => Err(Refusal::Stale(format!(
+    let head = head.ok_or_else(|| Refusal::Unfit(format!("pull request {number} has no head")))?;
+    if let Some(sha) = sha.filter(|sha| *sha != head) {
+        return Err(Refusal::Stale(format!(
             "pull request {number} has moved on to {}, and {} was measured",
             &head[..10],
             &sha[..10]
-        ))),
-        None => Err(Refusal::Unfit(format!("pull request {number} has no head"))),
+        )));
     }
+    Ok(origin(repository, &pull, head, reviewed, None)?)
 }
 
-fn origin(repository: &Repository, pull: &Value, sha: String, url: Option<String>) -> Result<Origin, HubError> {
+fn origin(
+    repository: &Repository,
+    pull: &Value,
+    sha: String,
+    reviewed: bool,
+    url: Option<String>,
+) -> Result<Origin, HubError> {
     let from = pull.pointer("/head/repo/full_name").and_then(Value::as_str).and_then(Repository::parse);
     let base = pull.pointer("/base/ref").and_then(Value::as_str);
     let base = base.ok_or_else(|| HubError::Unexpected {
         call: "the pull request".to_owned(),
         what: "the answer has no base".to_owned(),
     })?;
+    let trust = match (from.as_ref() == Some(repository), reviewed) {
+        (true, _) => Trust::Own,
+        (false, true) => Trust::Reviewed,
+        (false, false) => Trust::Fork,
+    };
     Ok(Origin {
         sha,
-        pull_request: promised("the pull request", pull, "number", Value::as_u64)?,
+        pull_request: Some(promised("the pull request", pull, "number", Value::as_u64)?),
         base: base.to_owned(),
-        fork: from.as_ref() != Some(repository),
+        trust,
         url,
     })
 }
 
-/// The one artifact of a run that has this name.
+/// The default branch.
 ///
 /// # Errors
-/// [`Refusal::Unfit`] where there is none, several, or one that is too large or has expired.
-pub fn fetch(hub: &mut dyn Hub, repository: &Repository, run: u64, name: &str) -> Result<Vec<u8>, Refusal> {
+/// As [`Hub::send`].
+pub fn default_branch(hub: &mut dyn Hub, repository: &Repository) -> Result<String, HubError> {
+    let call = Call::get(repository.path());
+    let found = hub.send(&call)?.body;
+    promised(&call.to_string(), &found, "default_branch", Value::as_str).map(str::to_owned)
+}
+
+/// The newest artifact of a run that has this name: a run that is started again keeps those of its earlier attempts. `None`
+/// where it left none.
+///
+/// # Errors
+/// [`Refusal::Unfit`] where it is too large or has expired.
+pub fn fetch(hub: &mut dyn Hub, repository: &Repository, run: u64, name: &str) -> Result<Option<Vec<u8>>, Refusal> {
     let list = format!("{}/actions/runs/{run}/artifacts?name={}&per_page=100", repository.path(), encoded(name));
     let found = all(hub, &list, |body| &body["artifacts"])?;
-    let named: Vec<&Value> = found.iter().filter(|artifact| artifact["name"].as_str() == Some(name)).collect();
+    let named = found.iter().filter(|artifact| artifact["name"].as_str() == Some(name));
+    let Some(artifact) = named.max_by_key(|artifact| artifact["id"].as_u64()) else { return Ok(None) };
     let unfit = |why: String| Refusal::Unfit(format!("workflow run {run} {why}"));
-    let [artifact] = named.as_slice() else {
-        return Err(match named.len() {
-            0 => unfit(format!("left no artifact `{name}`: it measured nothing; its log says why")),
-            several => unfit(format!("left {several} artifacts `{name}`, and nobody knows which one counts")),
-        });
-    };
     if artifact["expired"].as_bool() == Some(true) {
         return Err(unfit(format!("left an artifact `{name}` that has expired; run it again")));
     }
@@ -151,7 +208,7 @@ pub fn fetch(hub: &mut dyn Hub, repository: &Repository, run: u64, name: &str) -
         return Err(unfit(format!("left an artifact of {size} bytes; {MOST_BYTES} are the most")));
     }
     let id = promised(&list, artifact, "id", Value::as_u64)?;
-    Ok(hub.download(&format!("{}/actions/artifacts/{id}/zip", repository.path()), MOST_BYTES)?)
+    Ok(Some(hub.download(&format!("{}/actions/artifacts/{id}/zip", repository.path()), MOST_BYTES)?))
 }
 
 /// A text file of a branch; `None` where there is none.

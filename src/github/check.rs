@@ -17,8 +17,10 @@ pub enum Conclusion {
     Success,
     /// It may not.
     Failure,
-    /// Nothing was decided.
+    /// Nothing was decided. Where the check is required, GitHub lets it pass.
     Neutral,
+    /// A person has to look before it may be merged.
+    ActionRequired,
 }
 
 impl Conclusion {
@@ -29,6 +31,7 @@ impl Conclusion {
             Self::Success => "success",
             Self::Failure => "failure",
             Self::Neutral => "neutral",
+            Self::ActionRequired => "action_required",
         }
     }
 }
@@ -48,6 +51,27 @@ pub struct Annotation {
     pub message: String,
 }
 
+/// Whose code measured, and who has read it: what may replace what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Trust {
+    /// Another repository's, and nobody here has read it.
+    Fork,
+    /// Another repository's, and somebody here has read exactly this commit.
+    Reviewed,
+    /// That of people who may write here.
+    Own,
+}
+
+impl Trust {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Fork => "fork",
+            Self::Reviewed => "reviewed",
+            Self::Own => "own",
+        }
+    }
+}
+
 /// A check on a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
@@ -56,7 +80,9 @@ pub struct Check {
     /// Full hash.
     pub sha: String,
     /// Ours among checks of this name: the same job finds its own check again.
-    pub external_id: String,
+    pub key: String,
+    /// Whose word it is. The same commit may be the head of a stranger's pull request and of one of our own.
+    pub trust: Trust,
     /// Where details are.
     pub details_url: Option<String>,
 }
@@ -82,7 +108,7 @@ impl Check {
     /// # Errors
     /// As [`Hub::send`].
     pub fn start(&self, hub: &mut dyn Hub, repository: &Repository) -> Result<u64, HubError> {
-        if let Some(id) = self.find(hub, repository)? {
+        if let Some(id) = self.open(hub, repository)? {
             return Ok(id);
         }
         let mut body = self.body();
@@ -90,11 +116,16 @@ impl Check {
         self.make(hub, repository, body)
     }
 
-    /// Completes it, opening it if nobody did. Annotations go fifty at a time.
+    /// Completes it, opening it if nobody did. Annotations go fifty at a time. One that says the same already is left alone;
+    /// one that says something else is replaced by another, because annotations can only be added.
     ///
     /// # Errors
     /// As [`Hub::send`].
     pub fn complete(&self, hub: &mut dyn Hub, repository: &Repository, output: &Output) -> Result<(), HubError> {
+        let newest = self.ours(hub, repository)?.into_iter().max_by_key(|run| run["id"].as_u64());
+        if newest.is_some_and(|run| says(&run, output)) {
+            return Ok(());
+        }
         let mut batches = output.annotations.chunks(ANNOTATIONS);
         let said = |batch: &[Annotation]| {
             let annotations: Vec<Value> = batch.iter().map(annotation).collect();
@@ -104,7 +135,7 @@ impl Check {
         body["status"] = "completed".into();
         body["conclusion"] = output.conclusion.as_str().into();
         body["output"] = said(batches.next().unwrap_or_default());
-        let id = match self.find(hub, repository)? {
+        let id = match self.open(hub, repository)? {
             Some(id) => {
                 Self::change(hub, repository, id, body)?;
                 id
@@ -117,8 +148,27 @@ impl Check {
         Ok(())
     }
 
+    /// Whether the commit has our check from somebody whose word counts for more.
+    ///
+    /// # Errors
+    /// As [`Hub::send`].
+    pub fn is_outranked(&self, hub: &mut dyn Hub, repository: &Repository) -> Result<bool, HubError> {
+        let above = |trust: Trust| trust > self.trust;
+        let theirs: Vec<String> = [Trust::Fork, Trust::Reviewed, Trust::Own]
+            .into_iter()
+            .filter(|trust| above(*trust))
+            .map(|trust| Self { trust, ..self.clone() }.external_id())
+            .collect();
+        let runs = self.all(hub, repository)?;
+        Ok(runs.iter().any(|run| run["external_id"].as_str().is_some_and(|id| theirs.iter().any(|their| their == id))))
+    }
+
+    fn external_id(&self) -> String {
+        format!("regrade:{}:{}", self.key, self.trust.word())
+    }
+
     fn body(&self) -> Value {
-        let mut body = json!({ "name": self.name, "head_sha": self.sha, "external_id": self.external_id });
+        let mut body = json!({ "name": self.name, "head_sha": self.sha, "external_id": self.external_id() });
         if let Some(url) = &self.details_url {
             body["details_url"] = url.as_str().into();
         }
@@ -126,9 +176,13 @@ impl Check {
     }
 
     fn make(&self, hub: &mut dyn Hub, repository: &Repository, body: Value) -> Result<u64, HubError> {
+        let before: Vec<Option<u64>> = self.ours(hub, repository)?.iter().map(|run| run["id"].as_u64()).collect();
         let call = Call::with(Method::Post, format!("{}/check-runs", repository.path()), body);
         let shown = call.to_string();
-        let mut find = |hub: &mut dyn Hub| Ok(self.find(hub, repository)?.map(|id| json!({ "id": id })));
+        let mut find = |hub: &mut dyn Hub| {
+            let new = self.ours(hub, repository)?.into_iter().find(|run| !before.contains(&run["id"].as_u64()));
+            Ok(new.map(|run| json!({ "id": run["id"] })))
+        };
         promised(&shown, &make_once(hub, &call, &mut find)?, "id", Value::as_u64)
     }
 
@@ -142,13 +196,38 @@ impl Check {
         Ok(())
     }
 
-    fn find(&self, hub: &mut dyn Hub, repository: &Repository) -> Result<Option<u64>, HubError> {
+    /// Every check of this name on the commit, also those that a newer one hides.
+    fn all(&self, hub: &mut dyn Hub, repository: &Repository) -> Result<Vec<Value>, HubError> {
         let name = encoded(&self.name);
-        let path = format!("{}/commits/{}/check-runs?check_name={name}&per_page=100", repository.path(), self.sha);
-        let runs = all(hub, &path, |body| &body["check_runs"])?;
-        let ours = runs.iter().find(|run| run["external_id"].as_str() == Some(&self.external_id));
-        Ok(ours.and_then(|run| run["id"].as_u64()))
+        let path =
+            format!("{}/commits/{}/check-runs?check_name={name}&filter=all&per_page=100", repository.path(), self.sha);
+        all(hub, &path, |body| &body["check_runs"])
     }
+
+    fn ours(&self, hub: &mut dyn Hub, repository: &Repository) -> Result<Vec<Value>, HubError> {
+        let id = self.external_id();
+        let mut runs = self.all(hub, repository)?;
+        runs.retain(|run| run["external_id"].as_str() == Some(&id));
+        Ok(runs)
+    }
+
+    /// Ours that is not completed.
+    fn open(&self, hub: &mut dyn Hub, repository: &Repository) -> Result<Option<u64>, HubError> {
+        let runs = self.ours(hub, repository)?;
+        let open = runs.iter().filter(|run| run["status"].as_str() != Some("completed"));
+        Ok(open.filter_map(|run| run["id"].as_u64()).max())
+    }
+}
+
+/// Whether a check says this already.
+fn says(run: &Value, output: &Output) -> bool {
+    let text = |key: &str| run["output"][key].as_str().unwrap_or_default();
+    run["status"].as_str() == Some("completed")
+        && run["conclusion"].as_str() == Some(output.conclusion.as_str())
+        && text("title") == output.title
+        && text("summary") == output.summary
+        && text("text") == output.text
+        && run["output"]["annotations_count"].as_u64() == Some(output.annotations.len() as u64)
 }
 
 fn annotation(of: &Annotation) -> Value {

@@ -12,6 +12,9 @@ use crate::github::hub::{Call, Hub, HubError, Method, all, make_once, promised};
 /// The most characters of a comment: GitHub refuses 65,536, and counts some twice.
 pub const MOST_CHARACTERS: usize = 60_000;
 
+/// Keys that are the bot's.
+const RESERVED: [&str; 2] = ["bot", "accepted"];
+
 /// What was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Posted {
@@ -19,6 +22,8 @@ pub struct Posted {
     pub url: String,
     /// Whether it is new.
     pub made: bool,
+    /// Who it turned out that we are, where that is somebody else than was thought: our comment will not be found again.
+    pub stranger: Option<String>,
 }
 
 /// The marker of part `part` of the comment called `key`.
@@ -37,6 +42,8 @@ fn part_of(key: &str, body: &str) -> Option<usize> {
 #[must_use]
 pub fn is_key(key: &str) -> bool {
     !key.is_empty()
+        // Markers of the bot's own answers.
+        && !RESERVED.contains(&key)
         && key.len() <= 64
         && !key.contains("--")
         && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
@@ -69,11 +76,17 @@ pub fn keep(
         let done = if let Some(comment) = known.iter().find(begins) {
             let id = promised(&list, comment, "id", Value::as_u64)?;
             let path = format!("{}/issues/comments/{id}", repository.path());
-            Posted { url: url(&hub.send(&Call::with(Method::Patch, path, body))?.body), made: false }
+            Posted { url: url(&hub.send(&Call::with(Method::Patch, path, body))?.body), made: false, stranger: None }
         } else {
             let call = Call::with(Method::Post, list.clone(), body);
             let mut find = |hub: &mut dyn Hub| Ok(ours(hub)?.into_iter().find(|comment| begins(&comment)));
-            Posted { url: url(&make_once(hub, &call, &mut find)?), made: true }
+            let made = make_once(hub, &call, &mut find)?;
+            let login = made["user"]["login"].as_str();
+            let other = author.zip(login).filter(|(author, login)| !login.eq_ignore_ascii_case(author));
+            let stranger = other.map(|(_, login)| login.to_owned());
+            let same: Vec<Value> = ours(hub)?.into_iter().filter(|one| begins(&one)).collect();
+            settle(hub, repository, &same, &made)?;
+            Posted { url: url(&made), made: true, stranger }
         };
         first.get_or_insert(done);
     }
@@ -90,7 +103,19 @@ pub fn keep(
             })?;
         }
     }
-    Ok(first.unwrap_or(Posted { url: String::new(), made: false }))
+    Ok(first.unwrap_or(Posted { url: String::new(), made: false, stranger: None }))
+}
+
+/// Two that posted at once made two comments. All of them keep the oldest, so that one is left.
+fn settle(hub: &mut dyn Hub, repository: &Repository, same: &[Value], made: &Value) -> Result<(), HubError> {
+    let oldest = same.iter().filter_map(|comment| comment["id"].as_u64()).min();
+    let (Some(oldest), Some(own)) = (oldest, made["id"].as_u64()) else { return Ok(()) };
+    if oldest < own {
+        let path = |id: u64| format!("{}/issues/comments/{id}", repository.path());
+        hub.send(&Call::with(Method::Patch, path(oldest), json!({ "body": made["body"] })))?;
+        hub.send(&Call { method: Method::Delete, path: path(own), body: None })?;
+    }
+    Ok(())
 }
 
 fn url(comment: &Value) -> String {

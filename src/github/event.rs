@@ -64,8 +64,8 @@ impl Kind {
     ];
 }
 
-/// A repository, as `owner/name`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A repository, as `owner/name`. GitHub does not tell upper from lower case in either.
+#[derive(Debug, Clone, Eq)]
 pub struct Repository {
     /// The account.
     pub owner: String,
@@ -90,6 +90,12 @@ impl Repository {
     #[must_use]
     pub fn path(&self) -> String {
         format!("/repos/{}/{}", self.owner, self.name)
+    }
+}
+
+impl PartialEq for Repository {
+    fn eq(&self, other: &Self) -> bool {
+        self.owner.eq_ignore_ascii_case(&other.owner) && self.name.eq_ignore_ascii_case(&other.name)
     }
 }
 
@@ -318,6 +324,7 @@ mod tests {
         assert_eq!((found.head.as_deref(), found.pull_request, found.fork), (Some(SHA), Some(5), false));
         assert_eq!(found.run_url.as_deref(), Some("https://ghe.example/ada/engine/actions/runs/7"));
         assert_eq!(found.api_url, "https://ghe.example/api/v3");
+        assert!(!event("pull_request", &of(json!({ "full_name": "Ada/Engine" }))).expect("an event").fork);
         for fork in [json!({ "full_name": "eve/engine" }), Value::Null] {
             assert!(event("pull_request", &of(fork)).expect("an event").fork);
         }

@@ -86,7 +86,7 @@ pub struct Answer {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum HubError {
     /// The token may not do this.
-    #[error("{call}: the token may not do this ({said}){}", grant(needs.as_deref()))]
+    #[error("{call}: the token may not do this ({said}){}", grant(needs.as_deref(), said))]
     Denied {
         /// The request.
         call: String,
@@ -141,12 +141,19 @@ impl HubError {
     }
 }
 
-/// What to write into the workflow, from the server's `checks=write; contents=read`.
-fn grant(needs: Option<&str>) -> String {
-    let Some(needs) = needs else { return "; is GITHUB_TOKEN set, and not expired?".to_owned() };
-    let lines: Vec<String> = needs
-        .split(';')
-        .next()
+/// What to write into the workflow, from the server's `issues=write; pull_requests=write`: alternatives, each of which may
+/// want several permissions.
+fn grant(needs: Option<&str>, said: &str) -> String {
+    let Some(needs) = needs else {
+        let unknown =
+            ["bad credentials", "requires authentication"].iter().any(|words| said.to_lowercase().contains(words));
+        return if unknown { "; is GITHUB_TOKEN set, and not expired?".to_owned() } else { String::new() };
+    };
+    // Of two ways the one that reaches less: comments on pull requests need no right to all issues.
+    let alternatives: Vec<&str> = needs.split(';').map(str::trim).collect();
+    let best = alternatives.iter().find(|way| way.starts_with("pull_requests")).or(alternatives.first());
+    let lines: Vec<String> = best
+        .copied()
         .unwrap_or_default()
         .split(',')
         .map(|one| one.trim().replace('_', "-").replace('=', ": "))
@@ -191,7 +198,14 @@ pub fn all(hub: &mut dyn Hub, path: &str, items: fn(&Value) -> &Value) -> Result
         found.extend(items(&answer.body).as_array().into_iter().flatten().cloned());
         next = answer.next;
     }
-    Ok(found)
+    match next {
+        None => Ok(found),
+        // What is not seen is taken for absent: that would be made again, or done again.
+        Some(path) => Err(HubError::Unexpected {
+            call: format!("GET {path}"),
+            what: format!("the list has more than {MOST_PAGES} pages; nothing that needs all of it can be done"),
+        }),
+    }
 }
 
 /// Looks whether something is there already.
@@ -253,5 +267,7 @@ mod tests {
         assert!(needs("checks=write").to_string().ends_with("`permissions:` with `checks: write`"));
         let two = needs("issues=write,pull_requests=write; contents=read").to_string();
         assert!(two.ends_with("`issues: write`, `pull-requests: write`"), "{two}");
+        let either = needs("issues=write; pull_requests=write").to_string();
+        assert!(either.ends_with("with `pull-requests: write`"), "{either}");
     }
 }

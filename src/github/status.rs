@@ -27,7 +27,7 @@ pub fn set(
         Some(Conclusion::Success) => "success",
         Some(Conclusion::Failure) => "failure",
         Some(Conclusion::Neutral) => "error",
-        None => "pending",
+        Some(Conclusion::ActionRequired) | None => "pending",
     };
     let description: String = if description.chars().count() > MOST_CHARACTERS {
         description.chars().take(MOST_CHARACTERS - 1).chain(['…']).collect()

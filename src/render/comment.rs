@@ -76,6 +76,13 @@ pub fn parts(reports: &[Report], around: &Surroundings, budget: usize) -> Vec<St
     split(reports, around, budget)
 }
 
+/// The comment where there is no report.
+#[must_use]
+pub fn nothing(why: &str, around: &Surroundings) -> String {
+    let log = around.details_url.as_ref().map_or_else(String::new, |url| format!(" [Its log]({url}) says why."));
+    format!("## ⚠️ nothing was measured\n\nThere is no report to judge: {}.{log}", prose(why))
+}
+
 /// Parts that hold nothing but what fails.
 fn split(reports: &[Report], around: &Surroundings, budget: usize) -> Vec<String> {
     let all: Vec<(usize, &Row)> = reports
@@ -103,7 +110,7 @@ fn split(reports: &[Report], around: &Surroundings, budget: usize) -> Vec<String
 /// The whole comment; `elsewhere`: so many failing rows follow in other comments.
 fn page(reports: &[Report], around: &Surroundings, detail: Detail, elsewhere: Option<usize>) -> String {
     let mut page = String::new();
-    title(&mut page, reports);
+    title(&mut page, reports, around.untrusted);
     if around.untrusted {
         line(
             &mut page,
@@ -132,10 +139,7 @@ fn page(reports: &[Report], around: &Surroundings, detail: Detail, elsewhere: Op
         cautions(&mut page, report);
         line(&mut page, &session(report));
         if let Some(count) = elsewhere {
-            line(
-                &mut page,
-                &format!("\n**{} in the comments below.**", format::plural(count, "row fails", "rows fail")),
-            );
+            line(&mut page, &format!("\n**{}; they follow.**", format::plural(count, "row fails", "rows fail")));
         } else {
             sections(&mut page, report, detail);
         }
@@ -162,13 +166,13 @@ fn page(reports: &[Report], around: &Surroundings, detail: Detail, elsewhere: Op
         }
     }
     if let Some(url) = &around.details_url {
-        line(&mut page, &format!("\n[The whole report]({url})"));
+        line(&mut page, &format!("\n[The workflow run, with the whole report]({url})"));
     }
     page
 }
 
 /// The first line: what a person reads who reads one.
-fn title(page: &mut String, reports: &[Report]) {
+fn title(page: &mut String, reports: &[Report], untrusted: bool) {
     // Of several, one that fails speaks for all, then one that could not decide.
     let worst = |report: &&Report| match report.outcome.exit_code {
         1 => 5,
@@ -183,7 +187,9 @@ fn title(page: &mut String, reports: &[Report]) {
     } else {
         format!(" ({}, worst of {} suites)", prose(&report.suite), reports.len())
     };
-    line(page, &format!("## {} {}{of}", sign(report), prose(&report.outcome.headline)));
+    // Nothing that a stranger reports is as good as it looks.
+    let sign = if untrusted && report.outcome.exit_code == 0 { "⚠️" } else { sign(report) };
+    line(page, &format!("## {sign} {}{of}", prose(&report.outcome.headline)));
 }
 
 /// Machine, commits, what it took: two lines.

@@ -59,12 +59,24 @@ pub fn claim(
     }
 }
 
-/// A case that nothing is said about although it could be measured: who leaves out what regressed must not look better for
-/// it.
+/// A metric of a case that nothing is said about although it could be measured: who leaves out what regressed must not look
+/// better for it.
 #[must_use]
-pub fn absent(case: &Case) -> Judged<'static> {
+pub fn absent(case: &Case, metric: &str) -> Judged<'static> {
     let note = "in the suite on the base branch, and not in the report".to_owned();
-    Judged { gating: case.gates(Metric::LATENCY), verdict: undecided(Reason::Missing, note), ..unpaired(&case.id) }
+    let row = unpaired(&case.id);
+    Judged {
+        metric: case
+            .metrics
+            .get(metric)
+            .cloned()
+            .or_else(|| Metric::standard(metric))
+            .unwrap_or_else(|| row.metric.clone()),
+        gating: case.gates(metric),
+        thresholds: case.thresholds_for(metric),
+        verdict: undecided(Reason::Missing, note),
+        ..row
+    }
 }
 
 const fn undecided(reason: Reason, note: String) -> Verdict {

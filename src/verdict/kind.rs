@@ -24,6 +24,9 @@ pub fn impossible(metric: &Metric, value: f64) -> Option<String> {
     if value < 0.0 {
         return Some(format!("{} is negative: {value}", metric.name));
     }
+    if metric.kind == MetricKind::Size && value > 0.0 && value < 1.0 {
+        return Some(format!("{} is {value:e}, less than a byte", metric.name));
+    }
     (value == 0.0 && metric.kind == MetricKind::Timing).then(|| format!("{} is zero", metric.name))
 }
 
@@ -36,5 +39,10 @@ pub fn follows_the_machine(metric: &Metric) -> bool {
 /// (`quantum / (sqrt(12) value)` is the spread of rounding).
 pub fn spread_floor(metric: &Metric, value: f64, floor: f64) -> f64 {
     const PAGE: f64 = 4096.0;
-    if metric.kind == MetricKind::Size && value > 0.0 { floor.max(PAGE / (12.0_f64.sqrt() * value)) } else { floor }
+    // Nothing is smaller than a byte, whatever a worker says.
+    if metric.kind == MetricKind::Size && value > 0.0 {
+        floor.max(PAGE / (12.0_f64.sqrt() * value.max(1.0)))
+    } else {
+        floor
+    }
 }

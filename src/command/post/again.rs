@@ -10,12 +10,13 @@ use jiff::civil::Date;
 use wildmatch::WildMatch;
 
 use crate::domain::{
-    Case, CaseId, CaseRecord, LaunchId, LaunchSummary, Metric, MetricSummary, NoiseModel, Outcome, Run, RunId, Samples,
-    Severity, SuiteInfo, Verdict, Waiver,
+    Call, Case, CaseId, CaseRecord, LaunchId, LaunchSummary, Metric, MetricSummary, NoiseModel, Outcome, Reason, Run,
+    RunId, Samples, Severity, SuiteInfo, Verdict, Waiver,
 };
 use crate::exit::Exit;
 use crate::github::accepted::AcceptedHere;
 use crate::github::artifact::Origin;
+use crate::github::check::Trust;
 use crate::github::event::full_hash;
 use crate::render::format;
 use crate::report::build::{self, Parts};
@@ -33,8 +34,8 @@ use crate::verdict::{self, Head, Judged, Judgement, Session, claims, escalate, w
 const SENTENCE: usize = 300;
 /// Sentences about the session as a whole.
 const SENTENCES: usize = 10;
-/// How much work deciding again may be: the sum of the cubes of the numbers of pairs. Forty pairs of 30,000 metrics.
-const MOST_WORK: u64 = 2_000_000_000;
+/// How much work deciding again may be: the sum of the cubes of the numbers of pairs. Forty pairs of 6,000 metrics.
+const MOST_WORK: u64 = 400_000_000;
 /// Enough of a commit hash.
 const SHORT: usize = 10;
 
@@ -113,13 +114,20 @@ pub fn again(said: &Report, law: &Law<'_>, origin: &Origin) -> Result<Report, Su
     }
     let by_key: BTreeMap<(&CaseId, &str), &Row> =
         said.rows.iter().map(|row| ((&row.case, row.metric.name.as_str()), row)).collect();
+    // Metrics that gate, and for which the report has words instead of numbers.
+    let mut unproven = 0;
     for row in &mut judgement.rows {
         if let Some(said) = by_key.get(&(&row.case, row.metric.name.as_str())) {
+            let regressed = row.verdict.call == Call::Regressed;
             claims::withdraw(row, &said.verdict);
+            unproven += usize::from(regressed && row.gating && row.verdict.call != Call::Regressed);
         }
     }
-    judgement.rows.extend(claimed.iter().map(|(case, row)| claim(*case, row)));
-    judgement.rows.extend(absent(said, law));
+    let mut told: Vec<Judged<'_>> = claimed.iter().map(|(case, row)| claim(*case, row)).collect();
+    told.extend(absent(said, law));
+    let counts = |row: &&Judged<'_>| row.gating && !is_elsewhere(row, law, &judgement.rows);
+    unproven += told.iter().filter(counts).count();
+    judgement.rows.extend(told);
     let mut notes = vec![format!(
         "Decided again from the samples of the artifact, by the limits of {} on {}.",
         law.file, origin.base
@@ -130,11 +138,26 @@ pub fn again(said: &Report, law: &Law<'_>, origin: &Origin) -> Result<Report, Su
         one.waiver(&origin.sha, row.and_then(|row| row.verdict.estimate).map(|estimate| estimate.change))
     }));
     notes.extend(waiver::apply(&mut judgement.rows, &waivers, suite, law.today, law.gate));
-    if !origin.fork {
+    let known = |case: &str| law.suite.cases.iter().any(|known| known.id.as_str() == case);
+    notes.extend(
+        law.accepted
+            .iter()
+            .filter(|one| !known(&one.case))
+            .map(|one| format!("`{}`, which was accepted in the thread, is no case of {}", one.case, law.file)),
+    );
+    if origin.trust == Trust::Own {
         notes.extend(said.notes.iter().take(SENTENCES).map(|note| sentence(note)));
     }
     let demand = Demand { require_decision: said.outcome.exit_code == Exit::Inconclusive.code() };
-    let decision = policy::decide_suite(&judgement.rows, law.gate, demand);
+    let mut decision = policy::decide_suite(&judgement.rows, law.gate, demand);
+    if unproven > 0 && decision.exit == Exit::Pass {
+        decision.exit = Exit::Nothing;
+        decision.headline = format!(
+            "{}; the report decides nothing about {}",
+            decision.headline,
+            format::plural(unproven, "metric that gates", "metrics that gate")
+        );
+    }
     let run = run(said, law, origin);
     let mut report = build::report(
         Parts {
@@ -158,7 +181,8 @@ pub fn again(said: &Report, law: &Law<'_>, origin: &Origin) -> Result<Report, Su
     report.context = said.context.iter().filter(|value| cases.contains_key(&value.case)).cloned().collect();
     if let Some(info) = &mut report.paired {
         info.base = info.base_commit[..SHORT].to_owned();
-        info.head = format!("{} of pull request {}", &origin.sha[..SHORT], origin.pull_request);
+        let of = origin.pull_request.map_or_else(String::new, |number| format!(" of pull request {number}"));
+        info.head = format!("{}{of}", &origin.sha[..SHORT]);
         info.cases = pairs.len() as u64;
         info.pairs = confirmation.pairs_made() as u64;
     }
@@ -181,9 +205,8 @@ fn is_about(said: &Report, origin: &Origin) -> Result<(), Suspect> {
     match measured {
         Some(measured) if measured == origin.sha => Ok(()),
         Some(measured) => Err(wrong(format!(
-            "is about {}, and pull request {} is {}; measure `github.event.pull_request.head.sha`, without changes",
+            "is about {}, and {} was proposed; measure `github.event.pull_request.head.sha`, without changes",
             &measured[..SHORT],
-            origin.pull_request,
             &origin.sha[..SHORT]
         ))),
         None => Err(wrong("names no commit that was measured".to_owned())),
@@ -379,14 +402,32 @@ fn claim(case: Option<&Case>, row: &Row) -> Judged<'static> {
     claims::claim(case, &row.case, metric, &said, outcome)
 }
 
-/// Cases of the base branch's suite of which the report is silent although it could run them.
+/// Skipped here because the machine lacks what it needs, as far as the rest of the report shows: no claim that matters.
+fn is_elsewhere(row: &Judged<'_>, law: &Law<'_>, measured: &[Judged<'_>]) -> bool {
+    let backend = |id: &CaseId| law.cases().find(|case| case.id == *id).map(|case| case.backend.as_str());
+    let Some(case) = law.cases().find(|case| case.id == row.case) else { return false };
+    let here = measured.iter().any(|other| backend(&other.case) == Some(&case.backend));
+    row.verdict.reason == Reason::HeadSkipped && (!case.needs.is_empty() || !here)
+}
+
+/// What gates in the base branch's suite, could be measured, and is not in the report.
 fn absent(said: &Report, law: &Law<'_>) -> Vec<Judged<'static>> {
     let told: BTreeSet<&CaseId> = said.rows.iter().map(|row| &row.case).collect();
     let backends: BTreeSet<&str> =
         law.cases().filter(|case| told.contains(&case.id)).map(|case| case.backend.as_str()).collect();
-    let silent =
-        |case: &&Case| !told.contains(&case.id) && case.needs.is_empty() && backends.contains(case.backend.as_str());
-    law.cases().filter(silent).map(claims::absent).collect()
+    let numbers = |row: &&Row| row.base.is_some() && row.head.is_some();
+    law.cases()
+        .flat_map(|case| {
+            let rows: Vec<&Row> = said.rows.iter().filter(|row| row.case == case.id).collect();
+            let silent = rows.is_empty() && case.needs.is_empty() && backends.contains(case.backend.as_str());
+            let partly = rows.iter().any(numbers);
+            let missing = |metric: &&String| (silent || partly) && rows.iter().all(|row| row.metric.name != **metric);
+            let metrics = case.gate_metrics.iter().filter(missing).map(String::as_str);
+            // A case of which nothing gates is missed all the same.
+            let metrics = metrics.chain((silent && case.gate_metrics.is_empty()).then_some(Metric::LATENCY));
+            metrics.map(|metric| claims::absent(case, metric)).collect::<Vec<_>>()
+        })
+        .collect()
 }
 
 /// The judged run as the report's view of it needs one.
@@ -434,7 +475,7 @@ fn sentence(said: &str) -> String {
 mod tests {
     use super::*;
     use crate::backend::BACKENDS;
-    use crate::domain::{Build, Call, Reason};
+    use crate::domain::Build;
 
     /// A paired session, and a comparison with a history of six runs: both as `compare` wrote them.
     const DEMO: [&str; 2] = [
@@ -458,7 +499,13 @@ mod tests {
     fn origin(said: &Report) -> Origin {
         let sha =
             said.paired.as_ref().map_or_else(|| said.head.commit.clone(), |paired| Some(paired.head_commit.clone()));
-        Origin { sha: sha.expect("a commit"), pull_request: 8, base: "main".to_owned(), fork: true, url: None }
+        Origin {
+            sha: sha.expect("a commit"),
+            pull_request: Some(8),
+            base: "main".to_owned(),
+            trust: Trust::Fork,
+            url: None,
+        }
     }
 
     fn decided(said: &Report, suite: &Suite, waivers: &[Waiver]) -> Result<Report, Suspect> {

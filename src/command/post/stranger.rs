@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use wildmatch::WildMatch;
 
 use crate::backend::BACKENDS;
 use crate::cli::Post;
@@ -13,10 +14,10 @@ use crate::command::compare::{pairs, severity};
 use crate::command::context::Context;
 use crate::command::post::again::{self, Law};
 use crate::command::usage;
-use crate::domain::{Build, Severity, SuiteInfo};
 use crate::github::Hub;
 use crate::github::accepted::{AcceptedHere, accepted};
 use crate::github::artifact::{self, Origin, Refusal};
+use crate::github::check::Trust;
 use crate::github::event::{Event, Kind, Repository};
 use crate::github::hub::all;
 use crate::report::Report;
@@ -34,36 +35,59 @@ const MOST_FILE: u64 = 64 << 20;
 pub enum Stranger {
     /// A run of another workflow.
     Run(u64),
-    /// A pull request's commit, named by the event.
+    /// A pull request.
     Pull {
         /// Its number.
         number: u64,
-        /// Full hash.
-        sha: String,
+        /// The commit that the event names, full hash; absent: the head as it is now.
+        sha: Option<String>,
+        /// Somebody here has read that commit.
+        reviewed: bool,
     },
 }
 
-/// Whether what is to be posted comes from code that may not post.
+/// What is to be posted.
+#[derive(Debug)]
+pub enum Found {
+    /// Reports with every verdict made again.
+    Reports(Vec<Report>),
+    /// Nothing was measured, and this is why.
+    Nothing(String),
+    /// It is still being measured.
+    Running,
+}
+
+/// Whether what is to be posted was measured by code whose word does not count: everything but what a job measured that was
+/// started by a branch of this repository, a clock, or a merge queue.
 ///
 /// # Errors
-/// Where the command line contradicts the event.
+/// Where the command line contradicts the event, or nobody says whose report it is.
 pub fn of(arguments: &Post, event: Option<&Event>) -> Result<Option<Stranger>> {
+    let others = &arguments.others;
     let upstream = event.and_then(|event| event.upstream.as_ref());
-    if let (Some(run), Some(upstream)) = (arguments.others.run_id, upstream)
+    if let (Some(run), Some(upstream)) = (others.run_id, upstream)
         && run != upstream.run
     {
         return Err(usage(format!("--run-id {run}: this workflow was started by run {}", upstream.run)));
     }
-    if let Some(run) = arguments.others.run_id.or(upstream.map(|upstream| upstream.run)) {
+    if let Some(run) = others.run_id.or(upstream.map(|upstream| upstream.run)) {
         return Ok(Some(Stranger::Run(run)));
     }
-    let Some(event) = event.filter(|event| event.fork && !arguments.start) else { return Ok(None) };
-    match (event.pull_request, &event.head) {
-        (Some(number), Some(sha)) => Ok(Some(Stranger::Pull { number, sha: sha.clone() })),
-        _ if event.kind == Kind::Dispatch => {
-            Err(usage("the workflow was started with `sha` and without `pr`; give both"))
-        }
-        _ => Err(usage("the event names no pull request, so that nobody knows whose report this is")),
+    let Some(event) = event else { return Ok(None) };
+    let number = event.pull_request;
+    let pull = |sha: Option<String>, reviewed: bool| {
+        let number = number.ok_or_else(|| {
+            usage("the event names no pull request, so that nobody knows whose report this is; give `pr` beside `sha`")
+        })?;
+        Ok(Some(Stranger::Pull { number, sha, reviewed }))
+    };
+    match event.kind {
+        Kind::PullRequest if event.fork => pull(event.head.clone(), false),
+        // `fork` stands for a commit that whoever started the workflow has named.
+        Kind::Dispatch if event.fork => pull(event.head.clone(), true),
+        Kind::Dispatch | Kind::Comment if number.is_some() => pull(None, false),
+        Kind::WorkflowRun => Err(usage("this workflow was started by a run that the event does not name")),
+        Kind::PullRequest | Kind::Dispatch | Kind::Push | Kind::Schedule | Kind::MergeGroup | Kind::Comment => Ok(None),
     }
 }
 
@@ -75,25 +99,42 @@ pub fn decide(
     author: Option<&str>,
     hub: &mut dyn Hub,
     context: &Context,
-) -> Result<std::result::Result<(Origin, Vec<Report>), String>> {
+) -> Result<std::result::Result<(Origin, Found), String>> {
     let found = match stranger {
-        Stranger::Run(run) => artifact::of_run(hub, repository, *run),
-        Stranger::Pull { number, sha } => artifact::of_pull(hub, repository, *number, sha),
+        Stranger::Run(run) => artifact::of_run(hub, repository, *run).map(|run| (run.origin.clone(), Some(run))),
+        Stranger::Pull { number, sha, reviewed } => {
+            artifact::of_pull(hub, repository, *number, sha.as_deref(), *reviewed).map(|origin| (origin, None))
+        }
     };
-    let origin = match found {
-        Ok(origin) => origin,
+    let (origin, run) = match found {
+        Ok(found) => found,
         Err(Refusal::Stale(why)) => return Ok(Err(why)),
         Err(other) => return Err(refused(other)),
     };
+    if !is_judged(&origin.base, arguments, repository, hub)? {
+        return Ok(Err(format!(
+            "what is to be merged into `{}` is not judged; --base names branches beside the default one",
+            origin.base
+        )));
+    }
+    if arguments.start {
+        return Ok(Ok((origin, Found::Running)));
+    }
     let mut files: Vec<(String, Vec<u8>)> = Vec::new();
     for path in &arguments.reports {
         files.push((path.display().to_string(), read(path)?));
     }
-    if let (Stranger::Run(run), true) = (stranger, files.is_empty()) {
+    if let (Some(run), true) = (run, files.is_empty()) {
+        let Some(conclusion) = run.conclusion else {
+            return Err(usage(format!("workflow run {} is not completed", run.id)));
+        };
         let name = &arguments.others.artifact;
-        let archive = artifact::fetch(hub, repository, *run, name).map_err(refused)?;
+        let Some(archive) = artifact::fetch(hub, repository, run.id, name).map_err(refused)? else {
+            let why = format!("its workflow run ended as {conclusion} and left no report");
+            return Ok(Ok((origin, Found::Nothing(why))));
+        };
         let bytes = foreign::unpack(&archive).map_err(|error| usage(error.to_string()))?;
-        files.push((format!("artifact `{name}` of run {run}"), bytes));
+        files.push((format!("artifact `{name}` of run {}", run.id), bytes));
     }
     let accepted = author.map_or_else(Vec::new, |author| in_thread(repository, &origin, author, hub, context));
     let mut reports = Vec::new();
@@ -102,7 +143,15 @@ pub fn decide(
         let report = by_law(&said, arguments, repository, &origin, &accepted, hub, context)?;
         reports.push(report.map_err(|error| usage(format!("{name}: {error}")))?);
     }
-    Ok(Ok((origin, reports)))
+    Ok(Ok((origin, Found::Reports(reports))))
+}
+
+/// Whether pull requests into this branch are judged. Whoever opens one chooses its base, and with it the law.
+fn is_judged(base: &str, arguments: &Post, repository: &Repository, hub: &mut dyn Hub) -> Result<bool> {
+    if arguments.others.base.iter().any(|glob| WildMatch::new(glob).matches(base)) {
+        return Ok(true);
+    }
+    Ok(artifact::default_branch(hub, repository)? == base)
 }
 
 /// Refusals of the API are the environment's; the others are about what was asked for.
@@ -131,21 +180,19 @@ fn by_law(
     context: &Context,
 ) -> Result<std::result::Result<Report, foreign::Suspect>> {
     let others = &arguments.others;
-    let file = others.suite.as_ref().or(said.suite_file.as_ref());
-    let file = file.ok_or_else(|| usage("the report names no suite file; say which it is with --suite"))?;
+    let file = others.suite.as_ref().ok_or_else(|| {
+        usage("--suite is missing: say by which suite of the base branch to judge; the report may not choose it")
+    })?;
     if !is_plain(file) {
-        let name = if others.suite.is_some() { "--suite" } else { "the report's suite file" };
-        return Err(usage(format!("{name} must be a path from the top of the repository, such as suites/gpu.toml")));
+        return Err(usage("--suite must be a path from the top of the repository, such as suites/gpu.toml"));
     }
-    let suite = if let Some(text) = artifact::file(hub, repository, file, &origin.base)? {
-        let names: Vec<&str> = BACKENDS.iter().map(|backend| backend.name()).collect();
-        Suite::parse(&format!("{file} on {}", origin.base), &text, &names)?
-    } else {
-        context.tell(&format!("{file} is not on `{}` yet: nothing is judged by it", origin.base));
-        unknown(said)
-    };
+    let text = artifact::file(hub, repository, file, &origin.base)?;
+    let text =
+        text.ok_or_else(|| usage(format!("{file} is not on `{}`, so that there is nothing to judge by", origin.base)))?;
+    let names: Vec<&str> = BACKENDS.iter().map(|backend| backend.name()).collect();
+    let suite = Suite::parse(&format!("{file} on {}", origin.base), &text, &names)?;
     // What the people of this repository accept they say in the change itself, for review; strangers may not.
-    let accepted_at = if origin.fork { &origin.base } else { &origin.sha };
+    let accepted_at = if origin.trust == Trust::Own { &origin.sha } else { &origin.base };
     let waivers = match artifact::file(hub, repository, waivers::FILE, accepted_at)? {
         Some(text) => waivers::parse(waivers::FILE, &text)?,
         None => Vec::new(),
@@ -163,7 +210,9 @@ fn by_law(
         builds,
         today: today(),
     };
-    Ok(again::again(said, &law, origin))
+    // Numbers that nobody would measure must not end the program, whatever they meet on the way.
+    let again = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| again::again(said, &law, origin)));
+    Ok(again.unwrap_or_else(|_| Err(foreign::Suspect::Report("has numbers that cannot be decided on".to_owned()))))
 }
 
 /// What people accepted in the pull request's thread. A thread that cannot be read stops no post: nothing is excused then.
@@ -174,7 +223,8 @@ fn in_thread(
     hub: &mut dyn Hub,
     context: &Context,
 ) -> Vec<AcceptedHere> {
-    let list = format!("{}/issues/{}/comments?per_page=100", repository.path(), origin.pull_request);
+    let Some(number) = origin.pull_request else { return Vec::new() };
+    let list = format!("{}/issues/{number}/comments?per_page=100", repository.path());
     match all(hub, &list, |body| body) {
         Ok(comments) => accepted(&comments, author),
         Err(error) => {
@@ -198,20 +248,6 @@ fn experience(said: &Report, suite: &Suite, context: &Context) -> Result<(Vec<cr
         }
     };
     Ok((noise, builds))
-}
-
-/// A suite of which the base branch knows nothing: no case of it is judged.
-fn unknown(said: &Report) -> Suite {
-    let info = SuiteInfo {
-        name: said.suite.clone(),
-        description: String::new(),
-        gate: Severity::Moderate,
-        budget_s: None,
-        launches: 1,
-        text: String::new(),
-        hash: String::new(),
-    };
-    Suite { info, cases: Vec::new(), reference_workloads: false, build: Build::default() }
 }
 
 /// A path of a TOML file that stays in the repository.
