@@ -126,6 +126,65 @@ fn a_gpu_brings_a_lane_that_forks_do_not_enter() {
 }
 
 #[test]
+fn a_branch_with_characters_of_patterns_is_meant_by_its_name() {
+    let place = Place::new();
+    place.git(&["checkout", "-q", "-b", "c++"]);
+    place.git(&["branch", "-q", "-D", "main"]);
+    let ran = init(&place, &[]).expect(0);
+    assert!(ran.stdout.contains("default branch `c++`"), "{}", ran.stdout);
+    assert!(read(&place, WORKFLOWS[0]).contains(r#"branches: ["c\\+\\+"]"#));
+    assert!(!ran.stdout.contains("was assumed"), "{}", ran.stdout);
+    // No branch at all.
+    place.git(&["checkout", "-q", "--detach"]);
+    place.git(&["branch", "-q", "-D", "c++"]);
+    let ran = init(&place, &["--force"]).expect(0);
+    assert!(ran.stdout.contains("no default branch was found, `main` was assumed"), "{}", ran.stdout);
+    assert!(read(&place, WORKFLOWS[0]).contains(r#"branches: ["main"]"#));
+}
+
+#[test]
+fn somebody_s_own_workflow_stays_and_it_is_said_that_the_poster_does_not_hear_of_it() {
+    for (name, heard) in [
+        ("name: benchmarks # ours\n", false),
+        ("", false),
+        ("name: regrade\n", true),
+        ("name: 'regrade' # x\n", true),
+        ("name: \"regrade\"\n", true),
+        ("name: regrade # x\n", true),
+    ] {
+        let place = Place::new();
+        place.write(WORKFLOWS[0], &format!("# mine\n{name}on: push\n"));
+        let ran = init(&place, &[]).expect(0);
+        assert_eq!(!ran.stdout.contains("regrade-post.yml will not hear of it"), heard, "{name}{}", ran.stdout);
+        assert!(read(&place, WORKFLOWS[0]).starts_with("# mine\n"));
+    }
+}
+
+#[test]
+fn links_that_lead_out_of_the_repository_are_refused_before_anything_is_written() {
+    let outside = tempfile::TempDir::new().expect("a temporary folder");
+    let link = |place: &Place, name: &str, target: &std::path::Path| {
+        let path = place.file(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        std::os::unix::fs::symlink(target, path).expect("a link");
+    };
+    for name in [".github", ".github/workflows", "suites", ".gitignore"] {
+        let place = Place::new();
+        link(&place, name, if name == ".gitignore" { std::path::Path::new("/nowhere/at/all") } else { outside.path() });
+        let ran = init(&place, &["--force"]).expect(2);
+        assert!(ran.stderr.contains("leads out of the repository"), "{}", ran.stderr);
+        assert!(!place.file(SUITE).exists() && !place.file(WORKFLOWS[0]).exists());
+        assert_eq!(std::fs::read_dir(outside.path()).expect("a folder").count(), 0);
+    }
+    // One that stays within is nobody's business.
+    let place = Place::new();
+    std::fs::create_dir(place.file("ci")).expect("a folder");
+    link(&place, ".github", std::path::Path::new("ci"));
+    init(&place, &[]).expect(0);
+    assert!(place.file("ci/workflows/regrade.yml").is_file());
+}
+
+#[test]
 fn it_works_from_a_folder_below_and_only_in_a_repository() {
     let place = Place::new();
     rust_project(&place);

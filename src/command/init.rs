@@ -30,6 +30,17 @@ const STEPS: [(&str, &str); 3] = [
     ("@PULL@\n", include_str!("init/pull.yml")),
     ("@COMPARE@\n", include_str!("init/compare.yml")),
 ];
+/// Which runs are told: a device measures branches of this repository, and not Dependabot's.
+const LANE: &str = "startsWith(github.event.workflow_run.path, '.github/workflows/regrade.yml')";
+const LANES: &str = "(
+        startsWith(github.event.workflow_run.path, '.github/workflows/regrade.yml') || (
+          vars.REGRADE_GPU == 'on' && startsWith(github.event.workflow_run.path, '.github/workflows/regrade-gpu.yml') &&
+          github.event.workflow_run.head_repository.id == github.event.repository.id &&
+          !startsWith(github.event.workflow_run.head_branch, 'dependabot/')
+        )
+      )";
+/// The workflow that is measured, and its name: the poster hears of it by that.
+const MEASURES: (&str, &str) = (".github/workflows/regrade.yml", "regrade");
 /// What git must not keep: databases and reports.
 const IGNORED: [&str; 2] = ["/baselines/", "/reports/"];
 /// Files that only a machine with an NVIDIA driver has.
@@ -75,26 +86,38 @@ pub fn run(arguments: &Init, context: &Context) -> Result<Exit> {
     let top = top()?;
     let project = Project::detect(&top);
     let gpu = arguments.gpu || NVIDIA.iter().any(|path| Path::new(path).exists());
-    let branch = branch(&top);
+    let found = branch(&top);
+    let branch = found.clone().unwrap_or_else(|| "main".to_owned());
     let name = arguments.name.clone().map_or_else(|| Ok(folder_name(&top)), checked)?;
     let suite = format!("suites/{name}.toml");
 
-    let mut files = Vec::new();
-    let mut put = |file: &str, text: &str| -> Result<()> {
-        let outcome = put(&top, Path::new(file), text, arguments)?;
-        files.push(Written { file: file.into(), outcome });
-        Ok(())
-    };
-    put(&suite, &suite_text(&name, &suite, &project))?;
-    put(".github/workflows/regrade.yml", &workflow(WORKFLOW, &suite, &branch, gpu))?;
-    put(".github/workflows/regrade-post.yml", &workflow(POST, &suite, &branch, gpu))?;
+    let mut wanted = vec![
+        (suite.as_str(), suite_text(&name, &suite, &project)),
+        (MEASURES.0, workflow(WORKFLOW, &suite, &branch, gpu)),
+        (".github/workflows/regrade-post.yml", workflow(POST, &suite, &branch, gpu)),
+    ];
     if gpu {
-        put(".github/workflows/regrade-gpu.yml", &workflow(GPU, &suite, &branch, gpu))?;
-        put(".github/actionlint.yaml", ACTIONLINT)?;
+        wanted.push((".github/workflows/regrade-gpu.yml", workflow(GPU, &suite, &branch, gpu)));
+        wanted.push((".github/actionlint.yaml", ACTIONLINT.to_owned()));
+    }
+    // Before anything is written.
+    for file in wanted.iter().map(|(file, _)| *file).chain([".gitignore"]) {
+        inside(&top, Path::new(file))?;
+    }
+    let mut files = Vec::new();
+    for (file, text) in wanted {
+        files.push(Written { file: file.into(), outcome: put(&top, Path::new(file), &text, arguments)? });
     }
     files.push(Written { file: ".gitignore".into(), outcome: ignore(&top, arguments.dry_run)? });
 
-    let next = next_steps(&suite, &project, gpu);
+    let mut next = next_steps(&suite, &project, gpu);
+    if found.is_none() {
+        next.insert(0, format!("{}: no default branch was found, `{branch}` was assumed", MEASURES.0));
+    }
+    let kept = files.iter().any(|Written { file, outcome }| *outcome == Outcome::Kept && file == Path::new(MEASURES.0));
+    if kept && let Some(unheard) = unheard(&top) {
+        next.insert(0, unheard);
+    }
     let done = Done { found: project.words(), branch, gpu, dry_run: arguments.dry_run, files, next };
     let text = match arguments.format {
         Format::Json => format!("{}\n", serde_json::to_string_pretty(&done)?),
@@ -112,7 +135,7 @@ fn top() -> Result<PathBuf> {
 }
 
 /// The default branch: the remote's, else the one that is checked out, also before its first commit.
-fn branch(top: &Path) -> String {
+fn branch(top: &Path) -> Option<String> {
     git(top, &["symbolic-ref", "--quiet", "--short", "refs/remotes/origin/HEAD"])
         .map(|head| head.trim_start_matches("origin/").to_owned())
         .or_else(|| {
@@ -120,9 +143,47 @@ fn branch(top: &Path) -> String {
             ["main", "master"].into_iter().find(|name| known(name).is_some()).map(str::to_owned)
         })
         .or_else(|| git(top, &["symbolic-ref", "--quiet", "--short", "HEAD"]))
-        // Into YAML, between quotes.
-        .filter(|name| !name.contains(['"', '\\', '*', '?', '+', '[', '!']))
-        .unwrap_or_else(|| "main".to_owned())
+}
+
+/// A branch as a filter of GitHub's between double quotes of YAML: that branch and no pattern.
+fn filter(branch: &str) -> String {
+    let mut pattern = String::new();
+    for (index, c) in branch.chars().enumerate() {
+        if matches!(c, '*' | '?' | '+' | '[' | '\\') || (index == 0 && c == '!') {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern.replace('\\', "\\\\").replace('"', "\\\"")
+}
+
+/// What to say where somebody's own workflow has the place of ours, under a name that the poster does not listen to.
+fn unheard(top: &Path) -> Option<String> {
+    let (file, name) = MEASURES;
+    let text = std::fs::read_to_string(top.join(file)).ok()?;
+    let found = text.lines().find_map(|line| line.strip_prefix("name:")).map_or("", |value| {
+        let value = value.trim();
+        let quoted = |mark: char| value.strip_prefix(mark)?.split(mark).next();
+        quoted('"').or_else(|| quoted('\'')).unwrap_or_else(|| value.split(" #").next().unwrap_or(value).trim_end())
+    });
+    (found != name).then(|| {
+        format!(
+            "{file} was there and stays: regrade-post.yml will not hear of it unless its `name:` is `{name}`, and finds its \
+             report only in an artifact `regrade-report`"
+        )
+    })
+}
+
+/// Refuses a place that a symbolic link leads out of the repository.
+fn inside(top: &Path, file: &Path) -> Result<()> {
+    let home = top.canonicalize().with_context(|| format!("cannot find {}", top.display()))?;
+    let path = top.join(file);
+    // The nearest of it that is there; a link to nothing is there, too.
+    let there = path.ancestors().find(|path| path.symlink_metadata().is_ok()).unwrap_or(top);
+    match there.canonicalize() {
+        Ok(real) if real.starts_with(&home) => Ok(()),
+        _ => Err(usage(format!("{} leads out of the repository, by way of {}", file.display(), there.display()))),
+    }
 }
 
 fn git(folder: &Path, arguments: &[&str]) -> Option<String> {
@@ -166,7 +227,8 @@ fn workflow(template: &str, suite: &str, branch: &str, gpu: bool) -> String {
     text.replace("@VERSION@", env!("CARGO_PKG_VERSION"))
         .replace("@WORKFLOWS@", if gpu { "regrade, regrade GPU" } else { "regrade" })
         .replace("@SUITE@", suite)
-        .replace("@BRANCH@", branch)
+        .replace("@LANES@", if gpu { LANES } else { LANE })
+        .replace("@BRANCH@", &filter(branch))
 }
 
 /// Writes a file whole, where it is not there or may be overwritten.
@@ -221,6 +283,11 @@ fn next_steps(suite: &str, project: &Project, gpu: bool) -> Vec<String> {
     }
     next.push(format!(
         "try it: `regrade compare {suite}`; the first time it stores what it measured, then it compares"
+    ));
+    next.push(format!(
+        "put the SHA256 of the archive of release {} (its SHA256SUMS says it) into the install steps of the workflows: without, \
+         every job builds regrade from source",
+        env!("CARGO_PKG_VERSION")
     ));
     next.push("commit the files and push them to the default branch: its next push becomes a baseline".to_owned());
     next.push(

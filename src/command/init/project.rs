@@ -33,6 +33,8 @@ pub enum Project {
         /// The folder to import it from, where that is not the top.
         root: Option<String>,
     },
+    /// Python, with nothing to import or to run.
+    Python,
     /// Something else.
     Other,
 }
@@ -57,6 +59,7 @@ impl Project {
             Self::Library { .. } => "a Cargo project without a program".to_owned(),
             Self::Script { path } => format!("a Python project with the script `{path}`"),
             Self::Package { name, .. } => format!("a Python project with the package `{name}`"),
+            Self::Python => "a Python project without a package or a benchmark script".to_owned(),
             Self::Other => "neither a Cargo nor a Python project".to_owned(),
         }
     }
@@ -68,7 +71,7 @@ impl Project {
             Self::Library { .. } => "how long the tests of this repository take",
             Self::Script { .. } => "what the benchmark script of this repository does",
             Self::Package { .. } => "how long the package of this repository takes to import",
-            Self::Other => "a first case to replace",
+            Self::Python | Self::Other => "a first case to replace",
         }
     }
 
@@ -126,7 +129,7 @@ impl Project {
                     words(&["python3", "-c", &format!("import {name}")])
                 )
             }
-            Self::Other => "# Not yours yet: put the command here that does what your users do.\n\
+            Self::Python | Self::Other => "# Not yours yet: put the command here that does what your users do.\n\
                             [[benchmark]]\nname = \"replace-me\"\ncommand = [\"git\", \"log\", \"--oneline\"]\n"
                 .to_owned(),
         }
@@ -137,7 +140,7 @@ impl Project {
         match self {
             Self::Script { .. } => None,
             Self::Program { .. } => Some("replace `--help` by work that your users wait for"),
-            Self::Library { .. } | Self::Package { .. } | Self::Other => {
+            Self::Library { .. } | Self::Package { .. } | Self::Python | Self::Other => {
                 Some("put a command there that does what your users do")
             }
         }
@@ -234,7 +237,7 @@ fn python(top: &Path) -> Project {
     }
     // A module of one file.
     let modules = scripts_in(top, "py").into_iter().filter(|name| is_identifier(name) && name != "setup");
-    modules.min().map_or(Project::Other, |name| Project::Package { name, root: None })
+    modules.min().map_or(Project::Python, |name| Project::Package { name, root: None })
 }
 
 fn is_identifier(name: &str) -> bool {

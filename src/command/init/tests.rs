@@ -36,7 +36,7 @@ fn is_mark(part: &str) -> bool {
 #[test]
 fn projects_are_taken_for_what_they_are() {
     let manifest = "[package]\nname = \"tool\"\nversion = \"1.0.0\"\n";
-    let cases: [(&[(&str, &str)], &str); 9] = [
+    let cases: [(&[(&str, &str)], &str); 10] = [
         (&[("Cargo.toml", manifest), ("src/main.rs", "")], "a Cargo project with the program `tool`"),
         (
             &[("Cargo.toml", &format!("{manifest}\n[[bin]]\nname = \"other\"\n")), ("src/main.rs", "")],
@@ -54,6 +54,7 @@ fn projects_are_taken_for_what_they_are() {
         ),
         (&[("pyproject.toml", ""), ("src/pkg/__init__.py", "")], "a Python project with the package `pkg`"),
         (&[("requirements.txt", ""), ("app.py", "")], "a Python project with the package `app`"),
+        (&[("pyproject.toml", "")], "a Python project without a package or a benchmark script"),
         (&[("README", "")], "neither a Cargo nor a Python project"),
     ];
     for (files, words) in cases {
@@ -65,5 +66,18 @@ fn projects_are_taken_for_what_they_are() {
 fn a_folder_s_name_becomes_a_suite_s() {
     for (folder, name) in [("/a/my repo", "my-repo"), ("/a/x.y", "x-y"), ("/a/…", "bench"), ("/", "bench")] {
         assert_eq!(folder_name(Path::new(folder)), name);
+    }
+}
+
+#[test]
+fn a_branch_becomes_a_filter_of_its_own_name_alone() {
+    for (branch, text) in [
+        ("main", "main"),
+        ("release/1.x", "release/1.x"),
+        ("c++", r"c\\+\\+"),
+        ("!a!", r"\\!a!"),
+        ("say\"so'", "say\\\"so'"),
+    ] {
+        assert_eq!(filter(branch), text);
     }
 }
