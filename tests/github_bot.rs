@@ -236,7 +236,10 @@ fn who_may_write_is_answered_and_the_workflow_is_told_what_to_start() {
 
 #[test]
 fn rights_are_asked_for_and_the_comment_s_own_word_is_not_believed() {
-    let role = |permission: &str, role: &str| json!({ "permission": permission, "role_name": role });
+    let by = |login: &str, permission: &str, role: &str| {
+        json!({ "permission": permission, "role_name": role, "user": { "login": login } })
+    };
+    let role = |permission: &str, role: &str| by("Octo-Boss", permission, role);
     for (given, may) in [
         (role("admin", "admin"), true),
         (role("write", "maintain"), true),
@@ -244,8 +247,13 @@ fn rights_are_asked_for_and_the_comment_s_own_word_is_not_believed() {
         (role("read", "triage"), false),
         (role("read", "read"), false),
         (role("none", "none"), false),
+        // An organisation's own role may bear any name.
+        (role("read", "write"), false),
+        (role("read", "admin"), false),
         (json!({}), false),
-        (json!({ "permission": "admin", "user": { "login": "somebody-else" } }), false),
+        (json!({ "permission": "admin" }), false),
+        (json!({ "permission": "admin", "user": null }), false),
+        (by("somebody-else", "admin", "admin"), false),
     ] {
         let mut server = Server::new("/regrade compare");
         server.event["comment"]["author_association"] = "OWNER".into();
@@ -311,6 +319,15 @@ fn what_was_edited_or_deleted_meanwhile_is_not_done() {
     let taken_over = Server::new("/regrade compare");
     taken_over.change(|state| state.comments[0]["user"]["login"] = "eve".into());
     taken_over.does_nothing();
+    // What an app writes in somebody's name is not what they wrote, and nobody waits for an answer.
+    let by_app = Server::new("/regrade compare");
+    by_app.change(|state| state.comments[0]["performed_via_github_app"] = json!({ "id": 1, "slug": "helper" }));
+    assert!(by_app.does_nothing().stderr.contains("an app wrote"));
+    assert_eq!(by_app.asked("POST"), 0);
+    let by_hand = Server::new("/regrade compare");
+    by_hand.change(|state| state.comments[0]["performed_via_github_app"] = Value::Null);
+    by_hand.bot(&[]).expect(0);
+    assert!(by_hand.output().starts_with("command=compare\n"));
     let deleted = Server::new("/regrade compare");
     deleted.change(|state| state.comments.clear());
     assert!(deleted.does_nothing().stderr.contains("gone"));
@@ -356,9 +373,12 @@ fn a_fork_is_measured_at_the_commit_that_was_read_and_at_no_other() {
         let reply = Server::fork(&text).refuses(words);
         assert!(reply.contains(&line) && reply.contains(&format!("/ada/engine/pull/7/commits/{SHA}")), "{reply}");
     }
-    for text in ["/regrade rerun a*@cpu", "/regrade accept a@cpu because r"] {
-        let reply = Server::fork(text).refuses("comes from a fork");
-        assert!(reply.contains(&format!(" at {SHA}")), "{reply}");
+    let reply = Server::fork("/regrade rerun a*@cpu").refuses("comes from a fork");
+    assert!(reply.contains(&format!(" at {SHA}")), "{reply}");
+    // It can show one number now and another later.
+    for text in ["/regrade accept a@cpu because r".to_owned(), format!("/regrade accept a@cpu at {SHA} because r")] {
+        let reply = Server::fork(&text).refuses("say how much is accepted");
+        assert!(reply.contains("\n/regrade accept a@cpu latency up to 8% because r\n"), "{reply}");
     }
     let server = Server::fork(&format!("/regrade rerun a*@cpu at {}", SHA.to_uppercase()));
     server.bot(&[]).expect(0);
@@ -373,6 +393,10 @@ fn a_fork_is_measured_at_the_commit_that_was_read_and_at_no_other() {
     let bounded = Server::fork("/regrade accept a@cpu up to 8% because r");
     bounded.bot(&[]).expect(0);
     assert!(bounded.output().starts_with("command=accept\n"));
+    let reply = bounded.replies().concat();
+    assert!(reply.contains(&format!("`/regrade compare at {SHA}` measures it")) && !reply.contains("posted anew"), "{reply}");
+    // One that is about a commit is about the head.
+    Server::fork(&format!("/regrade accept a@cpu at {stale} up to 8% because r")).refuses("is not the head");
 }
 
 #[test]

@@ -121,9 +121,13 @@ fn answer(asking: &Asking<'_>, hub: &mut dyn Hub, context: &Context) -> Result<O
         context.tell(&format!("nothing is done: {} may not write to {repository}", comment.author));
         return Ok(None);
     }
-    match still_stands(hub, repository, comment) {
-        Ok(true) => {}
-        Ok(false) => {
+    match standing(hub, repository, comment) {
+        Ok(Standing::AsDelivered) => {}
+        Ok(Standing::ByApp) => {
+            context.tell("nothing is done: an app wrote the comment in its author's name");
+            return Ok(None);
+        }
+        Ok(Standing::Edited) => {
             react(asking, "confused", hub, context);
             context.tell("nothing is done: the comment was edited after it was delivered; write a new one");
             return Ok(None);
@@ -154,18 +158,34 @@ fn may_write(hub: &mut dyn Hub, repository: &Repository, login: &str) -> Result<
         Err(error) if error.is_absent() => return Ok(false),
         Err(error) => return Err(error),
     };
-    let same = answer["user"]["login"].as_str().is_none_or(|found| found.eq_ignore_ascii_case(login));
-    let one_of = |key: &str, levels: &[&str]| answer[key].as_str().is_some_and(|level| levels.contains(&level));
-    // The older field knows four levels and says `write` for `maintain`; roles that an organisation made have their own names.
-    let writes = one_of("permission", &["admin", "write"]) || one_of("role_name", &["admin", "maintain", "write"]);
+    let same = answer["user"]["login"].as_str().is_some_and(|found| found.eq_ignore_ascii_case(login));
+    // It says `write` for `maintain`, and for a role of an organisation's own what that was made from. The role's name says
+    // nothing: an organisation may call one `write` that reads.
+    let writes = matches!(answer["permission"].as_str(), Some("admin" | "write"));
     Ok(hub.is_dry() || (same && writes))
 }
 
-/// Whether the comment says now what it said when it was delivered.
-fn still_stands(hub: &mut dyn Hub, repository: &Repository, comment: &Comment) -> Result<bool, HubError> {
+/// What became of a comment since it was delivered.
+#[derive(Debug, PartialEq, Eq)]
+enum Standing {
+    AsDelivered,
+    Edited,
+    /// An app of somebody's wrote it with their leave, and not with their hand.
+    ByApp,
+}
+
+fn standing(hub: &mut dyn Hub, repository: &Repository, comment: &Comment) -> Result<Standing, HubError> {
     let now = hub.send(&Call::get(format!("{}/issues/comments/{}", repository.path(), comment.id)))?.body;
     let by = now["user"]["login"].as_str().is_some_and(|login| login.eq_ignore_ascii_case(&comment.author));
-    Ok(hub.is_dry() || (by && now["body"].as_str() == Some(&comment.body)))
+    Ok(if hub.is_dry() {
+        Standing::AsDelivered
+    } else if !now["performed_via_github_app"].is_null() {
+        Standing::ByApp
+    } else if by && now["body"].as_str() == Some(&comment.body) {
+        Standing::AsDelivered
+    } else {
+        Standing::Edited
+    })
 }
 
 fn thread(asking: &Asking<'_>) -> String {
@@ -212,6 +232,10 @@ fn decide(asking: &Asking<'_>, hub: &mut dyn Hub) -> Result<(Reply, Option<Outpu
     }
     // A bound says by itself how much is accepted, whatever the head is; everything else is about one commit.
     let bounded = matches!(&asking.asked, Asked::Accept(accept) if accept.change.is_some());
+    if let (Asked::Accept(accept), true) = (&asking.asked, pull.fork && !bounded) {
+        // Whoever measures chooses what is measured: one number to be accepted, and another for the next run of that commit.
+        return Ok((reply::unbounded(accept), None));
+    }
     if let Err(why) = agreed(&pull, at.as_deref(), bounded) {
         let page = format!("{}/{}/pull/{}", asking.server_url, asking.repository, asking.pull_request);
         return Ok((reply::refused(&asking.asked, &why, &pull.head, &page), None));
@@ -224,7 +248,7 @@ fn decide(asking: &Asking<'_>, hub: &mut dyn Hub) -> Result<(Reply, Option<Outpu
         Asked::Rerun { case, .. } => (reply::rerun(who, &pull.head, case), outputs("rerun", Some(case))),
         Asked::Accept(accept) => {
             let accepted = AcceptedHere::new(accept, who, asking.comment.id, &pull.head);
-            (reply::accepted(&accepted), outputs("accept", None))
+            (reply::accepted(&accepted, pull.fork.then_some(&pull.head)), outputs("accept", None))
         }
         _ => (reply::compare(who, &pull.head), outputs("compare", None)),
     })

@@ -193,13 +193,21 @@ fn rerun(words: &[&str]) -> Result<Asked, Mistake> {
     let Some((case, rest)) = words.split_first() else {
         return lacks("which case? Give its id or a glob, such as `rerun gemm*@cpu`");
     };
+    let case = bare(case);
     if !is_glob(case) {
         return about(
             case,
             "is no case's id or glob here: letters, digits and `/=@._-+,:%`, with `?` for any other character and `*` for several",
         );
     }
-    Ok(Asked::Rerun { case: (*case).to_owned(), at: at_end(rest)? })
+    Ok(Asked::Rerun { case: case.to_owned(), at: at_end(rest)? })
+}
+
+/// A word without the backticks that a comment shows it in.
+fn bare(word: &str) -> &str {
+    let inner = word.trim_matches('`');
+    let marks = "`".repeat((word.len() - inner.len()) / 2);
+    if word.strip_prefix(&*marks).and_then(|word| word.strip_suffix(&*marks)) == Some(inner) { inner } else { word }
 }
 
 fn accept(words: &[&str]) -> Result<Asked, Mistake> {
@@ -208,6 +216,7 @@ fn accept(words: &[&str]) -> Result<Asked, Mistake> {
     let Some((case, mut rest)) = words.split_first() else {
         return lacks("which case? As in `accept gemm/m=256@cpu up to 8% because of checked arithmetic`");
     };
+    let case = bare(case);
     if !is_case(case) {
         return about(case, "is no case's id here: exactly one, without `*` and `?`, as the report spells it");
     }
@@ -215,29 +224,28 @@ fn accept(words: &[&str]) -> Result<Asked, Mistake> {
     if let [word, after @ ..] = rest
         && !keyword(word)
     {
+        let word = bare(word);
         if !is_metric(word) {
             return about(word, "is no metric's name, such as `latency` or `peak_memory`");
         }
         (metric, rest) = (word, after);
     }
-    let mut change = None;
-    if let [up, to, after @ ..] = rest
-        && is(up, "up")
-        && is(to, "to")
-    {
-        // `8%` and `8 %` alike.
-        let (size, after) = match after {
-            [number, "%", after @ ..] => (format!("{number}%"), after),
-            [number, after @ ..] => ((*number).to_owned(), after),
-            [] => return lacks("up to how much? As in `up to 8%`"),
-        };
-        (change, rest) = (Some(bound(&size, metric)?), after);
-    }
-    let mut at = None;
-    if let [word, commit, after @ ..] = rest
-        && is(word, "at")
-    {
-        (at, rest) = (Some(hash(commit)?), after);
+    // Each once, in any order.
+    let (mut change, mut at) = (None, None);
+    loop {
+        match rest {
+            [up, to, after @ ..] if change.is_none() && is(up, "up") && is(to, "to") => {
+                // `8%` and `8 %` alike.
+                let (size, after) = match after {
+                    [number, "%", after @ ..] => (format!("{number}%"), after),
+                    [number, after @ ..] => ((*number).to_owned(), after),
+                    [] => return lacks("up to how much? As in `up to 8%`"),
+                };
+                (change, rest) = (Some(bound(&size, metric)?), after);
+            }
+            [word, commit, after @ ..] if at.is_none() && is(word, "at") => (at, rest) = (Some(hash(commit)?), after),
+            _ => break,
+        }
     }
     let reason = match rest {
         [because, reason @ ..] if is(because, "because") => reason.join(" "),
@@ -251,7 +259,7 @@ fn accept(words: &[&str]) -> Result<Asked, Mistake> {
             "the reason must say something, in at most {MOST_REASON} characters and without HTML comments"
         ));
     }
-    Ok(Asked::Accept(Accept { case: (*case).to_owned(), metric: metric.to_owned(), change, at, reason }))
+    Ok(Asked::Accept(Accept { case: case.to_owned(), metric: metric.to_owned(), change, at, reason }))
 }
 
 /// How much is accepted. Without a sign it is what is worse for the metric; a sign must not contradict that.
@@ -285,6 +293,7 @@ fn at_end(words: &[&str]) -> Result<Option<String>, Mistake> {
 }
 
 fn hash(text: &str) -> Result<String, Mistake> {
+    let text = bare(text);
     if HASH.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Ok(text.to_ascii_lowercase());
     }
@@ -360,6 +369,23 @@ mod tests {
         assert_eq!((least.metric.as_str(), least.change, least.at), ("latency", None, None));
         let at = accepted(&format!("/regrade accept a@cpu at {SHA} because r"));
         assert_eq!(at.at.as_deref(), Some(SHA));
+        for order in [format!("up to 8% at {SHA}"), format!("at {SHA} up to 8 %"), format!("AT `{SHA}` Up To 8%")] {
+            let both = accepted(&format!("/regrade accept a@cpu {order} because at up to"));
+            assert_eq!((both.at.as_deref(), both.change, both.reason.as_str()), (Some(SHA), Some(0.08), "at up to"));
+        }
+        mistake("/regrade accept a@cpu up to 8% up to 9% because r");
+        mistake(&format!("/regrade accept a@cpu at {SHA} at {SHA} because r"));
+    }
+
+    #[test]
+    fn what_a_comment_shows_in_backticks_is_what_it_names() {
+        assert_eq!(parse("/regrade rerun `gemm*@cpu`"), Some(some("gemm*@cpu", None)));
+        assert_eq!(parse("/regrade rerun ``a@cpu`` at `0123456`"), Some(some("a@cpu", Some("0123456"))));
+        let both = accepted("/regrade accept `a@cpu` `peak_memory` up to 8% because r");
+        assert_eq!((both.case.as_str(), both.metric.as_str()), ("a@cpu", "peak_memory"));
+        for odd in ["`a@cpu", "a@cpu`", "``a@cpu`", "`a`b`", "`", "``", "`id`;id|id"] {
+            mistake(&format!("/regrade rerun {odd}"));
+        }
     }
 
     #[test]
@@ -422,7 +448,7 @@ mod tests {
     fn words() -> impl Strategy<Value = String> {
         let known = prop::sample::select(vec![
             "/regrade", "compare", "rerun", "accept", "at", "up", "to", "8%", "%", "because", "a@cpu", "*", "latency",
-            "0123456", "```", "~~~", "<!--", "-->", "\n", "\r\n", " ", "é", "\u{0}", "\u{202e}", "@all", "=", "::",
+            "0123456", "`a@cpu`", "`", "```", "~~~", "<!--", "-->", "\n", "\r\n", " ", "é", "\u{0}", "\u{202e}", "@all", "=", "::",
         ]);
         prop::collection::vec(prop_oneof![4 => known.prop_map(str::to_owned), 1 => any::<String>()], 0..14)
             .prop_map(|words| words.join(" "))

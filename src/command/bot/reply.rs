@@ -34,7 +34,7 @@ fn usage() -> String {
          `compare` measures the head of this pull request anew, `rerun` some cases of it: CASE is an id or a glob such as \
          `gemm*`. `accept` takes a known change of a case (METRIC is `latency` if you say none): with `up to 8%` for every \
          commit of this pull request, without it for what was measured at the present one. Where the pull request comes from a \
-         fork, `at` names the commit that you have read, with all 40 digits.",
+         fork, `at` names the commit that you have read, with all 40 digits, and `accept` needs `up to 8%`.",
         fenced("", COMMENTS)
     )
 }
@@ -75,6 +75,17 @@ pub(super) fn refused(asked: &Asked, why: &str, head: &str, page: &str) -> Reply
     Reply { text, reaction: "confused" }
 }
 
+/// How much is accepted of a fork must be said.
+pub(super) fn unbounded(accept: &Accept) -> Reply {
+    let Accept { case, metric, reason, .. } = accept;
+    let text = format!(
+        "This pull request comes from a fork, whose code could show one number now and another later: say how much is \
+         accepted. With the size that you mean:\n\n{}",
+        fenced("", &format!("/regrade accept {case} {metric} up to 8% because {reason}"))
+    );
+    Reply { text, reaction: "confused" }
+}
+
 /// All cases are measured.
 pub(super) fn compare(who: &str, head: &str) -> Reply {
     let text = format!(
@@ -96,8 +107,9 @@ pub(super) fn rerun(who: &str, head: &str, case: &str) -> Reply {
     Reply { text, reaction: "rocket" }
 }
 
-/// A change is accepted. This text is the record: its second line is what programs read, after the bot's own marker.
-pub(super) fn accepted(accepted: &AcceptedHere) -> Reply {
+/// A change is accepted; `fork` is the head of one. This text is the record: its second line is what programs read, after the
+/// bot's own marker.
+pub(super) fn accepted(accepted: &AcceptedHere, fork: Option<&String>) -> Reply {
     let what = format!("{} of {}", code(&accepted.metric), code(&accepted.case));
     let (terms, keep) = match (accepted.change, &accepted.sha) {
         (Some(change), _) => {
@@ -126,9 +138,14 @@ pub(super) fn accepted(accepted: &AcceptedHere) -> Reply {
             (format!("what was measured of {what} at commit {}, and at no other", code(head)), keep.to_owned())
         }
     };
+    // What a fork's own run measured turns no check green.
+    let then = fork.map_or_else(
+        || "The check is posted anew.".to_owned(),
+        |head| format!("`/regrade compare at {head}` measures it with that, and the check changes then."),
+    );
     let text = format!(
         "{}\n\n**Accepted** by {}: {terms}.\n\n> {}\n\n\
-         The check is posted anew. This reply is the record: delete it to take the acceptance back; edited, it does not count.{keep}",
+         {then} This reply is the record: delete it to take the acceptance back; edited, it does not count.{keep}",
         accepted.record(),
         code(&accepted.who),
         prose(&accepted.reason)
@@ -162,7 +179,7 @@ mod tests {
         let Some(Asked::Accept(accept)) = parse(&format!("/regrade accept a@cpu up to 8% because {NASTY}")) else {
             panic!("an acceptance")
         };
-        let accepted = accepted(&AcceptedHere::new(&accept, "octo-boss", 7, SHA));
+        let accepted = accepted(&AcceptedHere::new(&accept, "octo-boss", 7, SHA), None);
         let quoted = accepted.text.lines().find(|line| line.starts_with("> ")).expect("the reason").to_owned();
         for text in [mistake(&found).text.lines().next().expect("a line").to_owned(), quoted] {
             let text = text.replace("&#", "");
@@ -189,13 +206,20 @@ mod tests {
             assert!(!matches!(parse(&copied), None | Some(Asked::Mistake(_) | Asked::Help)), "{copied}");
         }
         assert_eq!(parse(&help().text), None);
+        let Some(Asked::Accept(accept)) = parse("/regrade accept a@cpu throughput because of ``` a cache") else {
+            panic!("an acceptance")
+        };
+        let reply = unbounded(&accept).text;
+        let copied = "/regrade accept a@cpu throughput up to 8% because of ``` a cache";
+        assert!(reply.contains(&format!("\n{copied}\n")) && parse(&reply).is_none(), "{reply}");
+        assert!(matches!(parse(copied), Some(Asked::Accept(Accept { change: Some(_), .. }))));
     }
 
     #[test]
     fn an_acceptance_says_what_it_covers_and_how_to_keep_it() {
         let reply = |text: &str| {
             let Some(Asked::Accept(accept)) = parse(text) else { panic!("{text}") };
-            accepted(&AcceptedHere::new(&accept, "octo-boss", 7, SHA)).text
+            accepted(&AcceptedHere::new(&accept, "octo-boss", 7, SHA), None).text
         };
         let bounded = reply("/regrade accept a@cpu up to 8% because of a cache");
         for words in
