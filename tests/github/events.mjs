@@ -39,8 +39,9 @@ function pullRequest(number, from, action) {
   return { ...event, action, number, pull_request: moved, sender: user, ...(action === 'synchronize' ? { before: SHA.before, after: sha } : {}) };
 }
 
-function workflowRun(id) {
-  const event = example('workflow_run', 1);
+function workflowRun(id, action = 'completed') {
+  // The fourth example has just been asked for, and neither began nor ended.
+  const event = example('workflow_run', action === 'requested' ? 3 : 1);
   const run = RUNS[id];
   const { owner, branch, author, title } = PULLS[run.pull];
   const workflow = WORKFLOWS['bench-pr.yml'];
@@ -52,12 +53,22 @@ function workflowRun(id) {
   Object.assign(head, { name: REPO, full_name: `${owner}/${REPO}`, fork, id: fork ? REPO_ID + 1 + (parseInt(sha1(owner).slice(0, 4), 16) % 1000) : REPO_ID });
   if (fork) head.owner = person(old.head_repository.owner, owner);
   Object.assign(moved, {
-    id, name: workflow.name, path, workflow_id: workflow.id, event: run.event, status: 'completed', conclusion: run.conclusion, display_title: title,
+    id, name: workflow.name, path, workflow_id: workflow.id, event: run.event, ...(action === 'completed' ? { status: 'completed', conclusion: run.conclusion } : {}), display_title: title,
     head_branch: branch, head_sha: run.sha, head_repository: head, pull_requests: [], actor: person(moved.actor ?? event.sender, author), triggering_actor: person(moved.actor ?? event.sender, author),
   });
   Object.assign(moved.head_commit, { id: run.sha });
   Object.assign(moved.repository, { id: REPO_ID });
-  return { ...event, action: 'completed', workflow: { ...event.workflow, id: workflow.id, name: workflow.name, path }, workflow_run: moved, sender: moved.actor };
+  return { ...event, action, workflow: { ...event.workflow, id: workflow.id, name: workflow.name, path }, workflow_run: moved, sender: moved.actor };
+}
+
+/** The queue's run: of a branch that GitHub makes and throws away, and of no pull request's head. */
+function queueRun() {
+  const event = workflowRun(7001);
+  const { id } = event.workflow_run;
+  const moved = JSON.parse(JSON.stringify(event).replaceAll(`runs/${id}`, 'runs/7101'));
+  Object.assign(moved.workflow_run, { id: 7101, event: 'merge_group', head_branch: `gh-readonly-queue/${DEFAULT_BRANCH}/pr-7-${SHA.main}`, head_sha: SHA.queue, display_title: 'Merge pull request #7' });
+  moved.workflow_run.head_commit.id = SHA.queue;
+  return moved;
 }
 
 function comment(login, body, association, pull = 7) {
@@ -115,8 +126,11 @@ export const EVENTS = {
   'workflow_run.json': { schema: 'workflow_run$completed', make: () => workflowRun(7001), source: from('workflow_run', 1), changed: '`event` is `pull_request`; pull request 7' },
   'workflow_run.fork.json': { schema: 'workflow_run$completed', make: () => workflowRun(8001), source: from('workflow_run', 1), changed: '`event` is `pull_request`, `head_repository` the fork, `pull_requests` empty' },
   'workflow_run.push.json': { schema: 'workflow_run$completed', make: () => workflowRun(8002), source: from('workflow_run', 1), changed: 'as the fork, but `event` is `push`: a workflow that must not be believed' },
+  'workflow_run.requested.json': { schema: 'workflow_run$requested', make: () => workflowRun(7001, 'requested'), source: from('workflow_run', 3), changed: 'pull request 7, whose run is still to begin' },
+  'workflow_run.queue.json': { schema: 'workflow_run$completed', make: queueRun, source: from('workflow_run', 1), changed: '`event` is `merge_group`: pull request 7 in the queue' },
   'issue_comment.json': { schema: 'issue_comment$created', make: () => comment('octo-boss', '/regrade rerun loop*', 'MEMBER'), source: from('issue_comment', 1), changed: 'an admin on pull request 7' },
   'issue_comment.accept.json': { schema: 'issue_comment$created', make: () => comment('keeper', 'Known, and worth it.\n/regrade accept loop@cpu up to 80% because of checked arithmetic', 'MEMBER'), source: from('issue_comment', 1), changed: 'a maintainer accepts a change of pull request 7' },
+  'issue_comment.accept.fork.json': { schema: 'issue_comment$created', make: () => comment('keeper', '/regrade accept `loop@cpu` up to 80% because of checked arithmetic', 'MEMBER', 8), source: from('issue_comment', 1), changed: 'a maintainer accepts a change of pull request 8, which is a fork' },
   'issue_comment.edited.json': { schema: 'issue_comment$edited', make: edited, source: from('issue_comment', 1), changed: 'the command came with an edit' },
   'issue_comment.fork.json': { schema: 'issue_comment$created', make: () => comment('octo-boss', `/regrade compare at ${SHA.fork}`, 'MEMBER', 8), source: from('issue_comment', 1), changed: 'an admin on pull request 8, which is a fork, with the commit that was read' },
   'issue_comment.unread.json': { schema: 'issue_comment$created', make: () => comment('octo-boss', '/regrade compare', 'MEMBER', 8), source: from('issue_comment', 1), changed: 'the same without the commit' },
