@@ -237,7 +237,8 @@ fn who_may_write_is_answered_and_the_workflow_is_told_what_to_start() {
 #[test]
 fn rights_are_asked_for_and_the_comment_s_own_word_is_not_believed() {
     let by = |login: &str, permission: &str, role: &str| {
-        json!({ "permission": permission, "role_name": role, "user": { "login": login } })
+        let user = json!({ "login": login });
+        json!({ "permission": permission, "role_name": role, "user": user })
     };
     let role = |permission: &str, role: &str| by("Octo-Boss", permission, role);
     for (given, may) in [
@@ -394,7 +395,10 @@ fn a_fork_is_measured_at_the_commit_that_was_read_and_at_no_other() {
     bounded.bot(&[]).expect(0);
     assert!(bounded.output().starts_with("command=accept\n"));
     let reply = bounded.replies().concat();
-    assert!(reply.contains(&format!("`/regrade compare at {SHA}` measures it")) && !reply.contains("posted anew"), "{reply}");
+    assert!(
+        reply.contains(&format!("`/regrade compare at {SHA}` measures it")) && !reply.contains("posted anew"),
+        "{reply}"
+    );
     // One that is about a commit is about the head.
     Server::fork(&format!("/regrade accept a@cpu at {stale} up to 8% because r")).refuses("is not the head");
 }
