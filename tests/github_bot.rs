@@ -356,6 +356,16 @@ fn the_same_comment_is_answered_once_however_often_it_is_delivered() {
 }
 
 #[test]
+fn a_thread_too_long_to_be_read_whole_starts_nothing() {
+    let server = Server::new("/regrade compare");
+    // An answer to the comment may lie behind what can be read.
+    server.change(|state| state.comments.extend((5001..=9000).map(|id| comment(id, "bob", "talk"))));
+    let ran = server.bot(&[]).expect(6);
+    assert!(ran.stderr.contains("more than 40 pages"), "{}", ran.stderr);
+    assert_eq!((server.output().as_str(), server.asked("POST")), ("", 0));
+}
+
+#[test]
 fn a_closed_pull_request_is_answered_and_that_is_all() {
     let server = Server::new("/regrade compare");
     server.change(|state| state.pull["state"] = "closed".into());
