@@ -421,8 +421,11 @@ fn absent(said: &Report, law: &Law<'_>) -> Vec<Judged<'static>> {
             let rows: Vec<&Row> = said.rows.iter().filter(|row| row.case == case.id).collect();
             let silent = rows.is_empty() && case.needs.is_empty() && backends.contains(case.backend.as_str());
             let partly = rows.iter().any(numbers);
+            // Of what gates by default not every program can tell everything; what each can tell, and what the suite itself
+            // describes, must be there.
+            let expected = |metric: &&String| *metric == Metric::LATENCY || case.metrics.contains_key(*metric);
             let missing = |metric: &&String| (silent || partly) && rows.iter().all(|row| row.metric.name != **metric);
-            let metrics = case.gate_metrics.iter().filter(missing).map(String::as_str);
+            let metrics = case.gate_metrics.iter().filter(expected).filter(missing).map(String::as_str);
             // A case of which nothing gates is missed all the same.
             let metrics = metrics.chain((silent && case.gate_metrics.is_empty()).then_some(Metric::LATENCY));
             metrics.map(|metric| claims::absent(case, metric)).collect::<Vec<_>>()

@@ -122,6 +122,10 @@ pub fn decide(
     }
     let mut files: Vec<(String, Vec<u8>)> = Vec::new();
     for path in &arguments.reports {
+        if !path.exists() {
+            // The job before this one measured, and left nothing to fetch.
+            return Ok(Ok((origin, Found::Nothing(format!("the measurement left no {}", path.display())))));
+        }
         files.push((path.display().to_string(), read(path)?));
     }
     if let (Some(run), true) = (run, files.is_empty()) {
