@@ -124,7 +124,7 @@ pub fn decide(
     for path in &arguments.reports {
         if !path.exists() {
             // The job before this one measured, and left nothing to fetch.
-            return Ok(Ok((origin, Found::Nothing(format!("the measurement left no {}", path.display())))));
+            return Ok(Ok((origin, Found::Nothing("the measurement left no report".to_owned()))));
         }
         files.push((path.display().to_string(), read(path)?));
     }
