@@ -53,6 +53,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("plotters", &["render/"]),
     ("octocrab", &["github/"]),
     ("cudarc", &["backend/nvidia", "hardware/"]),
+    ("nvml_wrapper", &["hardware/"]),
     ("candle_core", &["backend/cpu"]),
     ("candle_nn", &["backend/cpu"]),
     ("clap", &["cli.rs"]),
@@ -75,6 +76,7 @@ const DOCUMENTS: &[&str] = &[
     "reports/end-to-end.md",
     "reports/change-points.md",
     "reports/example/report.md",
+    "reports/hardware/h100/doctor.md",
 ];
 const FOLDERS: &[&str] = &[
     "src/",

@@ -12,6 +12,7 @@ use crate::measure::Subject;
 
 pub mod absent;
 pub mod cpu;
+pub mod nvidia;
 
 /// Whether a backend can run anything here.
 #[derive(Debug, Clone, PartialEq)]
@@ -112,7 +113,7 @@ pub trait Backend: Sync {
 /// Every adapter, in the order `regrade list` shows them.
 pub static BACKENDS: &[&dyn Backend] = &[
     &cpu::Cpu,
-    &absent::Absent { name: "nvidia", describe: "operators and kernels on NVIDIA GPUs (CUDA)" },
+    &nvidia::Nvidia,
     &absent::Absent { name: "xla", describe: "StableHLO programs on TPU, GPU and CPU (PJRT plugins)" },
 ];
 

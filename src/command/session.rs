@@ -111,12 +111,15 @@ pub fn plan(
         .map(|((name, availability), supports)| BackendView {
             name,
             ready: match availability {
-                Availability::Ready { devices, .. } => Ok(HardwareFacts {
-                    compute_capability: None,
-                    memory: hardware::memory(),
-                    cores: hardware::cores().map(|cores| cores as u64),
-                    device: devices.first().map(|device| device.name.clone()),
-                }),
+                Availability::Ready { devices, .. } => {
+                    let fact = |name: &str| devices.first().and_then(|device| device.facts.get(name));
+                    Ok(HardwareFacts {
+                        compute_capability: fact("compute_capability").and_then(serde_json::Value::as_f64),
+                        memory: fact("memory_bytes").and_then(serde_json::Value::as_u64).or_else(hardware::memory),
+                        cores: hardware::cores().map(|cores| cores as u64),
+                        device: devices.first().map(|device| device.name.clone()),
+                    })
+                }
                 Availability::Unavailable(skip) => Err(skip.clone()),
             },
             supports,

@@ -16,11 +16,15 @@ pub struct Testbed {
 }
 
 impl Testbed {
-    /// A short label a person recognises: the CPU or device model.
+    /// A short label a person recognises: the devices, where a backend used some, else the CPU.
     #[must_use]
     pub fn label(&self) -> String {
         let fact = |name: &str| self.facts.get(name).map_or("?", String::as_str);
-        format!("{} ({} cores)", fact("cpu.model"), fact("cpu.cores"))
+        let devices = self.facts.iter().find(|(name, _)| name.starts_with("backend.") && name.ends_with(".devices"));
+        match devices {
+            Some((_, devices)) => devices.clone(),
+            None => format!("{} ({} cores)", fact("cpu.model"), fact("cpu.cores")),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What this machine is (testbed) and what it is doing (telemetry).
 //!
-//! Must not know what is measured or how it is judged. Everything comes from procfs and sysfs; other systems yield
-//! the few facts that the standard library has.
+//! Must not know what is measured or how it is judged. Hosts are read from procfs and sysfs, NVIDIA GPUs through the driver's
+//! management library; other systems yield the few facts that the standard library has.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +10,18 @@ use crate::domain::Testbed;
 mod cgroup;
 mod facts;
 mod findings;
+pub mod gpu;
 mod host;
+mod nvml;
 mod parse;
+pub mod peaks;
 mod probe;
 mod processes;
 mod telemetry;
 #[cfg(test)]
 mod tests;
 
+pub use nvml::Absent;
 pub use telemetry::Watch;
 
 pub(crate) use parse::ProcessStat;
@@ -80,10 +84,20 @@ pub fn memory() -> Option<u64> {
     facts::memory(&host::Host::this())
 }
 
+/// NVIDIA GPUs that this process may see. Loading the driver's library takes some tens of milliseconds.
+///
+/// # Errors
+/// Why there is none, and what would change that.
+pub fn gpus() -> Result<Vec<gpu::Gpu>, Absent> {
+    nvml::gpus()
+}
+
 /// Whether this machine is fit to measure. Takes about a second, half of it asleep and a third of it spinning.
 #[must_use]
 pub fn findings() -> Vec<Finding> {
-    findings::all(&host::Host::this())
+    let mut findings = findings::all(&host::Host::this());
+    findings.extend(gpus().unwrap_or_default().iter().flat_map(gpu::Gpu::findings));
+    findings
 }
 
 /// Every process that can be seen; one small file is read for each.

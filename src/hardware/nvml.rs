@@ -1,0 +1,128 @@
+//! GPUs through NVIDIA's management library, which comes with the driver and is loaded when it is asked for: one program
+//! serves machines with and without it.
+
+use nvml_wrapper::bitmasks::device::ThrottleReasons;
+use nvml_wrapper::enum_wrappers::device::{Clock, EccCounter, MemoryError, TemperatureSensor};
+use nvml_wrapper::enums::device::UsedGpuMemory;
+use nvml_wrapper::error::NvmlError;
+use nvml_wrapper::{Device, Nvml, cuda_driver_version_major, cuda_driver_version_minor};
+
+use crate::hardware::gpu::{Gpu, Now};
+
+/// Most `NVLink` connections of a device (`NVML_NVLINK_MAX_LINKS`).
+const LINKS: u32 = 18;
+/// The driver's reasons, in our words (nvml.h, clocks event reasons).
+const REASONS: [(ThrottleReasons, &str); 9] = [
+    (ThrottleReasons::GPU_IDLE, "idle"),
+    (ThrottleReasons::APPLICATIONS_CLOCKS_SETTING, "clocks set"),
+    (ThrottleReasons::SW_POWER_CAP, "software power cap"),
+    (ThrottleReasons::HW_SLOWDOWN, "hardware slowdown"),
+    (ThrottleReasons::SYNC_BOOST, "sync boost"),
+    (ThrottleReasons::SW_THERMAL_SLOWDOWN, "software thermal"),
+    (ThrottleReasons::HW_THERMAL_SLOWDOWN, "hardware thermal"),
+    (ThrottleReasons::HW_POWER_BRAKE_SLOWDOWN, "hardware power brake"),
+    (ThrottleReasons::DISPLAY_CLOCK_SETTING, "display clocks"),
+];
+
+/// Why there are no GPUs to be seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Absent {
+    /// What is the matter.
+    pub reason: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+/// Every GPU of the machine that this process may see.
+///
+/// # Errors
+/// Where there is no driver, none that answers, or no device.
+pub fn gpus() -> Result<Vec<Gpu>, Absent> {
+    let absent = |reason: String, remedy: &str| Absent { reason, remedy: remedy.to_owned() };
+    let nvml = Nvml::init().map_err(|error| match error {
+        NvmlError::LibloadingError(_) | NvmlError::LibraryNotFound => absent(
+            "there is no NVIDIA driver here".to_owned(),
+            "install it where there is a GPU; in a container, pass the GPU in",
+        ),
+        NvmlError::DriverNotLoaded => {
+            absent("the NVIDIA driver is installed and not loaded".to_owned(), "load it, or look for a GPU in `lspci`")
+        }
+        other => absent(format!("the NVIDIA driver does not answer: {other}"), "look what `nvidia-smi` says"),
+    })?;
+    let odd =
+        |error: NvmlError| absent(format!("the NVIDIA driver does not answer: {error}"), "look what `nvidia-smi` says");
+    let driver = nvml.sys_driver_version().map_err(odd)?;
+    let cuda = nvml.sys_cuda_driver_version().ok();
+    let cuda =
+        cuda.map(|version| format!("{}.{}", cuda_driver_version_major(version), cuda_driver_version_minor(version)));
+    let count = nvml.device_count().map_err(odd)?;
+    let found: Result<Vec<Gpu>, NvmlError> = (0..count)
+        .map(|index| {
+            let device = nvml.device_by_index(index)?;
+            Ok(Gpu { index, driver: driver.clone(), cuda: cuda.clone(), ..of(&device)? })
+        })
+        .collect();
+    match found.map_err(odd)? {
+        none if none.is_empty() => Err(absent(
+            "the NVIDIA driver sees no GPU".to_owned(),
+            "look what `nvidia-smi` says; in a container, pass the GPU in",
+        )),
+        found => Ok(found),
+    }
+}
+
+/// What a driver does not support on a device is absent.
+fn of(device: &Device<'_>) -> Result<Gpu, NvmlError> {
+    let capability = device.cuda_compute_capability()?;
+    let unsigned = |number: i32| u32::try_from(number).unwrap_or(0);
+    let compute_capability = (unsigned(capability.major), unsigned(capability.minor));
+    let watts = |milliwatts: u32| f64::from(milliwatts) / 1000.0;
+    Ok(Gpu {
+        name: device.name()?,
+        compute_capability,
+        memory: device.memory_info()?.total,
+        multiprocessors: device.num_cores().ok().map(|cores| cores / cores_per_multiprocessor(compute_capability)),
+        max_sm_mhz: device.max_clock_info(Clock::SM).ok(),
+        max_memory_mhz: device.max_clock_info(Clock::Memory).ok(),
+        power_limit_w: device.enforced_power_limit().ok().map(watts),
+        default_power_limit_w: device.power_management_limit_default().ok().map(watts),
+        ecc: device.is_ecc_enabled().ok().map(|state| state.currently_enabled),
+        mig: device.mig_mode().ok().map(|mode| mode.current != 0),
+        persistent: device.is_in_persistent_mode().ok(),
+        nvlinks: (0..LINKS).filter(|link| device.link_wrapper_for(*link).is_active().unwrap_or(false)).count() as u32,
+        uncorrected_errors: device.total_ecc_errors(MemoryError::Uncorrected, EccCounter::Volatile).ok(),
+        now: now(device),
+        ..Gpu::default()
+    })
+}
+
+fn now(device: &Device<'_>) -> Now {
+    let reasons = device.current_throttle_reasons().unwrap_or(ThrottleReasons::NONE);
+    let own = std::process::id();
+    Now {
+        sm_mhz: device.clock_info(Clock::SM).ok(),
+        memory_mhz: device.clock_info(Clock::Memory).ok(),
+        power_w: device.power_usage().ok().map(|milliwatts| f64::from(milliwatts) / 1000.0),
+        temperature_c: device.temperature(TemperatureSensor::Gpu).ok(),
+        busy_percent: device.utilization_rates().ok().map(|rates| rates.gpu),
+        limited_by: REASONS.iter().filter(|(bit, _)| reasons.contains(*bit)).map(|(_, word)| *word).collect(),
+        processes: device
+            .running_compute_processes()
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|process| process.pid != own)
+            .map(|process| match process.used_gpu_memory {
+                UsedGpuMemory::Used(bytes) => (process.pid, Some(bytes)),
+                UsedGpuMemory::Unavailable => (process.pid, None),
+            })
+            .collect(),
+    }
+}
+
+/// FP32 lanes of a multiprocessor (CUDA C++ Programming Guide, arithmetic throughput).
+const fn cores_per_multiprocessor(compute_capability: (u32, u32)) -> u32 {
+    match compute_capability {
+        (7, _) | (8, 0) => 64,
+        _ => 128,
+    }
+}
