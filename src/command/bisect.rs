@@ -136,7 +136,7 @@ fn only_case(plan: &Plan, glob: &str) -> Result<usize> {
 }
 
 fn metric_of(case: &Case, name: &str) -> Metric {
-    case.metrics.get(name).cloned().or_else(|| Metric::standard(name)).unwrap_or_else(|| Metric {
+    case.metric(name).unwrap_or_else(|| Metric {
         name: name.to_owned(),
         unit: String::new(),
         direction: crate::domain::Direction::LowerIsBetter,

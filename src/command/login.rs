@@ -23,10 +23,8 @@ const APP: [&str; 2] = ["REGRADE_APP_ID", "REGRADE_APP_KEY"];
 pub struct Session {
     /// The connection.
     pub hub: Live,
-    /// The account; absent until it is asked for.
+    /// The account; absent for a person's token until it is asked for.
     login: Option<String>,
-    /// Whether the token is one of a workflow or an App's installation.
-    of_app: bool,
 }
 
 impl Session {
@@ -42,14 +40,15 @@ impl Session {
             })?;
             let (token, login) = app(api_url, &id, &key, repository, patience)?;
             let hub = Live::new(&Login { api_url: api_url.to_owned(), token, patience })?;
-            return Ok(Self { hub, login: Some(login), of_app: true });
+            return Ok(Self { hub, login: Some(login) });
         }
         let token = TOKENS.into_iter().find_map(set).ok_or_else(|| {
             usage("GITHUB_TOKEN is not set: give the step `env:` with `GITHUB_TOKEN: ${{ github.token }}`, or try --dry-run")
         })?;
-        let of_app = token.starts_with("ghs_");
+        // The server tells people who they are, and no App.
+        let login = token.starts_with("ghs_").then(|| WORKFLOW_BOT.to_owned());
         let hub = Live::new(&Login { api_url: api_url.to_owned(), token, patience })?;
-        Ok(Self { hub, login: None, of_app })
+        Ok(Self { hub, login })
     }
 
     /// The account that we write as: what was said, what is known, or what the server says of a person's token.
@@ -60,17 +59,12 @@ impl Session {
         if let Some(said) = said {
             return Ok(said.to_owned());
         }
-        if self.login.is_none() {
-            // The server tells people who they are, and no App.
-            let login = if self.of_app {
-                WORKFLOW_BOT.to_owned()
-            } else {
-                let user = self.hub.send(&Call::get("/user"))?.body;
-                promised("GET /user", &user, "login", Value::as_str)?.to_owned()
-            };
-            self.login = Some(login);
+        if let Some(known) = &self.login {
+            return Ok(known.clone());
         }
-        Ok(self.login.clone().expect("just made"))
+        let user = self.hub.send(&Call::get("/user"))?.body;
+        let login = promised("GET /user", &user, "login", Value::as_str)?;
+        Ok(self.login.insert(login.to_owned()).clone())
     }
 }
 

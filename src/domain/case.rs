@@ -108,6 +108,12 @@ impl Case {
         self.thresholds.get(metric).or_else(|| self.thresholds.get("*")).copied().unwrap_or_default()
     }
 
+    /// A metric as the suite describes it, or as regrade itself does; `None` where neither knows it.
+    #[must_use]
+    pub fn metric(&self, name: &str) -> Option<Metric> {
+        self.metrics.get(name).cloned().or_else(|| Metric::standard(name))
+    }
+
     /// Whether a regression of this metric may fail CI.
     #[must_use]
     pub fn gates(&self, metric: &str) -> bool {

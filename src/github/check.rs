@@ -108,12 +108,13 @@ impl Check {
     /// # Errors
     /// As [`Hub::send`].
     pub fn start(&self, hub: &mut dyn Hub, repository: &Repository) -> Result<u64, HubError> {
-        if let Some(id) = self.open(hub, repository)? {
+        let ours = self.ours(hub, repository)?;
+        if let Some(id) = open(&ours) {
             return Ok(id);
         }
         let mut body = self.body();
         body["status"] = "in_progress".into();
-        self.make(hub, repository, body)
+        self.make(hub, repository, body, &ours)
     }
 
     /// Completes it, opening it if nobody did. Annotations go fifty at a time. One that says the same already is left alone;
@@ -122,8 +123,9 @@ impl Check {
     /// # Errors
     /// As [`Hub::send`].
     pub fn complete(&self, hub: &mut dyn Hub, repository: &Repository, output: &Output) -> Result<(), HubError> {
-        let newest = self.ours(hub, repository)?.into_iter().max_by_key(|run| run["id"].as_u64());
-        if newest.is_some_and(|run| says(&run, output)) {
+        let ours = self.ours(hub, repository)?;
+        let newest = ours.iter().max_by_key(|run| run["id"].as_u64());
+        if newest.is_some_and(|run| says(run, output)) {
             return Ok(());
         }
         let mut batches = output.annotations.chunks(ANNOTATIONS);
@@ -135,12 +137,12 @@ impl Check {
         body["status"] = "completed".into();
         body["conclusion"] = output.conclusion.as_str().into();
         body["output"] = said(batches.next().unwrap_or_default());
-        let id = match self.open(hub, repository)? {
+        let id = match open(&ours) {
             Some(id) => {
                 Self::change(hub, repository, id, body)?;
                 id
             }
-            None => self.make(hub, repository, body)?,
+            None => self.make(hub, repository, body, &ours)?,
         };
         for batch in batches {
             Self::change(hub, repository, id, json!({ "output": said(batch) }))?;
@@ -153,34 +155,32 @@ impl Check {
     /// # Errors
     /// As [`Hub::send`].
     pub fn is_outranked(&self, hub: &mut dyn Hub, repository: &Repository) -> Result<bool, HubError> {
-        let above = |trust: Trust| trust > self.trust;
-        let theirs: Vec<String> = [Trust::Fork, Trust::Reviewed, Trust::Own]
-            .into_iter()
-            .filter(|trust| above(*trust))
-            .map(|trust| Self { trust, ..self.clone() }.external_id())
-            .collect();
+        let above = [Trust::Reviewed, Trust::Own].into_iter().filter(|trust| *trust > self.trust);
+        let theirs: Vec<String> = above.map(|trust| self.id_of(trust)).collect();
         let runs = self.all(hub, repository)?;
-        Ok(runs.iter().any(|run| run["external_id"].as_str().is_some_and(|id| theirs.iter().any(|their| their == id))))
+        Ok(runs.iter().any(|run| theirs.iter().any(|their| run["external_id"] == **their)))
     }
 
-    fn external_id(&self) -> String {
-        format!("regrade:{}:{}", self.key, self.trust.word())
+    /// Its external id where this trust made it.
+    fn id_of(&self, trust: Trust) -> String {
+        format!("regrade:{}:{}", self.key, trust.word())
     }
 
     fn body(&self) -> Value {
-        let mut body = json!({ "name": self.name, "head_sha": self.sha, "external_id": self.external_id() });
+        let mut body = json!({ "name": self.name, "head_sha": self.sha, "external_id": self.id_of(self.trust) });
         if let Some(url) = &self.details_url {
             body["details_url"] = url.as_str().into();
         }
         body
     }
 
-    fn make(&self, hub: &mut dyn Hub, repository: &Repository, body: Value) -> Result<u64, HubError> {
-        let before: Vec<Option<u64>> = self.ours(hub, repository)?.iter().map(|run| run["id"].as_u64()).collect();
+    /// Makes another beside those that are there `before`.
+    fn make(&self, hub: &mut dyn Hub, repository: &Repository, body: Value, before: &[Value]) -> Result<u64, HubError> {
         let call = Call::with(Method::Post, format!("{}/check-runs", repository.path()), body);
         let shown = call.to_string();
         let mut find = |hub: &mut dyn Hub| {
-            let new = self.ours(hub, repository)?.into_iter().find(|run| !before.contains(&run["id"].as_u64()));
+            let new =
+                self.ours(hub, repository)?.into_iter().find(|run| before.iter().all(|old| old["id"] != run["id"]));
             Ok(new.map(|run| json!({ "id": run["id"] })))
         };
         promised(&shown, &make_once(hub, &call, &mut find)?, "id", Value::as_u64)
@@ -205,18 +205,17 @@ impl Check {
     }
 
     fn ours(&self, hub: &mut dyn Hub, repository: &Repository) -> Result<Vec<Value>, HubError> {
-        let id = self.external_id();
+        let id = self.id_of(self.trust);
         let mut runs = self.all(hub, repository)?;
-        runs.retain(|run| run["external_id"].as_str() == Some(&id));
+        runs.retain(|run| run["external_id"] == *id);
         Ok(runs)
     }
+}
 
-    /// Ours that is not completed.
-    fn open(&self, hub: &mut dyn Hub, repository: &Repository) -> Result<Option<u64>, HubError> {
-        let runs = self.ours(hub, repository)?;
-        let open = runs.iter().filter(|run| run["status"].as_str() != Some("completed"));
-        Ok(open.filter_map(|run| run["id"].as_u64()).max())
-    }
+/// The newest that is not completed.
+fn open(runs: &[Value]) -> Option<u64> {
+    let open = runs.iter().filter(|run| run["status"].as_str() != Some("completed"));
+    open.filter_map(|run| run["id"].as_u64()).max()
 }
 
 /// Whether a check says this already.

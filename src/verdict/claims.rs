@@ -66,12 +66,7 @@ pub fn absent(case: &Case, metric: &str) -> Judged<'static> {
     let note = "in the suite on the base branch, and not in the report".to_owned();
     let row = unpaired(&case.id);
     Judged {
-        metric: case
-            .metrics
-            .get(metric)
-            .cloned()
-            .or_else(|| Metric::standard(metric))
-            .unwrap_or_else(|| row.metric.clone()),
+        metric: case.metric(metric).unwrap_or_else(|| row.metric.clone()),
         gating: case.gates(metric),
         thresholds: case.thresholds_for(metric),
         verdict: undecided(Reason::Missing, note),

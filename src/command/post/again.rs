@@ -125,7 +125,10 @@ pub fn again(said: &Report, law: &Law<'_>, origin: &Origin) -> Result<Report, Su
     }
     let mut told: Vec<Judged<'_>> = claimed.iter().map(|(case, row)| claim(*case, row)).collect();
     told.extend(absent(said, law));
-    let counts = |row: &&Judged<'_>| row.gating && !is_elsewhere(row, law, &judgement.rows);
+    let here: BTreeSet<&str> =
+        judgement.rows.iter().filter_map(|row| cases.get(&row.case)).map(|case| case.backend.as_str()).collect();
+    let elsewhere = |row: &Judged<'_>| cases.get(&row.case).is_some_and(|case| is_elsewhere(row, case, &here));
+    let counts = |row: &&Judged<'_>| row.gating && !elsewhere(row);
     unproven += told.iter().filter(counts).count();
     judgement.rows.extend(told);
     let mut notes = vec![format!(
@@ -256,8 +259,7 @@ fn affordable(paired: &ByCase<'_>) -> Result<(), Suspect> {
 /// A metric as the base branch defines it, or as regrade itself does; what neither knows as the report has it.
 fn metric(case: &Case, row: &Row) -> Result<Metric, Suspect> {
     let said = &row.metric;
-    let known = case.metrics.get(&said.name).cloned().or_else(|| Metric::standard(&said.name));
-    match known {
+    match case.metric(&said.name) {
         Some(known) if known.unit != said.unit => {
             Err(wrong(format!("measures {} of `{}` in {} instead of {}", said.name, row.case, said.unit, known.unit)))
         }
@@ -403,11 +405,9 @@ fn claim(case: Option<&Case>, row: &Row) -> Judged<'static> {
 }
 
 /// Skipped here because the machine lacks what it needs, as far as the rest of the report shows: no claim that matters.
-fn is_elsewhere(row: &Judged<'_>, law: &Law<'_>, measured: &[Judged<'_>]) -> bool {
-    let backend = |id: &CaseId| law.cases().find(|case| case.id == *id).map(|case| case.backend.as_str());
-    let Some(case) = law.cases().find(|case| case.id == row.case) else { return false };
-    let here = measured.iter().any(|other| backend(&other.case) == Some(&case.backend));
-    row.verdict.reason == Reason::HeadSkipped && (!case.needs.is_empty() || !here)
+/// `here` are the backends that measured something.
+fn is_elsewhere(row: &Judged<'_>, case: &Case, here: &BTreeSet<&str>) -> bool {
+    row.verdict.reason == Reason::HeadSkipped && (!case.needs.is_empty() || !here.contains(case.backend.as_str()))
 }
 
 /// What gates in the base branch's suite, could be measured, and is not in the report.

@@ -27,9 +27,6 @@ use crate::store::sqlite::SqliteStore;
 use crate::suite::{Suite, waivers};
 use crate::verdict::builds::Builds;
 
-/// The largest report file read, bytes.
-const MOST_FILE: u64 = 64 << 20;
-
 /// Whose word says what was measured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stranger {
@@ -169,7 +166,7 @@ fn refused(refusal: Refusal) -> anyhow::Error {
 fn read(path: &Path) -> Result<Vec<u8>> {
     let shown = || format!("cannot read {}", path.display());
     let mut bytes = Vec::new();
-    File::open(path).with_context(shown)?.take(MOST_FILE + 1).read_to_end(&mut bytes).with_context(shown)?;
+    File::open(path).with_context(shown)?.take(foreign::MOST_BYTES + 1).read_to_end(&mut bytes).with_context(shown)?;
     Ok(bytes)
 }
 
