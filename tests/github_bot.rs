@@ -4,15 +4,15 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests panic like tests do")]
 
+#[path = "support/hub.rs"]
+mod hub;
 mod support;
 
-use std::sync::{Arc, Mutex};
-
+use hub::{Hub, World, page};
 use regrade::github::accepted::accepted;
 use serde_json::{Value, json};
 use support::{Place, Ran};
-use tokio::runtime::Runtime;
-use wiremock::{Match, Mock, MockServer, Request, Respond, ResponseTemplate};
+use wiremock::{Request, ResponseTemplate};
 
 const SHA: &str = "0123456789abcdef0123456789abcdef01234567";
 const OURS: &str = "github-actions[bot]";
@@ -20,7 +20,7 @@ const TOKEN: &str = "ghs_verysecrettoken";
 /// The comment that the event is about.
 const ID: u64 = 1001;
 
-/// What the server knows, and what it was asked.
+/// What the server knows.
 #[derive(Debug)]
 struct State {
     /// Comments of the pull request.
@@ -28,37 +28,11 @@ struct State {
     pull: Value,
     permission: Value,
     reactions: Vec<String>,
-    log: Vec<String>,
-    /// Answers to give instead, each once: method, part of the path, whether the work is done all the same, and the answer.
-    faults: Vec<(String, String, bool, ResponseTemplate)>,
 }
 
-#[derive(Debug, Clone)]
-struct Hub(Arc<Mutex<State>>);
-
-struct Everything;
-
-impl Match for Everything {
-    fn matches(&self, _: &Request) -> bool {
-        true
-    }
-}
-
-impl Respond for Hub {
-    fn respond(&self, request: &Request) -> ResponseTemplate {
-        let mut state = self.0.lock().unwrap();
-        let (method, path) = (request.method.to_string(), request.url.path().to_owned());
-        state.log.push(format!("{method} {path}"));
-        let wanted = |fault: &(String, String, bool, ResponseTemplate)| fault.0 == method && path.contains(&fault.1);
-        let fault = state.faults.iter().position(wanted).map(|at| state.faults.remove(at));
-        match fault {
-            Some((_, _, false, answer)) => answer,
-            Some((_, _, true, answer)) => {
-                work(&mut state, &method, &path, request);
-                answer
-            }
-            None => work(&mut state, &method, &path, request),
-        }
+impl World for State {
+    fn work(&mut self, method: &str, path: &str, request: &Request) -> ResponseTemplate {
+        work(self, method, path, request)
     }
 }
 
@@ -78,19 +52,7 @@ fn work(state: &mut State, method: &str, path: &str, request: &Request) -> Respo
         ("GET", "/issues/comments/1001") => {
             state.comments.iter().find(|comment| comment["id"] == ID).map_or_else(none, |found| ok(found.clone()))
         }
-        ("GET", "/issues/7/comments") => {
-            let page: usize =
-                request.url.query_pairs().find(|(key, _)| key == "page").map_or(1, |(_, page)| page.parse().unwrap());
-            let from = (page - 1) * 100;
-            let items: Vec<Value> = state.comments.iter().skip(from).take(100).cloned().collect();
-            let answer = ok(Value::Array(items));
-            if state.comments.len() > from + 100 {
-                let host = request.headers.get("host").unwrap().to_str().unwrap();
-                let link = format!("<http://{host}{path}?per_page=100&page={}>; rel=\"next\"", page + 1);
-                return answer.insert_header("link", link.as_str());
-            }
-            answer
-        }
+        ("GET", "/issues/7/comments") => page(&state.comments, request),
         ("POST", "/issues/7/comments") => {
             let made = comment(9000 + state.comments.len() as u64, OURS, body["body"].as_str().unwrap());
             state.comments.push(made.clone());
@@ -106,9 +68,7 @@ fn work(state: &mut State, method: &str, path: &str, request: &Request) -> Respo
 }
 
 struct Server {
-    _runtime: Runtime,
-    mock: MockServer,
-    hub: Hub,
+    hub: Hub<State>,
     place: Place,
     event: Value,
 }
@@ -116,23 +76,15 @@ struct Server {
 impl Server {
     /// A pull request of a branch, and a comment by somebody who may write.
     fn new(body: &str) -> Self {
-        let runtime = Runtime::new().unwrap();
         let said = comment(ID, "octo-boss", body);
-        let hub = Hub(Arc::new(Mutex::new(State {
+        let hub = Hub::new(State {
             comments: vec![said.clone()],
             pull: json!({ "number": 7, "state": "open", "head": { "sha": SHA, "repo": { "full_name": "Ada/Engine" } } }),
             permission: json!({ "permission": "write", "role_name": "write", "user": { "login": "Octo-Boss" } }),
             reactions: Vec::new(),
-            log: Vec::new(),
-            faults: Vec::new(),
-        })));
-        let mock = runtime.block_on(async {
-            let server = MockServer::start().await;
-            Mock::given(Everything).respond_with(hub.clone()).mount(&server).await;
-            server
         });
         let event = json!({ "action": "created", "issue": { "number": 7, "pull_request": {} }, "comment": said });
-        Self { _runtime: runtime, mock, hub, place: Place::new(), event }
+        Self { hub, place: Place::new(), event }
     }
 
     fn fork(body: &str) -> Self {
@@ -148,7 +100,7 @@ impl Server {
         words.extend(more);
         let mut command = self.place.command(&words);
         command
-            .env("GITHUB_API_URL", self.mock.uri())
+            .env("GITHUB_API_URL", self.hub.uri())
             .env("GITHUB_TOKEN", TOKEN)
             .env("GITHUB_REPOSITORY", "ada/engine")
             .env("GITHUB_EVENT_NAME", "issue_comment")
@@ -166,15 +118,15 @@ impl Server {
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
-        change(&mut self.hub.0.lock().unwrap());
+        self.hub.world(change);
     }
 
     fn fault(&self, method: &str, path: &str, done: bool, answer: ResponseTemplate) {
-        self.change(|state| state.faults.push((method.to_owned(), path.to_owned(), done, answer)));
+        self.hub.fault(method, path, done, answer);
     }
 
     fn state<T>(&self, read: impl Fn(&State) -> T) -> T {
-        read(&self.hub.0.lock().unwrap())
+        self.hub.world(|state| read(state))
     }
 
     /// What we wrote into the thread.
@@ -188,7 +140,7 @@ impl Server {
     }
 
     fn asked(&self, what: &str) -> usize {
-        self.state(|state| state.log.iter().filter(|line| line.contains(what)).count())
+        self.hub.asked(what)
     }
 
     /// It ended well, started nothing and wrote nothing into the thread.
@@ -291,7 +243,7 @@ fn what_is_no_command_of_a_person_on_a_pull_request_asks_nothing() {
         change(&|event| event["comment"]["body"] = Value::Null),
     ] {
         server.does_nothing();
-        assert_eq!(server.state(|state| state.log.clone()), [""; 0]);
+        assert_eq!(server.hub.log(), [""; 0]);
     }
 }
 
@@ -500,7 +452,7 @@ fn outputs_that_cannot_be_written_start_nothing_and_are_not_tried_again() {
     server.place.write("event.json", &server.event.to_string());
     let mut command = server.place.command(&["bot"]);
     let ran: Ran = command
-        .env("GITHUB_API_URL", server.mock.uri())
+        .env("GITHUB_API_URL", server.hub.uri())
         .env("GITHUB_TOKEN", TOKEN)
         .env("GITHUB_REPOSITORY", "ada/engine")
         .env("GITHUB_EVENT_NAME", "issue_comment")
@@ -562,5 +514,5 @@ fn a_dry_run_prints_requests_and_outputs_and_sends_none() {
     ] {
         assert!(ran.stdout.contains(line), "{line}: {}", ran.stdout);
     }
-    assert_eq!((server.state(|state| state.log.len()), server.output().as_str()), (0, ""));
+    assert_eq!((server.hub.log().len(), server.output().as_str()), (0, ""));
 }

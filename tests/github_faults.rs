@@ -3,55 +3,30 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests panic like tests do")]
 
+#[path = "support/hub.rs"]
+mod hub;
 mod support;
 
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use hub::{Hub, World, page};
 use serde_json::{Value, json};
 use support::{Place, Ran};
-use tokio::runtime::Runtime;
-use wiremock::{Match, Mock, MockServer, Request, Respond, ResponseTemplate};
+use wiremock::{Request, ResponseTemplate};
 
 const SHA: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// What the server knows, and what it was asked.
+/// What the server knows.
 #[derive(Debug, Default)]
 struct State {
     comments: Vec<Value>,
     checks: Vec<Value>,
-    log: Vec<String>,
-    /// Answers to give instead, each once: method, part of the path, whether the work is done all the same, and the answer.
-    faults: Vec<(String, String, bool, ResponseTemplate)>,
     next: u64,
 }
 
-#[derive(Debug, Clone)]
-struct Hub(Arc<Mutex<State>>);
-
-struct Everything;
-
-impl Match for Everything {
-    fn matches(&self, _: &Request) -> bool {
-        true
-    }
-}
-
-impl Respond for Hub {
-    fn respond(&self, request: &Request) -> ResponseTemplate {
-        let mut state = self.0.lock().unwrap();
-        let (method, path) = (request.method.to_string(), request.url.path().to_owned());
-        state.log.push(format!("{method} {path}"));
-        let wanted = |fault: &(String, String, bool, ResponseTemplate)| fault.0 == method && path.contains(&fault.1);
-        let fault = state.faults.iter().position(wanted).map(|at| state.faults.remove(at));
-        match fault {
-            Some((_, _, false, answer)) => answer,
-            Some((_, _, true, answer)) => {
-                work(&mut state, &method, &path, request);
-                answer
-            }
-            None => work(&mut state, &method, &path, request),
-        }
+impl World for State {
+    fn work(&mut self, method: &str, path: &str, request: &Request) -> ResponseTemplate {
+        work(self, method, path, request)
     }
 }
 
@@ -63,19 +38,7 @@ fn work(state: &mut State, method: &str, path: &str, request: &Request) -> Respo
     state.next += 1;
     let user = json!({ "login": "github-actions[bot]", "type": "Bot" });
     match (method, path) {
-        ("GET", path) if path.ends_with("/comments") => {
-            let page: usize =
-                request.url.query_pairs().find(|(key, _)| key == "page").map_or(1, |(_, page)| page.parse().unwrap());
-            let from = (page - 1) * 100;
-            let items: Vec<Value> = state.comments.iter().skip(from).take(100).cloned().collect();
-            let answer = ok(Value::Array(items));
-            if state.comments.len() > from + 100 {
-                let host = request.headers.get("host").unwrap().to_str().unwrap();
-                let link = format!("<http://{host}{path}?per_page=100&page={}>; rel=\"next\"", page + 1);
-                return answer.insert_header("link", link.as_str());
-            }
-            answer
-        }
+        ("GET", path) if path.ends_with("/comments") => page(&state.comments, request),
         ("POST", path) if path.ends_with("/comments") => {
             let comment =
                 json!({ "id": 10_000 + state.next, "body": body["body"], "user": user, "html_url": "http://x/c" });
@@ -123,21 +86,12 @@ fn count(check: &mut Value, before: u64) {
 }
 
 struct Server {
-    runtime: Runtime,
-    mock: MockServer,
-    hub: Hub,
+    hub: Hub<State>,
     place: Place,
 }
 
 impl Server {
     fn new() -> Self {
-        let runtime = Runtime::new().unwrap();
-        let hub = Hub(Arc::default());
-        let server = runtime.block_on(async {
-            let server = MockServer::start().await;
-            Mock::given(Everything).respond_with(hub.clone()).mount(&server).await;
-            server
-        });
         let place = Place::new();
         let mut report: Value = serde_json::from_str(
             &std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/report.json")).unwrap(),
@@ -145,11 +99,11 @@ impl Server {
         .unwrap();
         report["head"]["commit"] = SHA.into();
         place.write("report.json", &report.to_string());
-        Self { runtime, mock: server, hub, place }
+        Self { hub: Hub::new(State::default()), place }
     }
 
     fn fault(&self, method: &str, path: &str, done: bool, answer: ResponseTemplate) {
-        self.hub.0.lock().unwrap().faults.push((method.to_owned(), path.to_owned(), done, answer));
+        self.hub.fault(method, path, done, answer);
     }
 
     fn post(&self, more: &[&str]) -> Ran {
@@ -157,16 +111,16 @@ impl Server {
             vec!["post", "report.json", "--repo", "ada/engine", "--sha", SHA, "--pr", "7", "--pictures", "off"];
         words.extend(more);
         let mut command = self.place.command(&words);
-        command.env("GITHUB_API_URL", self.mock.uri()).env("GITHUB_TOKEN", "ghs_verysecrettoken");
+        command.env("GITHUB_API_URL", self.hub.uri()).env("GITHUB_TOKEN", "ghs_verysecrettoken");
         command.output().unwrap().into()
     }
 
     fn state<T>(&self, read: impl Fn(&State) -> T) -> T {
-        read(&self.hub.0.lock().unwrap())
+        self.hub.world(|state| read(state))
     }
 
     fn asked(&self, what: &str) -> usize {
-        self.state(|state| state.log.iter().filter(|line| line.contains(what)).count())
+        self.hub.asked(what)
     }
 }
 
@@ -198,10 +152,10 @@ fn ours_is_found_on_the_second_page_and_a_planted_marker_is_left_alone() {
     let server = Server::new();
     let stranger =
         json!({ "id": 1, "body": "<!-- regrade:regrade:0 -->\nmine", "user": { "login": "eve", "type": "User" } });
-    server.hub.0.lock().unwrap().comments.push(stranger.clone());
+    server.hub.world(|state| state.comments.push(stranger.clone()));
     for id in 2..150 {
         let talk = json!({ "id": id, "body": "talk", "user": { "login": "bob", "type": "User" } });
-        server.hub.0.lock().unwrap().comments.push(talk);
+        server.hub.world(|state| state.comments.push(talk));
     }
     server.post(&[]).expect(0);
     server.post(&[]).expect(0);
@@ -334,7 +288,6 @@ fn nobody_there_and_answers_that_break_off_are_no_success() {
         command.env("GITHUB_API_URL", &address).env("GITHUB_TOKEN", "ghs_verysecrettoken").output().unwrap().into();
     assert!(ran.expect(6).stderr.contains("the comment was not posted"));
     drop(talk);
-    drop(server.runtime);
 }
 
 #[test]
@@ -362,5 +315,5 @@ fn a_dry_run_prints_every_request_and_sends_none() {
     ] {
         assert!(ran.stdout.contains(line), "{line}: {}", ran.stdout);
     }
-    assert_eq!(server.state(|state| state.log.len()), 0);
+    assert_eq!(server.hub.log().len(), 0);
 }

@@ -3,17 +3,18 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests panic like tests do")]
 
+#[path = "support/hub.rs"]
+mod hub;
 mod support;
 
 use std::io::{Cursor, Write as _};
-use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use hub::Hub;
 use serde_json::{Value, json};
 use support::{Place, Ran};
-use tokio::runtime::Runtime;
-use wiremock::{Match, Mock, MockServer, Request, Respond, ResponseTemplate};
+use wiremock::{Request, ResponseTemplate};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
@@ -30,7 +31,6 @@ struct World {
     archive: Vec<u8>,
     checks: Vec<Value>,
     written: Vec<Value>,
-    asked: Vec<String>,
 }
 
 impl World {
@@ -52,7 +52,6 @@ impl World {
             archive: zipped(REPORT.as_bytes()),
             checks: Vec::new(),
             written: Vec::new(),
-            asked: Vec::new(),
         }
     }
 
@@ -135,62 +134,39 @@ fn directory(offset: usize, value: u32) -> Vec<u8> {
 type Change = fn(&mut Value);
 type WorldChange = fn(&mut World);
 
-#[derive(Debug, Clone)]
-struct Hub(Arc<Mutex<World>>);
-
-struct Everything;
-
-impl Match for Everything {
-    fn matches(&self, _: &Request) -> bool {
-        true
-    }
-}
-
-impl Respond for Hub {
-    fn respond(&self, request: &Request) -> ResponseTemplate {
-        let mut world = self.0.lock().unwrap();
-        let (method, path) = (request.method.to_string(), request.url.path().to_owned());
-        world.asked.push(format!("{method} {path}"));
+impl hub::World for World {
+    fn work(&mut self, method: &str, path: &str, request: &Request) -> ResponseTemplate {
         let ok = |body: Value| ResponseTemplate::new(200).set_body_json(body);
         if method != "GET" {
             let body: Value = serde_json::from_slice(&request.body).unwrap_or(Value::Null);
-            world.written.push(json!({ "path": path, "body": body }));
+            self.written.push(json!({ "path": path, "body": body }));
             return ResponseTemplate::new(201).set_body_json(json!({ "id": 5, "html_url": "http://x/c" }));
         }
         match path.strip_prefix("/repos/ada/engine").unwrap_or("?").trim_start_matches('/') {
             "" => ok(json!({ "default_branch": "main" })),
-            "actions/runs/7001" => ok(world.run.clone()),
-            "pulls" => ok(world.pulls.clone()),
-            "pulls/8" => ok(world.pulls[0].clone()),
-            "actions/runs/7001/artifacts" => ok(json!({ "total_count": 1, "artifacts": world.artifacts })),
-            "actions/artifacts/1/zip" => ResponseTemplate::new(200).set_body_bytes(world.archive.clone()),
+            "actions/runs/7001" => ok(self.run.clone()),
+            "pulls" => ok(self.pulls.clone()),
+            "pulls/8" => ok(self.pulls[0].clone()),
+            "actions/runs/7001/artifacts" => ok(json!({ "total_count": 1, "artifacts": self.artifacts })),
+            "actions/artifacts/1/zip" => ResponseTemplate::new(200).set_body_bytes(self.archive.clone()),
             "contents/suites/demo.toml" => ok(
                 json!({ "type": "file", "encoding": "base64", "size": SUITE.len(), "content": BASE64_STANDARD.encode(SUITE) }),
             ),
             "issues/8/comments" => ok(json!([])),
-            path if path.ends_with("/check-runs") => ok(json!({ "check_runs": world.checks })),
+            path if path.ends_with("/check-runs") => ok(json!({ "check_runs": self.checks })),
             _ => ResponseTemplate::new(404).set_body_json(json!({ "message": "Not Found" })),
         }
     }
 }
 
 struct Server {
-    _runtime: Runtime,
-    mock: MockServer,
-    hub: Hub,
+    hub: Hub<World>,
     place: Place,
 }
 
 impl Server {
     fn new() -> Self {
-        let runtime = Runtime::new().unwrap();
-        let hub = Hub(Arc::new(Mutex::new(World::honest())));
-        let mock = runtime.block_on(async {
-            let server = MockServer::start().await;
-            Mock::given(Everything).respond_with(hub.clone()).mount(&server).await;
-            server
-        });
-        Self { _runtime: runtime, mock, hub, place: Place::new() }
+        Self { hub: Hub::new(World::honest()), place: Place::new() }
     }
 
     /// Posts what the world's workflow run left; what was done, and what was written.
@@ -199,13 +175,13 @@ impl Server {
     }
 
     fn post_with(&self, world: World, more: &[&str]) -> (Ran, Vec<Value>) {
-        *self.hub.0.lock().unwrap() = world;
+        self.hub.world(|now| *now = world);
         let mut words = vec!["post", "--repo", "ada/engine", "--run-id", "7001", "--status", "on", "--pictures", "off"];
         words.extend(more);
         let mut command = self.place.command(&words);
-        command.env("GITHUB_API_URL", self.mock.uri()).env("GITHUB_TOKEN", "ghs_verysecrettoken");
+        command.env("GITHUB_API_URL", self.hub.uri()).env("GITHUB_TOKEN", "ghs_verysecrettoken");
         let ran = command.output().unwrap().into();
-        (ran, self.hub.0.lock().unwrap().written.clone())
+        (ran, self.hub.world(|now| now.written.clone()))
     }
 
     /// Posts a file that a maintainer's workflow fetched.
@@ -215,16 +191,16 @@ impl Server {
     }
 
     fn post_file_as_it_is(&self, sha: &str) -> (Ran, Vec<Value>) {
-        *self.hub.0.lock().unwrap() = World::honest();
+        self.hub.world(|now| *now = World::honest());
         let event = json!({ "inputs": { "pr": "8", "sha": sha } });
         self.place.write("event.json", &event.to_string());
         let mut command =
             self.place.command(&["post", "untrusted/report.json", "--suite", "suites/demo.toml", "--pictures", "off"]);
-        command.env("GITHUB_API_URL", self.mock.uri()).env("GITHUB_TOKEN", "ghs_verysecrettoken");
+        command.env("GITHUB_API_URL", self.hub.uri()).env("GITHUB_TOKEN", "ghs_verysecrettoken");
         command.env("GITHUB_EVENT_NAME", "workflow_dispatch").env("GITHUB_REPOSITORY", "ada/engine");
         command.env("GITHUB_EVENT_PATH", self.place.file("event.json")).env("GITHUB_SHA", OTHER);
         let ran = command.output().unwrap().into();
-        (ran, self.hub.0.lock().unwrap().written.clone())
+        (ran, self.hub.world(|now| now.written.clone()))
     }
 
     /// What is wrong where it is not refused with these words, or anything is written.
@@ -732,16 +708,16 @@ fn a_file_is_believed_where_nobody_else_s_code_can_have_written_it_and_nowhere_e
     forged["outcome"] = json!({ "exit_code": 0, "headline": "FORGED", "next": null, "counts": {} });
     server.place.write("report.json", &forged.to_string());
     let post = |event: &str, payload: &Value, more: &[&str]| -> (Ran, String) {
-        *server.hub.0.lock().unwrap() = World::honest();
+        server.hub.world(|now| *now = World::honest());
         server.place.write("event.json", &payload.to_string());
         let mut words = vec!["post", "report.json", "--pictures", "off"];
         words.extend(more);
         let mut command = server.place.command(&words);
-        command.env("GITHUB_API_URL", server.mock.uri()).env("GITHUB_TOKEN", "ghs_verysecrettoken");
+        command.env("GITHUB_API_URL", server.hub.uri()).env("GITHUB_TOKEN", "ghs_verysecrettoken");
         command.env("GITHUB_EVENT_NAME", event).env("GITHUB_REPOSITORY", "ada/engine");
         command.env("GITHUB_EVENT_PATH", server.place.file("event.json")).env("GITHUB_SHA", OTHER);
         let ran = command.output().unwrap().into();
-        (ran, Value::Array(server.hub.0.lock().unwrap().written.clone()).to_string())
+        (ran, Value::Array(server.hub.world(|now| now.written.clone())).to_string())
     };
     let comment = json!({
         "issue": { "number": 8, "pull_request": {} }, "action": "created",
