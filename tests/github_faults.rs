@@ -21,6 +21,8 @@ const SHA: &str = "0123456789abcdef0123456789abcdef01234567";
 struct State {
     comments: Vec<Value>,
     checks: Vec<Value>,
+    /// Somebody else's post of the same comment, which arrives just before ours.
+    rival: Option<Value>,
     next: u64,
 }
 
@@ -42,6 +44,7 @@ fn work(state: &mut State, method: &str, path: &str, request: &Request) -> Respo
         ("POST", path) if path.ends_with("/comments") => {
             let comment =
                 json!({ "id": 10_000 + state.next, "body": body["body"], "user": user, "html_url": "http://x/c" });
+            state.comments.extend(state.rival.take());
             state.comments.push(comment.clone());
             ResponseTemplate::new(201).set_body_json(comment)
         }
@@ -145,6 +148,44 @@ fn posting_twice_makes_one_comment_and_one_check() {
     assert_eq!(server.asked("PATCH /repos/ada/engine/issues/comments/"), 1);
     let check = server.state(|state| state.checks[0].clone());
     assert_eq!((check["status"].as_str(), check["head_sha"].as_str()), (Some("completed"), Some(SHA)));
+}
+
+#[test]
+fn two_that_post_at_once_leave_one_comment() {
+    let server = Server::new();
+    let user = json!({ "login": "github-actions[bot]", "type": "Bot" });
+    let rival = json!({ "id": 5, "body": "<!-- regrade:regrade:0 -->\ntheirs", "user": user });
+    server.hub.world(|state| state.rival = Some(rival));
+    server.post(&[]).expect(0);
+    assert_eq!(comments(&server), 1);
+    let left = server.state(|state| state.comments[0].clone());
+    assert_eq!(left["id"], 5, "everybody keeps the oldest");
+    assert!(left["body"].as_str().unwrap().contains("## "), "{left}");
+}
+
+#[test]
+fn a_check_that_says_something_else_is_another_one() {
+    let server = Server::new();
+    server.post(&[]).expect(0);
+    let first = server.state(|state| state.checks[0].clone());
+    let path = server.place.file("report.json");
+    let mut report: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    report["outcome"]["headline"] = "something else".into();
+    server.place.write("report.json", &report.to_string());
+    server.post(&[]).expect(0);
+    let checks = server.state(|state| state.checks.clone());
+    assert_eq!(checks.len(), 2, "annotations of the first would stay");
+    assert_eq!(checks[0], first);
+    assert_eq!(checks[1]["output"]["title"], "something else");
+}
+
+#[test]
+fn the_bot_s_own_markers_are_no_keys() {
+    let server = Server::new();
+    for key in ["bot", "accepted", "a--b", ""] {
+        assert!(server.post(&["--key", key]).expect(2).stderr.contains("--key"), "{key}");
+    }
+    assert_eq!(server.hub.log().len(), 0);
 }
 
 #[test]
