@@ -201,6 +201,7 @@ pub fn record(id: &str, reference: bool) -> CaseRecord {
             name: "gemm".to_owned(),
             params: BTreeMap::new(),
             command: Vec::new(),
+            kernel: None,
         },
         backend: "cpu".to_owned(),
         tags: Vec::new(),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-use crate::domain::{Check, DeviceInfo, Skip, Workload};
+use crate::domain::{Check, DeviceInfo, Evidence, Skip, Workload};
 use crate::measure::Subject;
 
 pub mod absent;
@@ -39,6 +39,28 @@ pub struct WorkCounts {
     pub items: Option<(f64, &'static str)>,
 }
 
+/// What a rate can be at most.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ceiling {
+    /// The standard metric that says which share of it was reached.
+    pub metric: &'static str,
+    /// What is counted.
+    pub of: Counted,
+    /// FLOP/s or B/s.
+    pub rate: f64,
+    /// Whether a higher rate is impossible: a measurement that says so is wrong, not fast.
+    pub hard: bool,
+}
+
+/// What a ceiling bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counted {
+    /// [`WorkCounts::flops`].
+    Flops,
+    /// [`WorkCounts::bytes`].
+    Bytes,
+}
+
 /// Why a workload could not be loaded or run.
 #[derive(Debug, Error)]
 pub enum BackendError {
@@ -53,6 +75,9 @@ pub enum BackendError {
         /// What is wrong and what was expected.
         what: String,
     },
+    /// The workload does not fit into the device's memory.
+    #[error("out of device memory: {0}")]
+    OutOfMemory(String),
     /// The engine failed.
     #[error("{context}: {source}")]
     Engine {
@@ -70,6 +95,44 @@ pub trait Prepared: Subject {
 
     /// What one iteration amounts to.
     fn counts(&self) -> WorkCounts;
+
+    /// Brings the device to a steady state before anything is timed, within `cap_s` seconds. Called once, after loading.
+    ///
+    /// # Errors
+    /// When the work fails.
+    fn settle(&mut self, cap_s: f64) -> Result<(), BackendError> {
+        let _ = cap_s;
+        Ok(())
+    }
+
+    /// Rates that bound the work's own. Called once, after measuring.
+    ///
+    /// # Errors
+    /// When they could not be measured.
+    fn ceilings(&mut self) -> Result<Vec<Ceiling>, BackendError> {
+        Ok(Vec::new())
+    }
+
+    /// Single-valued metrics beside those that follow from latency and counts, by their standard names. Called once, after
+    /// measuring. `latency_s` is the median.
+    ///
+    /// # Errors
+    /// When one of them could not be measured.
+    fn values(&mut self, latency_s: f64) -> Result<Vec<(&'static str, f64)>, BackendError> {
+        let _ = latency_s;
+        Ok(Vec::new())
+    }
+
+    /// Why the median cannot be believed, if it cannot: the method's own cost is too much of it. Called once, after measuring.
+    fn doubt(&self, latency_s: f64) -> Option<String> {
+        let _ = latency_s;
+        None
+    }
+
+    /// What the device did meanwhile. Called once, after measuring.
+    fn evidence(&mut self) -> Vec<Evidence> {
+        Vec::new()
+    }
 
     /// Compares its results with a reference. Called once, after measuring, because it may need as much memory as
     /// the workload itself.

@@ -335,7 +335,7 @@ pub struct BuildFailed {
 /// Why a suite cannot be measured at two commits, if it cannot: somebody has to say which program of a tree runs its
 /// built-in workloads, or the same program would be compared with itself.
 pub fn unfit(suite: &Suite) -> Option<String> {
-    let built_in = suite.cases.iter().find(|case| case.workload.kind != WorkloadKind::Command)?;
+    let built_in = suite.cases.iter().find(|case| case.workload.kind.is_built_in())?;
     suite.build.worker.is_none().then(|| {
         format!(
             "`{}` is a built-in workload, and suite `{}` does not say which program of a tree runs those: add a `[build]` \
@@ -408,7 +408,7 @@ pub fn prepare_alike(
 
 /// Whether a suite links its worker anew, and anything runs that.
 fn relinks(suite: &Suite) -> bool {
-    suite.build.layouts > 1 && suite.cases.iter().any(|case| case.workload.kind != WorkloadKind::Command)
+    suite.build.layouts > 1 && suite.cases.iter().any(|case| case.workload.kind.is_built_in())
 }
 
 /// What the trees of a session have in common.

@@ -8,10 +8,10 @@ use std::time::Instant;
 
 use anyhow::Context;
 
-use crate::backend::{self, Availability, Backend, Prepared, WorkCounts};
+use crate::backend::{self, Availability, Backend, BackendError, Counted, Prepared, WorkCounts};
 use crate::domain::{Evidence, Metric, Outcome, OutcomeKind, Samples, Skip, Value};
 use crate::exit::Exit;
-use crate::measure::{self, Measurement};
+use crate::measure::{self, MeasureError, Measurement};
 use crate::protocol::{self, Message, ProtocolError, Request, Writer};
 
 #[cfg(test)]
@@ -37,6 +37,9 @@ pub fn run() -> anyhow::Result<Exit> {
     send(Message::Outcome(outcome)).context("telling how the launch ended")?;
     Ok(Exit::Pass)
 }
+
+/// A share of a hard ceiling above which a measurement is wrong; datasheets are rounded, by up to half a percent.
+const MOST_UTILIZATION: f64 = 1.005;
 
 /// Where messages go.
 type Tell<'a> = &'a mut (dyn FnMut(Message) -> Result<(), ProtocolError> + Send);
@@ -75,16 +78,34 @@ fn load_and_measure(request: &Request, backend: &dyn Backend, send: Tell<'_>) ->
     let load_s = start.elapsed().as_secs_f64();
     let mut prepared = match loaded {
         Ok(prepared) => prepared,
+        Err(BackendError::OutOfMemory(what)) => {
+            return Ok(Outcome::because(OutcomeKind::OutOfMemory, format!("loading `{}`: {what}", workload.name)));
+        }
         Err(error) => return Ok(failed(format!("loading `{}`: {error}", workload.name))),
     };
     send(Message::Device(prepared.device()))?;
     send(value(Metric::LOAD_TIME, load_s))?;
 
+    if let Err(error) = prepared.settle(request.case.sampling.max_warmup_s) {
+        return Ok(failed(format!("warming up `{}`: {error}", workload.name)));
+    }
     let measurement = match measure::measure(prepared.as_mut(), &request.case.sampling, request.inject) {
         Ok(measurement) => measurement,
-        Err(error) => return Ok(failed(format!("measuring `{}`: {error}", workload.name))),
+        Err(error) => {
+            for evidence in prepared.evidence() {
+                send(Message::Evidence(evidence))?;
+            }
+            let kind = match error {
+                MeasureError::Disturbed { .. } => OutcomeKind::Invalid,
+                _ => OutcomeKind::Failed,
+            };
+            return Ok(Outcome::because(kind, format!("measuring `{}`: {error}", workload.name)));
+        }
     };
     tell(&measurement, prepared.as_ref(), send)?;
+    if let Some(outcome) = tell_more(&measurement, prepared.as_mut(), send)? {
+        return Ok(outcome);
+    }
     // Before the check, which may need as much memory as the workload itself.
     if let Some(bytes) = peak_memory() {
         send(value(Metric::PEAK_MEMORY, bytes))?;
@@ -106,12 +127,56 @@ fn tell(measurement: &Measurement, prepared: &dyn Prepared, send: Tell<'_>) -> R
     if let Some(cpu_time) = &measurement.cpu_time {
         send(samples(Metric::CPU_TIME, measure::PROCESS_CPU_CLOCK, cpu_time))?;
     }
+    if let Some(clocks) = &measurement.clock_hz {
+        let cycles: Vec<f64> = measurement.latency.iter().zip(clocks).map(|(seconds, hz)| seconds * hz).collect();
+        send(samples(Metric::CYCLES, prepared.clock(), &cycles))?;
+        send(samples(Metric::SM_CLOCK, prepared.clock(), clocks))?;
+    }
     for rate in rates(&prepared.counts(), measurement.median_latency_s()) {
         send(Message::Value(rate))?;
     }
     send(Message::Warmup(measurement.warmup.clone()))?;
     send(Message::Stop { reason: measurement.stop })?;
     send(Message::Evidence(evidence(measurement)))
+}
+
+/// Utilisation, the backend's own values and what the device did; an outcome where a rate is beyond what can be.
+fn tell_more(
+    measurement: &Measurement,
+    prepared: &mut dyn Prepared,
+    send: Tell<'_>,
+) -> Result<Option<Outcome>, ProtocolError> {
+    let latency_s = measurement.median_latency_s();
+    let mut told = Vec::new();
+    let more = prepared.ceilings().and_then(|ceilings| Ok((ceilings, prepared.values(latency_s)?)));
+    for evidence in prepared.evidence() {
+        send(Message::Evidence(evidence))?;
+    }
+    let (ceilings, values) = match more {
+        Ok(more) => more,
+        Err(error) => return Ok(Some(failed(format!("after measuring: {error}")))),
+    };
+    let counts = prepared.counts();
+    let mut impossible = prepared.doubt(latency_s);
+    for ceiling in ceilings {
+        let count = match ceiling.of {
+            Counted::Flops => counts.flops,
+            Counted::Bytes => counts.bytes,
+        };
+        let Some(share) = count.map(|count| count / latency_s / ceiling.rate) else { continue };
+        told.push((ceiling.metric, share));
+        if ceiling.hard && share > MOST_UTILIZATION {
+            impossible = Some(format!(
+                "{} is {:.1} %: no such device does more than its datasheet says, so the work was not done or not all timed",
+                ceiling.metric,
+                100.0 * share
+            ));
+        }
+    }
+    for (name, number) in told.into_iter().chain(values) {
+        send(value(name, number))?;
+    }
+    Ok(impossible.map(|reason| Outcome::because(OutcomeKind::Invalid, reason)))
 }
 
 /// Compares the numbers with their reference; the launch is measured only if all of them are right.
@@ -153,6 +218,7 @@ fn evidence(measurement: &Measurement) -> Evidence {
         source: "worker".to_owned(),
         facts: [
             ("iterations".to_owned(), measurement.iterations.into()),
+            ("samples_discarded".to_owned(), measurement.discarded.into()),
             ("iterations_executed".to_owned(), measurement.executed.into()),
             ("injected".to_owned(), measurement.injected().into()),
             ("clock_resolution_s".to_owned(), measurement.clock_resolution_s.into()),

@@ -61,74 +61,54 @@ struct Standard {
     unit: &'static str,
     direction: Direction,
     kind: MetricKind,
-    derived: bool,
+    role: Role,
 }
 
-const STANDARD: &[Standard] = &[
-    Standard {
-        name: "latency",
-        unit: "s",
-        direction: Direction::LowerIsBetter,
-        kind: MetricKind::Timing,
-        derived: false,
-    },
-    Standard {
-        name: "cpu_time",
-        unit: "s",
-        direction: Direction::LowerIsBetter,
-        kind: MetricKind::Timing,
-        derived: false,
-    },
-    Standard {
-        name: "load_time",
-        unit: "s",
-        direction: Direction::LowerIsBetter,
-        kind: MetricKind::Timing,
-        derived: false,
-    },
-    Standard {
-        name: "peak_memory",
-        unit: "B",
-        direction: Direction::LowerIsBetter,
-        kind: MetricKind::Size,
-        derived: false,
-    },
-    Standard {
-        name: "throughput",
-        unit: "items/s",
-        direction: Direction::HigherIsBetter,
-        kind: MetricKind::Rate,
-        derived: true,
-    },
-    Standard {
-        name: "flop_rate",
-        unit: "FLOP/s",
-        direction: Direction::HigherIsBetter,
-        kind: MetricKind::Rate,
-        derived: true,
-    },
-    Standard {
-        name: "byte_rate",
-        unit: "B/s",
-        direction: Direction::HigherIsBetter,
-        kind: MetricKind::Rate,
-        derived: true,
-    },
-    Standard {
-        name: "user_time",
-        unit: "s",
-        direction: Direction::LowerIsBetter,
-        kind: MetricKind::Timing,
-        derived: false,
-    },
-    Standard {
-        name: "system_time",
-        unit: "s",
-        direction: Direction::LowerIsBetter,
-        kind: MetricKind::Timing,
-        derived: false,
-    },
-];
+/// How far a metric of the table is judged.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// With its noise.
+    Noisy,
+    /// Any difference is a change.
+    Exact,
+    /// Restates another metric.
+    Derived,
+}
+
+const fn row(name: &'static str, unit: &'static str, direction: Direction, kind: MetricKind, role: Role) -> Standard {
+    Standard { name, unit, direction, kind, role }
+}
+
+const STANDARD: &[Standard] = {
+    use Direction::{HigherIsBetter as Higher, LowerIsBetter as Lower, Unknown};
+    use MetricKind::{Count, Rate, Ratio, Size, Timing};
+    use Role::{Derived, Exact, Noisy};
+    &[
+        row(Metric::LATENCY, "s", Lower, Timing, Noisy),
+        row(Metric::CPU_TIME, "s", Lower, Timing, Noisy),
+        row(Metric::LOAD_TIME, "s", Lower, Timing, Noisy),
+        row(Metric::PEAK_MEMORY, "B", Lower, Size, Noisy),
+        row(Metric::THROUGHPUT, "items/s", Higher, Rate, Derived),
+        row(Metric::FLOP_RATE, "FLOP/s", Higher, Rate, Derived),
+        row(Metric::BYTE_RATE, "B/s", Higher, Rate, Derived),
+        row(Metric::USER_TIME, "s", Lower, Timing, Noisy),
+        row(Metric::SYSTEM_TIME, "s", Lower, Timing, Noisy),
+        row(Metric::CYCLES, "cycles", Lower, Count, Noisy),
+        row(Metric::SM_CLOCK, "Hz", Unknown, Rate, Noisy),
+        row(Metric::FLOPS_UTILIZATION, "1", Higher, Ratio, Derived),
+        row(Metric::HBM_UTILIZATION, "1", Higher, Ratio, Derived),
+        row(Metric::FLOPS_OF_MEASURED, "1", Higher, Ratio, Derived),
+        row(Metric::HBM_OF_MEASURED, "1", Higher, Ratio, Derived),
+        row(Metric::DEVICE_MEMORY, "B", Lower, Size, Exact),
+        row(Metric::COMPILE_TIME, "s", Lower, Timing, Noisy),
+        row(Metric::REGISTERS, "registers", Lower, Count, Exact),
+        row(Metric::SHARED_MEMORY, "B", Lower, Size, Exact),
+        row(Metric::LOCAL_MEMORY, "B", Lower, Size, Exact),
+        row(Metric::OCCUPANCY, "1", Higher, Ratio, Exact),
+        row(Metric::ENERGY, "J", Lower, Rate, Noisy),
+        row(Metric::BUS_RATE, "B/s", Higher, Rate, Derived),
+    ]
+};
 
 impl Metric {
     /// Wall time of one iteration, seconds.
@@ -149,6 +129,35 @@ impl Metric {
     pub const USER_TIME: &'static str = "user_time";
     /// System CPU time of a foreign command, seconds.
     pub const SYSTEM_TIME: &'static str = "system_time";
+    /// Cycles of a multiprocessor in one iteration: latency times the clock of the same sample, so that a change of clock does
+    /// not pose as a change of code.
+    pub const CYCLES: &'static str = "cycles";
+    /// Average clock of the multiprocessors while a sample ran, Hz.
+    pub const SM_CLOCK: &'static str = "sm_clock";
+    /// Achieved operations over the datasheet's dense peak.
+    pub const FLOPS_UTILIZATION: &'static str = "flops_utilization";
+    /// Achieved bytes over the datasheet's memory bandwidth.
+    pub const HBM_UTILIZATION: &'static str = "hbm_utilization";
+    /// Achieved operations over those of a large matrix product in the same process.
+    pub const FLOPS_OF_MEASURED: &'static str = "flops_of_measured";
+    /// Achieved bytes over those of a large copy in the same process.
+    pub const HBM_OF_MEASURED: &'static str = "hbm_of_measured";
+    /// Most device memory that the workload's own buffers took at one time, bytes.
+    pub const DEVICE_MEMORY: &'static str = "device_memory";
+    /// Time to compile kernels, seconds.
+    pub const COMPILE_TIME: &'static str = "compile_time";
+    /// Registers of a thread.
+    pub const REGISTERS: &'static str = "registers";
+    /// Shared memory of a block, static and dynamic, bytes.
+    pub const SHARED_MEMORY: &'static str = "shared_memory";
+    /// Local memory of a thread, bytes: spilled registers, and arrays that did not fit in registers.
+    pub const LOCAL_MEMORY: &'static str = "local_memory";
+    /// Share of a multiprocessor's threads that can be resident at once.
+    pub const OCCUPANCY: &'static str = "occupancy";
+    /// Energy of one iteration, from the device's counter over seconds of them, joules.
+    pub const ENERGY: &'static str = "energy";
+    /// Bytes a second that a collective moves over the links of each GPU: what NCCL calls bus bandwidth.
+    pub const BUS_RATE: &'static str = "bus_rate";
 
     /// The metric of this name as regrade itself produces it, if it is one of those.
     #[must_use]
@@ -158,8 +167,8 @@ impl Metric {
             unit: row.unit.to_owned(),
             direction: row.direction,
             kind: row.kind,
-            exact: false,
-            derived: row.derived,
+            exact: row.role == Role::Exact,
+            derived: row.role == Role::Derived,
         })
     }
 

@@ -6,6 +6,7 @@ mod acceptance;
 mod build;
 mod case;
 mod id;
+pub mod kernel;
 mod launch;
 mod metric;
 mod noise;

@@ -35,7 +35,9 @@ pub struct Check {
     pub name: String,
     /// What it was compared with, in words: `f64 forward pass`.
     pub reference: String,
-    /// The observed error, in the measure that `reference` implies (relative to the reference's scale).
+    /// The observed error, in the measure that `reference` implies (relative to the reference's scale). JSON has no word
+    /// for a number that is none: there it is `null`.
+    #[serde(deserialize_with = "number_or_none")]
     pub error: f64,
     /// The largest error that passes.
     pub tolerance: f64,
@@ -43,10 +45,27 @@ pub struct Check {
     pub pass: bool,
 }
 
+/// `null` is what JSON makes of NaN.
+fn number_or_none<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
+
 impl Check {
     /// Compares; a NaN error fails.
     #[must_use]
     pub fn new(name: &str, reference: &str, error: f64, tolerance: f64) -> Self {
         Self { name: name.to_owned(), reference: reference.to_owned(), error, tolerance, pass: error <= tolerance }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_that_is_no_number_survives_json_and_fails() {
+        let text = serde_json::to_string(&Check::new("logits", "f64", f64::NAN, 1e-3)).expect("plain data");
+        let check: Check = serde_json::from_str(&text).expect("what was written can be read");
+        assert!(check.error.is_nan() && !check.pass);
     }
 }

@@ -9,6 +9,8 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::kernel::Kernel;
+
 /// A parameter's value in a case.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
@@ -44,8 +46,18 @@ pub enum WorkloadKind {
     Operator,
     /// An external command: speaks the protocol, or is measured from outside.
     Command,
+    /// A kernel of the user's.
+    Kernel,
     /// A pinned program that watches the machine.
     Reference,
+}
+
+impl WorkloadKind {
+    /// Whether the code that is measured is part of regrade's own program: two trees then need a program each.
+    #[must_use]
+    pub const fn is_built_in(self) -> bool {
+        matches!(self, Self::Model | Self::Operator | Self::Reference)
+    }
 }
 
 /// What a case runs.
@@ -61,6 +73,9 @@ pub struct Workload {
     /// For a command: program and arguments, axis values filled in.
     #[serde(default)]
     pub command: Vec<String>,
+    /// For a kernel: its code and arguments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<Box<Kernel>>,
 }
 
 impl Workload {
@@ -75,6 +90,14 @@ impl Workload {
             }
             other => Err(self.wrong(name, "a whole number", other)),
         }
+    }
+
+    /// A whole-number parameter that may be absent.
+    ///
+    /// # Errors
+    /// When it is of another type or negative.
+    pub fn optional_size(&self, name: &str) -> Result<Option<usize>, String> {
+        self.params.contains_key(name).then(|| self.size(name)).transpose()
     }
 
     /// A text parameter.
@@ -124,6 +147,10 @@ pub enum ParamKind {
     Choice(&'static [&'static str]),
     /// A path or free text; absent by default.
     OptionalText,
+    /// A whole number of at least 1; absent by default.
+    OptionalSize,
+    /// A whole number of at least 0; 0 by default.
+    Index,
 }
 
 /// A parameter that a workload understands.
@@ -135,6 +162,21 @@ pub struct Param {
     pub kind: ParamKind,
     /// One line, with the unit.
     pub help: &'static str,
+    /// The one backend that understands it; `None` for all. Cases of other backends do not have it.
+    pub only: Option<&'static str>,
+}
+
+impl Param {
+    /// The same for one backend alone.
+    const fn only(self, backend: &'static str) -> Self {
+        Self { only: Some(backend), ..self }
+    }
+
+    /// Whether cases of this backend have it.
+    #[must_use]
+    pub fn applies_to(&self, backend: &str) -> bool {
+        self.only.is_none_or(|only| only == backend)
+    }
 }
 
 /// A built-in workload.
@@ -150,37 +192,69 @@ pub struct Entry {
     pub params: &'static [Param],
 }
 
-const fn size(name: &'static str, default: i64, help: &'static str) -> Param {
-    Param { name, kind: ParamKind::Size { default }, help }
+const fn param(name: &'static str, kind: ParamKind, help: &'static str) -> Param {
+    Param { name, kind, help, only: None }
 }
+
+const fn size(name: &'static str, default: i64, help: &'static str) -> Param {
+    param(name, ParamKind::Size { default }, help)
+}
+
+const fn choice(name: &'static str, choices: &'static [&'static str], help: &'static str) -> Param {
+    param(name, ParamKind::Choice(choices), help)
+}
+
+const fn flag(name: &'static str, help: &'static str) -> Param {
+    param(name, ParamKind::Flag { default: false }, help)
+}
+
+/// The backend that has parameters of its own.
+const NVIDIA: &str = "nvidia";
 
 /// Parameters of every built-in workload.
 pub const COMMON: &[Param] = &[
     size("threads", 1, "CPU threads of the engine"),
-    Param { name: "precision", kind: ParamKind::Choice(PRECISIONS), help: "element type of weights and activations" },
+    choice("precision", PRECISIONS, "element type of weights and activations"),
+    choice(
+        "timing",
+        TIMINGS,
+        "each iteration alone with the cache flushed before it, alone with a warm cache, back to back, or back to back from \
+         a CUDA graph on rotating inputs",
+    )
+    .only(NVIDIA),
+    choice(
+        "pace",
+        &["rested", "sustained"],
+        "pauses between samples where the work would otherwise run into the power limit, or none",
+    )
+    .only(NVIDIA),
+    param("device", ParamKind::Index, "which GPU, counted from 0").only(NVIDIA),
+    flag("energy", "measure energy too, in a phase of three seconds of its own").only(NVIDIA),
 ];
+
+/// Ways of timing on a GPU.
+pub const TIMINGS: &[&str] = &["cold", "hot", "batch", "graph"];
 
 /// Names of element types; a backend says which it can do.
 pub const PRECISIONS: &[&str] = &["f32", "bf16", "f16", "f64", "tf32", "fp8-e4m3", "fp8-e5m2", "int8"];
 
-const MODE: Param = Param {
-    name: "mode",
-    kind: ParamKind::Choice(&["inference", "decode", "training-step"]),
-    help: "forward pass, token by token with a KV cache, or forward, backward and AdamW",
-};
-const VISION_MODE: Param = Param {
-    name: "mode",
-    kind: ParamKind::Choice(&["inference", "training-step"]),
-    help: "forward pass, or forward, backward and AdamW",
-};
-const CHECKPOINT: Param = Param {
-    name: "checkpoint",
-    kind: ParamKind::OptionalText,
-    help: "safetensors file with the weights; seeded random ones otherwise",
-};
+const MODE: Param = choice(
+    "mode",
+    &["inference", "decode", "training-step"],
+    "forward pass, token by token with a KV cache, or forward, backward and AdamW",
+);
+const VISION_MODE: Param =
+    choice("mode", &["inference", "training-step"], "forward pass, or forward, backward and AdamW");
+const CHECKPOINT: Param =
+    param("checkpoint", ParamKind::OptionalText, "safetensors file with the weights; seeded random ones otherwise");
 const BATCH: Param = size("batch", 1, "sequences or images in a batch");
 const SEQ: Param = size("seq", 128, "tokens in a sequence (in `decode`: of the prompt)");
 const TOKENS: Param = size("tokens", 16, "tokens generated by one iteration of `decode`");
+
+const ROWS: Param = size("rows", 1024, "rows");
+const COLS: Param = size("cols", 1024, "row length");
+const BYTES: Param = size("bytes", 1_073_741_824, "bytes of each GPU's buffer");
+const GPUS: Param = param("gpus", ParamKind::OptionalSize, "how many GPUs take part; all by default");
 
 const DECODER: &[Param] = &[MODE, BATCH, SEQ, TOKENS, CHECKPOINT];
 const ENCODER: &[Param] = &[VISION_MODE, BATCH, SEQ, CHECKPOINT];
@@ -213,22 +287,40 @@ pub const CATALOGUE: &[Entry] = &[
     operator(
         "gemm",
         "C = A B",
-        &[size("m", 512, "rows of A"), size("n", 512, "columns of B"), size("k", 512, "columns of A")],
+        &[
+            size("m", 512, "rows of A"),
+            size("n", 512, "columns of B"),
+            size("k", 512, "columns of A"),
+            size("batch", 1, "products in a batch").only(NVIDIA),
+            choice(
+                "layout",
+                &["auto", "nn", "nt", "tn", "tt"],
+                "whether A and B are stored as they are (n) or transposed (t); auto is nn, and nt where the precision wants it",
+            )
+            .only(NVIDIA),
+            choice("epilogue", &["none", "bias", "bias-relu", "bias-gelu"], "what follows the product").only(NVIDIA),
+            choice("algorithm", &["heuristic", "exhaustive"], "the library's first choice, or the fastest of all it offers")
+                .only(NVIDIA),
+            choice("accumulation", &["full", "fast"], "how FP8 products are summed").only(NVIDIA),
+        ],
     ),
     operator(
         "attention",
         "softmax(Q K^T / sqrt(d)) V",
         &[
-            Param {
-                name: "implementation",
-                kind: ParamKind::Choice(&["naive", "tiled"]),
-                help: "whole score matrix, or blocks with a running softmax",
-            },
+            choice(
+                "implementation",
+                &["naive", "tiled", "fused"],
+                "whole score matrix, blocks with a running softmax, or one fused kernel",
+            ),
             BATCH,
             size("heads", 8, "attention heads"),
+            param("kv_heads", ParamKind::OptionalSize, "heads of keys and values, for grouped queries; all by default")
+                .only(NVIDIA),
             SEQ,
             size("head_dim", 64, "width of a head"),
-            Param { name: "causal", kind: ParamKind::Flag { default: false }, help: "mask the future" },
+            flag("causal", "mask the future"),
+            choice("pass", &["forward", "backward"], "the output, or the gradients of Q, K and V").only(NVIDIA),
         ],
     ),
     operator(
@@ -236,14 +328,35 @@ pub const CATALOGUE: &[Entry] = &[
         "layer normalisation over rows",
         &[size("rows", 1024, "rows"), size("cols", 768, "row length")],
     ),
-    operator("softmax", "softmax over rows", &[size("rows", 1024, "rows"), size("cols", 1024, "row length")]),
+    operator("rmsnorm", "root-mean-square normalisation over rows", &[ROWS, COLS]),
+    operator("softmax", "softmax over rows", &[ROWS, COLS]),
+    operator("reduce", "sum of all elements", &[size("elements", 67_108_864, "how many")]),
+    operator(
+        "adamw",
+        "one step of AdamW: single-precision weights and moments, gradients and a copy of the weights in `precision`",
+        &[size("elements", 67_108_864, "weights")],
+    ),
     operator("copy", "memory copy", &[size("bytes", 67_108_864, "bytes copied (each read and written once)")]),
+    operator(
+        "transformer-block",
+        "normalisation, attention and a two-layer network with GELU, each with a residual (Radford et al. 2019)",
+        &[
+            choice("mode", &["inference", "training-step"], "forward pass, or forward, backward and AdamW"),
+            BATCH,
+            SEQ,
+            size("width", 1024, "width of the residual stream"),
+            size("heads", 16, "attention heads"),
+        ],
+    ),
+    operator("allreduce", "sum over GPUs, in place (NCCL)", &[BYTES, GPUS]),
+    operator("allgather", "each GPU's part to all (NCCL)", &[BYTES, GPUS]),
+    operator("p2p", "from each GPU to the next (NCCL)", &[BYTES, GPUS]),
     operator(
         "fault",
         "a workload that goes wrong in a chosen way, to see how that is reported",
-        &[Param {
-            name: "kind",
-            kind: ParamKind::Choice(&[
+        &[choice(
+            "kind",
+            &[
                 "none",
                 "error",
                 "panic",
@@ -252,9 +365,12 @@ pub const CATALOGUE: &[Entry] = &[
                 "hang",
                 "out-of-memory",
                 "wrong-numbers",
-            ]),
-            help: "what goes wrong, at the first sample",
-        }],
+                "not-a-number",
+                "illegal-address",
+                "synchronise",
+            ],
+            "what goes wrong, at the first sample",
+        )],
     ),
     reference("reference-compute", "arithmetic in registers: moves with the clock"),
     reference("reference-memory", "streaming copy beyond the caches: moves with memory bandwidth"),

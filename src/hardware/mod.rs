@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use crate::domain::Testbed;
 
 mod cgroup;
+pub mod cuda;
 mod facts;
 mod findings;
 pub mod gpu;
@@ -21,7 +22,7 @@ mod telemetry;
 #[cfg(test)]
 mod tests;
 
-pub use nvml::Absent;
+pub use nvml::{Absent, Probe};
 pub use telemetry::Watch;
 
 pub(crate) use parse::ProcessStat;
@@ -92,11 +93,16 @@ pub fn gpus() -> Result<Vec<gpu::Gpu>, Absent> {
     nvml::gpus()
 }
 
-/// Whether this machine is fit to measure. Takes about a second, half of it asleep and a third of it spinning.
+/// Whether this machine is fit to measure. Takes about a second, half of it asleep and a third of it spinning; with a GPU up
+/// to another second, loading CUDA's libraries.
 #[must_use]
 pub fn findings() -> Vec<Finding> {
     let mut findings = findings::all(&host::Host::this());
-    findings.extend(gpus().unwrap_or_default().iter().flat_map(gpu::Gpu::findings));
+    let gpus = gpus().unwrap_or_default();
+    findings.extend(gpus.iter().flat_map(gpu::Gpu::findings));
+    if !gpus.is_empty() {
+        findings.extend(cuda::findings());
+    }
     findings
 }
 

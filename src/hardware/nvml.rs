@@ -105,7 +105,7 @@ fn now(device: &Device<'_>) -> Now {
         power_w: device.power_usage().ok().map(|milliwatts| f64::from(milliwatts) / 1000.0),
         temperature_c: device.temperature(TemperatureSensor::Gpu).ok(),
         busy_percent: device.utilization_rates().ok().map(|rates| rates.gpu),
-        limited_by: REASONS.iter().filter(|(bit, _)| reasons.contains(*bit)).map(|(_, word)| *word).collect(),
+        limited_by: words(reasons),
         processes: device
             .running_compute_processes()
             .unwrap_or_default()
@@ -117,6 +117,61 @@ fn now(device: &Device<'_>) -> Now {
             })
             .collect(),
     }
+}
+
+/// A GPU that is watched while it works.
+#[derive(Debug)]
+pub struct Probe {
+    nvml: Nvml,
+    index: u32,
+}
+
+impl Probe {
+    /// The GPU at this place on the bus (as CUDA writes it), which need not have CUDA's number for it here; `None` where the
+    /// driver's library does not know it.
+    #[must_use]
+    pub fn at(bus_id: &str) -> Option<Self> {
+        let nvml = Nvml::init().ok()?;
+        let index = nvml.device_by_pci_bus_id(bus_id).ok()?.index().ok()?;
+        Some(Self { nvml, index })
+    }
+
+    /// What it is.
+    #[must_use]
+    pub fn gpu(&self) -> Option<Gpu> {
+        of(&self.nvml.device_by_index(self.index).ok()?).ok()
+    }
+
+    /// What it is doing. Takes up to a millisecond.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        self.nvml.device_by_index(self.index).map(|device| now(&device)).unwrap_or_default()
+    }
+
+    /// What holds its clocks down, alone: some microseconds.
+    #[must_use]
+    pub fn limited_by(&self) -> Vec<&'static str> {
+        let reasons = self.nvml.device_by_index(self.index).and_then(|device| device.current_throttle_reasons());
+        words(reasons.unwrap_or(ThrottleReasons::NONE))
+    }
+
+    /// Energy since the driver was loaded, joules; counted on Volta and later.
+    #[must_use]
+    pub fn energy_j(&self) -> Option<f64> {
+        let device = self.nvml.device_by_index(self.index).ok()?;
+        device.total_energy_consumption().ok().map(|millijoules| millijoules as f64 / 1e3)
+    }
+
+    /// Uncorrected memory errors since the driver was loaded.
+    #[must_use]
+    pub fn uncorrected_errors(&self) -> Option<u64> {
+        let device = self.nvml.device_by_index(self.index).ok()?;
+        device.total_ecc_errors(MemoryError::Uncorrected, EccCounter::Volatile).ok()
+    }
+}
+
+fn words(reasons: ThrottleReasons) -> Vec<&'static str> {
+    REASONS.iter().filter(|(bit, _)| reasons.contains(*bit)).map(|(_, word)| *word).collect()
 }
 
 /// FP32 lanes of a multiprocessor (CUDA C++ Programming Guide, arithmetic throughput).

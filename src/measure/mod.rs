@@ -24,12 +24,16 @@ pub use clock::PROCESS_CPU as PROCESS_CPU_CLOCK;
 mod tests;
 
 /// What the clocks said about one timed batch.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Reading {
     /// Wall time of the batch by the clock named in [`Subject::clock`], seconds.
     pub wall_s: f64,
     /// Process CPU time of the batch (user and system, all threads), seconds.
     pub cpu_s: Option<f64>,
+    /// Average clock of the device's processors during the batch, Hz.
+    pub clock_hz: Option<f64>,
+    /// Why the batch says nothing about the work: what the device did meanwhile. The sample is thrown away.
+    pub disturbed: Option<String>,
 }
 
 /// Why an iteration failed.
@@ -78,11 +82,14 @@ fn host_time(work: impl FnOnce() -> Result<(), SubjectError>) -> Result<Reading,
     let start = Instant::now();
     work()?;
     let wall_s = start.elapsed().as_secs_f64();
-    Ok(Reading { wall_s, cpu_s: Some(clock::process_cpu_s() - cpu_before) })
+    Ok(Reading { wall_s, cpu_s: Some(clock::process_cpu_s() - cpu_before), ..Reading::default() })
 }
 
 /// The fewest samples a launch keeps, whatever was asked for (STATISTICS.md section 2: m >= 10).
 pub const LEAST_SAMPLES: u32 = 10;
+
+/// Disturbed samples that are thrown away before a launch is given up, at least; and as a share of those kept.
+const DISCARDS: (usize, f64) = (20, 0.5);
 
 /// What a launch measured.
 #[derive(Debug, Clone, PartialEq)]
@@ -91,6 +98,10 @@ pub struct Measurement {
     pub latency: Vec<f64>,
     /// Process CPU seconds per nominal iteration, beside `latency`; absent when the subject cannot tell.
     pub cpu_time: Option<Vec<f64>>,
+    /// Average clock of the device's processors, Hz, beside `latency`; absent when the subject cannot tell.
+    pub clock_hz: Option<Vec<f64>>,
+    /// Samples thrown away because the device was disturbed.
+    pub discarded: usize,
     /// Nominal iterations a sample: what values were divided by.
     pub iterations: u64,
     /// Iterations that really ran in a sample: more than `iterations` only in a run with injected work.
@@ -133,6 +144,16 @@ pub enum MeasureError {
         /// For how many iterations.
         iterations: u64,
     },
+    /// The device was disturbed so often that what is left says nothing.
+    #[error("{discarded} samples had to be thrown away, {kept} were kept: {reason}")]
+    Disturbed {
+        /// What the device did.
+        reason: String,
+        /// Thrown away.
+        discarded: usize,
+        /// Kept.
+        kept: usize,
+    },
     /// The extra work asked for cannot be made of whole iterations.
     #[error("cannot inject {0} of extra work: give a fraction from 0.001 to 100 (0.3 is 30 %), or 0 for none")]
     Injection(f64),
@@ -154,14 +175,16 @@ pub fn measure(subject: &mut dyn Subject, sampling: &Sampling, inject: f64) -> R
     let least = calibrate::iterations_for(fastest_s, target_s);
     let batch = calibrate::Batch::with_injection(least, inject).ok_or(MeasureError::Injection(inject))?;
 
-    let (latency, cpu_time, stop) = take_samples(subject, sampling, batch)?;
+    let sampled = take_samples(subject, sampling, batch)?;
     Ok(Measurement {
-        latency,
-        cpu_time,
+        latency: sampled.latency,
+        cpu_time: sampled.cpu_time,
+        clock_hz: sampled.clock_hz,
+        discarded: sampled.discarded,
         iterations: batch.nominal,
         executed: batch.executed,
         warmup,
-        stop,
+        stop: sampled.stop,
         clock_resolution_s,
     })
 }
@@ -186,15 +209,21 @@ fn warm_up(subject: &mut dyn Subject, sampling: &Sampling, target_s: f64) -> Res
     }
     while !trend.settled() && watch.spent_s() < sampling.max_warmup_s {
         let reading = watch.time(subject, iterations)?;
-        trend.push(positive(subject, reading, iterations)? / iterations as f64);
+        trend.push(positive(subject, reading.wall_s, iterations)? / iterations as f64);
         total += iterations;
     }
     let warmup = Warmup { iterations: total, seconds: watch.spent_s(), settled: trend.settled_at_cap() };
     Ok((warmup, trend.fastest()))
 }
 
-/// Wall and CPU seconds per nominal iteration, and why it stopped.
-type Sampled = (Vec<f64>, Option<Vec<f64>>, StopReason);
+/// Samples per nominal iteration, and why sampling stopped.
+struct Sampled {
+    latency: Vec<f64>,
+    cpu_time: Option<Vec<f64>>,
+    clock_hz: Option<Vec<f64>>,
+    discarded: usize,
+    stop: StopReason,
+}
 
 fn take_samples(
     subject: &mut dyn Subject,
@@ -204,25 +233,35 @@ fn take_samples(
     let mut rule = stopping::Rule::new(sampling);
     let mut latency = Vec::with_capacity(rule.room());
     let mut cpu_time = Vec::with_capacity(rule.room());
+    let mut clock_hz = Vec::with_capacity(rule.room());
+    let mut discarded = 0;
     let nominal = batch.nominal as f64;
     let mut watch = Stopwatch::start();
     let stop = loop {
         let reading = watch.time(subject, batch.executed)?;
-        latency.push(positive(subject, reading, batch.executed)? / nominal);
-        if let Some(cpu_s) = reading.cpu_s {
-            cpu_time.push(cpu_s / nominal);
+        let wall_s = positive(subject, reading.wall_s, batch.executed)?;
+        if let Some(reason) = reading.disturbed {
+            discarded += 1;
+            let kept = latency.len();
+            if discarded > DISCARDS.0.max((DISCARDS.1 * kept as f64) as usize) {
+                return Err(MeasureError::Disturbed { reason, discarded, kept });
+            }
+            continue;
         }
+        latency.push(wall_s / nominal);
+        cpu_time.extend(reading.cpu_s.map(|cpu_s| cpu_s / nominal));
+        clock_hz.extend(reading.clock_hz);
         if let Some(stop) = rule.check(&latency, watch.spent_s()) {
             break stop;
         }
     };
-    let cpu_time = (cpu_time.len() == latency.len()).then_some(cpu_time);
-    Ok((latency, cpu_time, stop))
+    let complete = |values: Vec<f64>| (values.len() == latency.len()).then_some(values);
+    Ok(Sampled { cpu_time: complete(cpu_time), clock_hz: complete(clock_hz), latency, discarded, stop })
 }
 
 /// The wall time of a reading, which must be a positive number.
-fn positive(subject: &dyn Subject, reading: Reading, iterations: u64) -> Result<f64, MeasureError> {
-    if reading.wall_s > 0.0 { Ok(reading.wall_s) } else { Err(impossible(subject, reading.wall_s, iterations)) }
+fn positive(subject: &dyn Subject, wall_s: f64, iterations: u64) -> Result<f64, MeasureError> {
+    if wall_s > 0.0 { Ok(wall_s) } else { Err(impossible(subject, wall_s, iterations)) }
 }
 
 fn impossible(subject: &dyn Subject, seconds: f64, iterations: u64) -> MeasureError {

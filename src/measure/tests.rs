@@ -35,7 +35,7 @@ impl Subject for Scripted {
         }
         let wall_s = (self.script)(self.done()) * iterations as f64;
         self.batches.push(iterations);
-        Ok(Reading { wall_s, cpu_s: self.cpu_share.map(|share| share * wall_s) })
+        Ok(Reading { wall_s, cpu_s: self.cpu_share.map(|share| share * wall_s), ..Reading::default() })
     }
 
     fn clock(&self) -> &'static str {

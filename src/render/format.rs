@@ -18,6 +18,8 @@ type Steps<'a> = &'a [(f64, &'a str)];
 
 const DURATION_STEPS: Steps<'static> = &[(1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns")];
 
+const ENERGY_STEPS: Steps<'static> = &[(1.0, "J"), (1e-3, "mJ"), (1e-6, "uJ")];
+
 const BYTE_STEPS: Steps<'static> =
     &[(1_099_511_627_776.0, "TiB"), (1_073_741_824.0, "GiB"), (1_048_576.0, "MiB"), (1024.0, "KiB"), (1.0, "B")];
 
@@ -42,8 +44,9 @@ pub fn quantity(value: f64, unit: &str) -> String {
     match unit {
         "s" => duration(value),
         "B" => bytes(value),
+        "J" => with_steps(value, ENERGY_STEPS),
         "1" | "" => plain(value),
-        "FLOP/s" | "B/s" => with_steps(value, &prefixed(unit)),
+        "FLOP/s" | "B/s" | "Hz" => with_steps(value, &prefixed(unit)),
         _ => counted(value, unit),
     }
 }
@@ -101,7 +104,8 @@ pub fn interval(estimate: &Estimate) -> String {
 #[must_use]
 pub fn spread(low: f64, middle: f64, high: f64) -> String {
     let half = (high - low).abs() / 2.0 / middle.abs();
-    if half.is_finite() { format!("±{:.1} %", half * 100.0) } else { NOTHING.to_owned() }
+    let digits = if half > 0.0 && half < 0.000_95 { 2 } else { 1 };
+    if half.is_finite() { format!("±{:.digits$} %", half * 100.0) } else { NOTHING.to_owned() }
 }
 
 /// A share as a percentage without sign, for limits and confidence: `90 %`, `2.5 %`.

@@ -67,7 +67,7 @@ pub fn make(
     let mut launch = unstarted(case, index, position, started, String::new());
     launch.finished = Timestamp::now();
     launch.evidence.push(evidence);
-    if let Some(layout) = layout.filter(|_| case.workload.kind != WorkloadKind::Command && !case.reference) {
+    if let Some(layout) = layout.filter(|_| case.workload.kind.is_built_in() && !case.reference) {
         let facts = [("layout".to_owned(), (layout + 1).into())].into();
         launch.evidence.push(Evidence { source: "build".to_owned(), facts });
     }
@@ -185,7 +185,9 @@ fn command(
             command
         }
         _ => {
-            let program = if case.reference { settings.harness.as_path() } else { worker };
+            // A kernel's code lies in the tree, and this program compiles and times it in both arms alike.
+            let own = case.reference || case.workload.kind == WorkloadKind::Kernel;
+            let program = if own { settings.harness.as_path() } else { worker };
             let mut command = Command::new(program);
             command.arg("worker").envs(&settings.tree.env).env(ALLOCATOR.0, ALLOCATOR.1);
             if let Some(folder) = &settings.tree.folder {

@@ -35,8 +35,8 @@ pub(super) fn expand(file: &SuiteFile, text: &str, backends: &[&str], problems: 
         let settings = settings::settings(file, benchmark, backends, problems);
         check_conditions(&benchmark.when, text, backends, problems);
         let entry = work::entry(benchmark);
-        let known = entry.is_some() || benchmark.command.is_some();
-        let work = work::work(file, benchmark, problems);
+        let known = entry.is_some() || benchmark.command.is_some() || benchmark.kernel.is_some();
+        let work = work::work(file, benchmark, &settings.backends, problems);
         let axes = if known { axes::axes(benchmark, entry, problems) } else { None };
         let (Some(work), Some(axes)) = (work, axes) else {
             continue;
@@ -48,10 +48,11 @@ pub(super) fn expand(file: &SuiteFile, text: &str, backends: &[&str], problems: 
             problems.add(&benchmark.name.span, message, help);
             continue;
         }
-        push_cases(benchmark, &settings, &work, &axes, &mut cases);
+        push_cases(benchmark, &settings, &work, &axes, &mut cases, problems);
     }
     if cases.is_empty() && problems.is_empty() {
-        let help = "add a `[[benchmark]]` with a `name` and a `model`, an `operator` or a `command`".to_owned();
+        let help =
+            "add a `[[benchmark]]` with a `name` and a `model`, an `operator`, a `kernel` or a `command`".to_owned();
         problems.add(&file.name.span, format!("suite `{}` has no cases", file.name.value), help);
     }
     Suite { info, cases, reference_workloads: file.reference_workloads.unwrap_or(true), build: build(file, problems) }
@@ -174,17 +175,25 @@ fn check_conditions(conditions: &[At<String>], text: &str, backends: &[&str], pr
     }
 }
 
-fn push_cases(benchmark: &BenchmarkTable, settings: &Settings, work: &Work, axes: &Axes, cases: &mut Vec<Case>) {
+fn push_cases(
+    benchmark: &BenchmarkTable,
+    settings: &Settings,
+    work: &Work,
+    axes: &Axes,
+    cases: &mut Vec<Case>,
+    problems: &mut Problems,
+) {
     for index in 0..axes.combinations() {
         let values = axes.combination(index);
-        let (workload, env) = work.at(&values);
         let suffix = values.iter().fold(String::new(), |suffix, (name, value)| suffix + &format!("/{name}={value}"));
         for backend in &settings.backends {
             let id_of = |name: &str| CaseId(format!("{name}{suffix}@{backend}"));
+            // One combination's problems are enough to read.
+            let Some((workload, env)) = work.at(&values, backend, problems) else { return };
             cases.push(Case {
                 id: id_of(&benchmark.name),
                 benchmark: benchmark.name.value.clone(),
-                workload: workload.clone(),
+                workload,
                 backend: backend.clone(),
                 tags: settings.tags.clone(),
                 owner: settings.owner.clone(),
@@ -194,7 +203,7 @@ fn push_cases(benchmark: &BenchmarkTable, settings: &Settings, work: &Work, axes
                 timeout_s: settings.timeout_s,
                 memory_limit: settings.memory_limit,
                 metrics: settings.metrics.clone(),
-                env: env.clone(),
+                env,
                 working_dir: benchmark.working_dir.as_ref().map(|dir| dir.value.clone()),
                 aliases: benchmark.aliases.iter().map(|alias| id_of(alias)).collect(),
                 needs: benchmark.when.iter().map(|condition| condition.value.clone()).collect(),

@@ -13,6 +13,7 @@ use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use crate::domain::{MetricKind, ParamValue};
 use crate::suite::at::{At, Entries};
+use crate::suite::kernel::KernelTable;
 use crate::suite::quantity::{Amount, Bytes, Seconds, Share};
 
 /// A performance suite: benchmarks, how precisely to measure them, and which changes fail CI.
@@ -98,13 +99,15 @@ pub(super) struct BuildTable {
 pub(super) struct BenchmarkTable {
     /// Name, unique in the suite: letters, digits, `-`, `_`, `.`. Case ids begin with it.
     pub(super) name: At<String>,
-    /// A built-in model to run. Give exactly one of `model`, `operator`, `command`.
+    /// A built-in model to run. Give exactly one of `model`, `operator`, `kernel`, `command`.
     pub(super) model: Option<At<String>>,
     /// A built-in operator to run.
     pub(super) operator: Option<At<String>>,
+    /// A CUDA kernel of your own.
+    pub(super) kernel: Option<At<KernelTable>>,
     /// A program and its arguments. `{axis}` stands for the axis' value; `{{axis}}` for the literal text.
     pub(super) command: Option<At<Vec<At<String>>>>,
-    /// Parameters that take several values: every combination is a case. For a command, names are free.
+    /// Parameters that take several values: every combination is a case. For a command or a kernel, names are free.
     #[serde(default)]
     pub(super) axes: Entries<At<Axis>>,
     /// Groups of axes that advance together instead of multiplying, such as `[["batch", "seq"]]`.

@@ -16,6 +16,8 @@ mod condition;
 mod error;
 mod expand;
 mod format;
+mod formula;
+mod kernel;
 mod known;
 mod plan;
 mod quantity;

@@ -155,11 +155,15 @@ pub(super) fn reference_cases() -> Vec<Case> {
 }
 
 fn reference(entry: &Entry) -> Case {
-    let params = entry.all_params().filter_map(|param| Some((param.name.to_owned(), default_of(param)?))).collect();
+    let params = entry
+        .all_params()
+        .filter(|param| param.applies_to(REFERENCE_BACKEND))
+        .filter_map(|param| Some((param.name.to_owned(), default_of(param)?)))
+        .collect();
     Case {
         id: CaseId(format!("{}@{REFERENCE_BACKEND}", entry.name)),
         benchmark: entry.name.to_owned(),
-        workload: Workload { kind: entry.kind, name: entry.name.to_owned(), params, command: Vec::new() },
+        workload: Workload { kind: entry.kind, name: entry.name.to_owned(), params, command: Vec::new(), kernel: None },
         backend: REFERENCE_BACKEND.to_owned(),
         tags: Vec::new(),
         owner: None,

@@ -14,6 +14,7 @@ use crate::suite::error::Problems;
 use crate::suite::format::{
     BenchmarkTable, BuildTable, Limits, MetricTable, PlainParam, RangeTable, SamplingTable, Scalar, SuiteFile,
 };
+use crate::suite::kernel::{ArgumentTable, KernelTable, ReferenceTable};
 use crate::suite::known::keys_of;
 use crate::suite::suggest;
 
@@ -140,8 +141,26 @@ fn sweep_benchmark(table: &mut DeTable<'_>, problems: &mut Problems) {
         match (key.get_ref().as_ref(), value.get_mut()) {
             ("sampling", DeValue::Table(inner)) => sweep(inner, keys_of::<SamplingTable>(), |_| false, problems),
             ("thresholds", DeValue::Table(inner)) => sweep_thresholds(inner, problems),
+            ("kernel", DeValue::Table(inner)) => sweep_kernel(inner, problems),
             ("axes", DeValue::Table(inner)) => sweep_each(inner, keys_of::<RangeTable>(), problems),
             ("metrics", DeValue::Table(inner)) => sweep_each(inner, keys_of::<MetricTable>(), problems),
+            _ => {}
+        }
+    }
+}
+
+fn sweep_kernel(table: &mut DeTable<'_>, problems: &mut Problems) {
+    sweep(table, keys_of::<KernelTable>(), |_| false, problems);
+    for (key, value) in table.iter_mut() {
+        match (key.get_ref().as_ref(), value.get_mut()) {
+            ("reference", DeValue::Table(inner)) => sweep(inner, keys_of::<ReferenceTable>(), |_| false, problems),
+            ("arguments", DeValue::Array(arguments)) => {
+                for argument in arguments.iter_mut() {
+                    if let DeValue::Table(argument) = argument.get_mut() {
+                        sweep(argument, keys_of::<ArgumentTable>(), |_| false, problems);
+                    }
+                }
+            }
             _ => {}
         }
     }

@@ -87,7 +87,7 @@ fn property(users: &[(&Entry, &Param)]) -> Value {
     let mut kind = "string";
     for (entry, param) in users {
         match param.kind {
-            ParamKind::Size { .. } => kind = "integer",
+            ParamKind::Size { .. } | ParamKind::OptionalSize | ParamKind::Index => kind = "integer",
             ParamKind::Flag { .. } => kind = "boolean",
             ParamKind::Choice(more) => {
                 let new: Vec<&str> = more.iter().copied().filter(|choice| !choices.contains(choice)).collect();
@@ -117,7 +117,8 @@ fn property(users: &[(&Entry, &Param)]) -> Value {
         .collect();
     let mut property = json!({ "description": lines.join("\n"), "type": kind });
     if kind == "integer" {
-        property["minimum"] = json!(1);
+        let from_zero = users.iter().any(|(_, param)| param.kind == ParamKind::Index);
+        property["minimum"] = json!(i32::from(!from_zero));
     }
     if !choices.is_empty() {
         property["enum"] = json!(choices);

@@ -4,11 +4,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::workload::{CATALOGUE, Entry, Param, ParamKind, find};
+use crate::domain::workload::{CATALOGUE, COMMON, Entry, Param, ParamKind, find};
 use crate::domain::{ParamValue, Workload, WorkloadKind};
 use crate::suite::at::At;
 use crate::suite::error::Problems;
 use crate::suite::format::{BenchmarkTable, Scalar, SuiteFile};
+use crate::suite::kernel::{self, KernelTable};
 use crate::suite::known::keys_of;
 use crate::suite::settings::check_name;
 use crate::suite::suggest;
@@ -24,6 +25,15 @@ pub(super) enum Work {
         /// Every parameter that no axis sets.
         params: BTreeMap<String, ParamValue>,
     },
+    /// A kernel of the user's.
+    Kernel {
+        /// Name of the benchmark.
+        name: String,
+        /// As written.
+        table: Box<KernelTable>,
+        /// Parameters of measuring that no axis sets.
+        params: BTreeMap<String, ParamValue>,
+    },
     /// A program.
     Command {
         /// Name of the benchmark.
@@ -36,15 +46,42 @@ pub(super) enum Work {
 }
 
 impl Work {
-    /// The workload and the environment variables at axis values.
-    pub(super) fn at(&self, axes: &[(&str, &ParamValue)]) -> (Workload, BTreeMap<String, String>) {
+    /// The workload and the environment variables of a backend at axis values; nothing where a formula has no value there,
+    /// which is then noted.
+    pub(super) fn at(
+        &self,
+        axes: &[(&str, &ParamValue)],
+        backend: &str,
+        problems: &mut Problems,
+    ) -> Option<(Workload, BTreeMap<String, String>)> {
         let values = axes.iter().map(|(name, value)| ((*name).to_owned(), (*value).clone()));
         match self {
             Self::BuiltIn { entry, params } => {
                 let mut params = params.clone();
                 params.extend(values);
-                let workload = Workload { kind: entry.kind, name: entry.name.to_owned(), params, command: Vec::new() };
-                (workload, BTreeMap::new())
+                let foreign = |name: &str| entry.all_params().any(|p| p.name == name && !p.applies_to(backend));
+                params.retain(|name, _| !foreign(name));
+                let workload = Workload {
+                    kind: entry.kind,
+                    name: entry.name.to_owned(),
+                    params,
+                    command: Vec::new(),
+                    kernel: None,
+                };
+                Some((workload, BTreeMap::new()))
+            }
+            Self::Kernel { name, table, params } => {
+                let mut params = params.clone();
+                params.extend(values);
+                let kernel = kernel::resolve(table, axes, problems)?;
+                let workload = Workload {
+                    kind: WorkloadKind::Kernel,
+                    name: name.clone(),
+                    params,
+                    command: Vec::new(),
+                    kernel: Some(Box::new(kernel)),
+                };
+                Some((workload, BTreeMap::new()))
             }
             Self::Command { name, command, env } => {
                 let workload = Workload {
@@ -52,8 +89,9 @@ impl Work {
                     name: name.clone(),
                     params: values.collect(),
                     command: command.iter().map(|part| part.fill(axes)).collect(),
+                    kernel: None,
                 };
-                (workload, env.iter().map(|(name, value)| (name.clone(), value.fill(axes))).collect())
+                Some((workload, env.iter().map(|(name, value)| (name.clone(), value.fill(axes))).collect()))
             }
         }
     }
@@ -81,14 +119,21 @@ pub(super) fn check_defaults(file: &SuiteFile, problems: &mut Problems) {
 }
 
 /// What a benchmark runs; nothing where that cannot be told, which is then noted.
-pub(super) fn work(file: &SuiteFile, benchmark: &BenchmarkTable, problems: &mut Problems) -> Option<Work> {
+pub(super) fn work(
+    file: &SuiteFile,
+    benchmark: &BenchmarkTable,
+    backends: &[String],
+    problems: &mut Problems,
+) -> Option<Work> {
     let kinds = [
         (WorkloadKind::Model, "model", benchmark.model.as_ref()),
         (WorkloadKind::Operator, "operator", benchmark.operator.as_ref()),
     ];
-    let given = kinds.iter().filter(|(_, _, name)| name.is_some()).count() + usize::from(benchmark.command.is_some());
+    let given = kinds.iter().filter(|(_, _, name)| name.is_some()).count()
+        + usize::from(benchmark.command.is_some())
+        + usize::from(benchmark.kernel.is_some());
     if given != 1 {
-        let help = "give exactly one of `model`, `operator`, `command`".to_owned();
+        let help = "give exactly one of `model`, `operator`, `kernel`, `command`".to_owned();
         let message = match given {
             0 => format!("benchmark `{}` runs nothing", benchmark.name.value),
             _ => format!("benchmark `{}` runs several things", benchmark.name.value),
@@ -110,12 +155,30 @@ pub(super) fn work(file: &SuiteFile, benchmark: &BenchmarkTable, problems: &mut 
             problems.add(&key.span, format!("only a command takes `{what}`"), "remove it".to_owned());
         }
     }
+    if let Some(table) = &benchmark.kernel {
+        return Some(kernel(benchmark, table, backends, problems));
+    }
     let (kind, word, name) = kinds.into_iter().find_map(|(kind, word, name)| Some((kind, word, name?)))?;
     let Some(entry) = find(kind, name) else {
         unknown_workload(kind, word, name, problems);
         return None;
     };
+    check_reach(benchmark, entry, backends, problems);
     Some(Work::BuiltIn { entry, params: params(file, benchmark, entry, problems) })
+}
+
+/// Notes parameters that none of the benchmark's backends understands: they would do nothing.
+fn check_reach(benchmark: &BenchmarkTable, entry: &Entry, backends: &[String], problems: &mut Problems) {
+    let plain = benchmark.params.iter().map(|param| &param.key);
+    for key in plain.chain(benchmark.axes.iter().map(|(key, _)| key)) {
+        let param = entry.all_params().find(|param| param.name == key.value);
+        let only = param.and_then(|param| param.only);
+        if let Some(only) = only.filter(|only| !backends.iter().any(|backend| backend == only)) {
+            let message = format!("only the {only} backend understands `{}`", key.value);
+            let help = format!("add \"{only}\" to the benchmark's `backends`, or remove it");
+            problems.add(&key.span, message, help);
+        }
+    }
 }
 
 fn unknown_workload(kind: WorkloadKind, word: &str, name: &At<String>, problems: &mut Problems) {
@@ -196,7 +259,8 @@ pub(super) fn default_of(param: &Param) -> Option<ParamValue> {
         ParamKind::Size { default } => Some(ParamValue::Int(default)),
         ParamKind::Flag { default } => Some(ParamValue::Bool(default)),
         ParamKind::Choice(choices) => choices.first().map(|choice| ParamValue::Text((*choice).to_owned())),
-        ParamKind::OptionalText => None,
+        ParamKind::Index => Some(ParamValue::Int(0)),
+        ParamKind::OptionalText | ParamKind::OptionalSize => None,
     }
 }
 
@@ -206,12 +270,16 @@ const LARGEST: i64 = 1 << 40;
 /// Whether a value suits a parameter; what does not is noted.
 pub(super) fn check_value(entry: &Entry, param: &Param, value: &At<Scalar>, problems: &mut Problems) -> bool {
     let wanted = match (param.kind, &value.0) {
-        (ParamKind::Size { .. }, ParamValue::Int(1..=LARGEST))
+        (ParamKind::Size { .. } | ParamKind::OptionalSize, ParamValue::Int(1..=LARGEST))
+        | (ParamKind::Index, ParamValue::Int(0..=LARGEST))
         | (ParamKind::Flag { .. }, ParamValue::Bool(_))
         | (ParamKind::OptionalText, ParamValue::Text(_)) => return true,
         (ParamKind::Choice(choices), ParamValue::Text(text)) if choices.contains(&text.as_str()) => return true,
-        (ParamKind::Size { .. }, ParamValue::Int(1..)) => format!("at most {LARGEST}"),
-        (ParamKind::Size { .. }, _) => "a whole number of at least 1".to_owned(),
+        (ParamKind::Size { .. } | ParamKind::OptionalSize | ParamKind::Index, ParamValue::Int(1..)) => {
+            format!("at most {LARGEST}")
+        }
+        (ParamKind::Size { .. } | ParamKind::OptionalSize, _) => "a whole number of at least 1".to_owned(),
+        (ParamKind::Index, _) => "a whole number of at least 0".to_owned(),
         (ParamKind::Flag { .. }, _) => "true or false".to_owned(),
         (ParamKind::OptionalText, _) => "a text".to_owned(),
         (ParamKind::Choice(choices), _) => format!("one of {}", choices.join(", ")),
@@ -225,6 +293,42 @@ pub(super) fn check_value(entry: &Entry, param: &Param, value: &At<Scalar>, prob
     problems.add(&value.span, message, format!("{near}`{}` is: {}", param.name, param.help));
     false
 }
+
+/// A kernel takes the parameters that say how it is measured; everything else about it is in its table.
+fn kernel(benchmark: &BenchmarkTable, table: &At<KernelTable>, backends: &[String], problems: &mut Problems) -> Work {
+    let own = || COMMON.iter().filter(|param| param.only.is_some());
+    if backends != ["nvidia"] {
+        let help = "write backends = [\"nvidia\"] in this benchmark or at the top of the suite".to_owned();
+        problems.add(&table.span, "kernels run on the nvidia backend alone", help);
+    }
+    let mut params = BTreeMap::new();
+    for param in own() {
+        if benchmark.axes.iter().any(|(key, _)| key.value == param.name) {
+            continue;
+        }
+        let given = benchmark.params.iter().find(|plain| plain.key.value == param.name);
+        match given.and_then(|plain| plain.value.as_ref()) {
+            Some(value) if check_value(&KERNEL, param, value, problems) => {
+                params.insert(param.name.to_owned(), value.0.clone());
+            }
+            Some(_) => {}
+            None => params.extend(default_of(param).map(|value| (param.name.to_owned(), value))),
+        }
+    }
+    for plain in benchmark.params.iter().filter(|plain| !own().any(|param| param.name == plain.key.value)) {
+        let names: Vec<&str> = own().map(|param| param.name).collect();
+        let help = format!("a kernel takes {}; its sizes are written as `axes`", names.join(", "));
+        problems.add(
+            &plain.key.span,
+            format!("unknown key `{}` in benchmark `{}`", plain.key.value, benchmark.name.value),
+            help,
+        );
+    }
+    Work::Kernel { name: benchmark.name.value.clone(), table: Box::new(table.value.clone()), params }
+}
+
+/// Stands in messages for what a benchmark's kernel is.
+const KERNEL: Entry = Entry { kind: WorkloadKind::Kernel, name: "kernel", help: "", params: &[] };
 
 fn command(benchmark: &BenchmarkTable, parts: &At<Vec<At<String>>>, problems: &mut Problems) -> Option<Work> {
     if parts.first().is_none_or(|program| program.trim().is_empty()) {

@@ -81,10 +81,14 @@ pub fn redefined(head: &[CaseRecord], base: &[CaseRecord]) -> BTreeSet<CaseId> {
         .filter(|old| {
             now(&old.case.id).is_some_and(|new| {
                 let (old, new) = (&old.case.workload, &new.case.workload);
-                old.kind != new.kind || old.params != new.params || old.command != new.command || {
-                    // A command bears its benchmark's name.
-                    old.kind != WorkloadKind::Command && old.name != new.name
-                }
+                old.kind != new.kind
+                    || old.params != new.params
+                    || old.command != new.command
+                    || old.kernel != new.kernel
+                    || {
+                        // Commands and kernels bear their benchmark's name.
+                        old.kind.is_built_in() && old.name != new.name
+                    }
             })
         })
         .map(|record| record.case.id.clone())

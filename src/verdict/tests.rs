@@ -22,6 +22,7 @@ pub(super) fn case(id: &str) -> CaseRecord {
             name: "gemm".to_owned(),
             params: BTreeMap::new(),
             command: Vec::new(),
+            kernel: None,
         },
         backend: "cpu".to_owned(),
         tags: Vec::new(),

@@ -45,6 +45,7 @@ pub fn case(id: &str) -> Case {
                 ("scale".to_owned(), ParamValue::Float(2.0)),
             ]),
             command: Vec::new(),
+            kernel: None,
         },
         backend: "cpu".to_owned(),
         tags: vec!["presubmit".to_owned()],

@@ -45,6 +45,10 @@ impl Backend for Cpu {
             WorkloadKind::Model => model::supports(workload),
             WorkloadKind::Operator => operator::supports(workload),
             WorkloadKind::Reference | WorkloadKind::Command => Ok(()),
+            WorkloadKind::Kernel => Err(Skip {
+                reason: "the cpu backend runs no CUDA kernels".to_owned(),
+                remedy: "write backends = [\"nvidia\"]".to_owned(),
+            }),
         }
     }
 
@@ -56,8 +60,8 @@ impl Backend for Cpu {
             WorkloadKind::Model => model::load(workload, seed),
             WorkloadKind::Operator => operator::load(workload, seed),
             WorkloadKind::Reference => reference::load(workload, seed),
-            WorkloadKind::Command => {
-                Err(BackendError::Unsupported("a command is started by the runner, not by a backend".to_owned()))
+            WorkloadKind::Command | WorkloadKind::Kernel => {
+                Err(BackendError::Unsupported("not a workload of the cpu backend".to_owned()))
             }
         }
     }
@@ -185,6 +189,7 @@ mod tests {
             name: "gpt2-tiny".to_owned(),
             params: BTreeMap::new(),
             command: Vec::new(),
+            kernel: None,
         };
         let wrong = i64::try_from(candle_core::utils::get_num_threads()).expect("few cores") + 1;
         workload.params.insert("threads".to_owned(), crate::domain::ParamValue::Int(wrong));

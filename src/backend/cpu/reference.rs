@@ -279,8 +279,13 @@ mod tests {
     #[test]
     fn the_catalogue_and_this_file_agree() {
         for entry in CATALOGUE.iter().filter(|entry| entry.kind == WorkloadKind::Reference) {
-            let workload =
-                Workload { kind: entry.kind, name: entry.name.to_owned(), params: [].into(), command: Vec::new() };
+            let workload = Workload {
+                kind: entry.kind,
+                name: entry.name.to_owned(),
+                params: [].into(),
+                command: Vec::new(),
+                kernel: None,
+            };
             let mut subject = load(&workload, 0).expect("every reference loads");
             assert!(!passes(subject.as_mut()), "{}: nothing ran, nothing may pass", entry.name);
             subject.run(2).expect("references cannot fail");
@@ -296,6 +301,7 @@ mod tests {
             name: "reference-luck".to_owned(),
             params: [].into(),
             command: Vec::new(),
+            kernel: None,
         };
         let error = load(&workload, 0).err().expect("no such reference");
         assert!(error.to_string().contains("reference-luck"), "{error}");

@@ -72,7 +72,7 @@ impl Subject for Fake {
             return Err(SubjectError { context: "iteration".to_owned(), source: "no luck".into() });
         }
         let wall_s = 0.5 * iterations as f64;
-        Ok(Reading { wall_s, cpu_s: Some(wall_s / 2.0) })
+        Ok(Reading { wall_s, cpu_s: Some(wall_s / 2.0), ..Reading::default() })
     }
     fn clock(&self) -> &'static str {
         "scripted"
@@ -106,6 +106,7 @@ fn request(inject: f64) -> Request {
                 name: "it".to_owned(),
                 params: BTreeMap::new(),
                 command: Vec::new(),
+                kernel: None,
             },
             backend: "fake".to_owned(),
             tags: Vec::new(),

@@ -44,8 +44,8 @@ fn row_of(case: &CaseView) -> Row {
     };
     let latency = metric(Metric::LATENCY);
     // Throughput says most to a person; a kernel without items still has a rate of some kind.
-    let rate =
-        metric(Metric::THROUGHPUT).or_else(|| case.metrics.iter().find(|view| view.metric.kind == MetricKind::Rate));
+    let made_of_counts = |view: &&MetricView| view.metric.kind == MetricKind::Rate && view.metric.derived;
+    let rate = metric(Metric::THROUGHPUT).or_else(|| case.metrics.iter().find(made_of_counts));
     let spread = latency
         .filter(|_| case.launches > 1)
         .map_or_else(|| format::NOTHING.to_owned(), |view| format::spread(view.low, view.median, view.high));

@@ -25,19 +25,21 @@ fn workload(name: &str, mode: &str, extra: &[(&str, ParamValue)]) -> Workload {
     let entry = find(WorkloadKind::Model, name).expect("in the catalogue");
     let mut params: BTreeMap<String, ParamValue> = entry
         .all_params()
+        .filter(|param| param.applies_to("cpu"))
         .filter_map(|param| {
             let value = match param.kind {
                 ParamKind::Size { default } => ParamValue::Int(default),
                 ParamKind::Flag { default } => ParamValue::Bool(default),
                 ParamKind::Choice(choices) => ParamValue::Text(choices[0].to_owned()),
-                ParamKind::OptionalText => return None,
+                ParamKind::Index => ParamValue::Int(0),
+                ParamKind::OptionalText | ParamKind::OptionalSize => return None,
             };
             Some((param.name.to_owned(), value))
         })
         .collect();
     params.insert("mode".to_owned(), ParamValue::Text(mode.to_owned()));
     params.extend(extra.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
-    Workload { kind: WorkloadKind::Model, name: name.to_owned(), params, command: Vec::new() }
+    Workload { kind: WorkloadKind::Model, name: name.to_owned(), params, command: Vec::new(), kernel: None }
 }
 
 fn int(value: i64) -> ParamValue {

@@ -25,17 +25,29 @@ struct Row {
     name: &'static str,
     /// Precisions it can run in; `None` where precision means nothing.
     precisions: Option<&'static [&'static str]>,
+    /// Values of parameters that only other backends can do.
+    cannot: &'static [(&'static str, &'static str)],
     load: Load,
 }
 
 /// Every operator. candle's matrix product has no bf16 and its layer normalisation no f64 on a CPU.
 const OPERATORS: &[Row] = &[
-    Row { name: "gemm", precisions: Some(&["f32", "f16", "f64"]), load: gemm::load },
-    Row { name: "attention", precisions: Some(&["f32", "f16", "f64"]), load: attention::load },
-    Row { name: "layernorm", precisions: Some(&["f32", "bf16", "f16"]), load: rowwise::load_layernorm },
-    Row { name: "softmax", precisions: Some(&["f32", "bf16", "f16", "f64"]), load: rowwise::load_softmax },
-    Row { name: "copy", precisions: None, load: copy::load },
-    Row { name: "fault", precisions: None, load: fault::load },
+    Row { name: "gemm", precisions: Some(&["f32", "f16", "f64"]), cannot: &[], load: gemm::load },
+    Row {
+        name: "attention",
+        precisions: Some(&["f32", "f16", "f64"]),
+        cannot: &[("implementation", "fused")],
+        load: attention::load,
+    },
+    Row { name: "layernorm", precisions: Some(&["f32", "bf16", "f16"]), cannot: &[], load: rowwise::load_layernorm },
+    Row { name: "softmax", precisions: Some(&["f32", "bf16", "f16", "f64"]), cannot: &[], load: rowwise::load_softmax },
+    Row { name: "copy", precisions: None, cannot: &[], load: copy::load },
+    Row {
+        name: "fault",
+        precisions: None,
+        cannot: &[("kind", "not-a-number"), ("kind", "illegal-address"), ("kind", "synchronise")],
+        load: fault::load,
+    },
 ];
 
 fn find(name: &str) -> Result<&'static Row, Skip> {
@@ -50,7 +62,14 @@ fn find(name: &str) -> Result<&'static Row, Skip> {
 /// # Errors
 /// What cannot, and what can instead.
 pub fn supports(workload: &Workload) -> Result<(), Skip> {
-    let Some(precisions) = find(&workload.name)?.precisions else {
+    let row = find(&workload.name)?;
+    if let Some((param, value)) = row.cannot.iter().find(|(param, value)| workload.text(param) == Ok(*value)) {
+        return Err(Skip {
+            reason: format!("`{}` with {param} = {value} is not for the cpu backend", workload.name),
+            remedy: "run it on a GPU, or choose another".to_owned(),
+        });
+    }
+    let Some(precisions) = row.precisions else {
         return Ok(());
     };
     let unable = |reason| Skip { reason, remedy: format!("use one of {}", precisions.join(", ")) };

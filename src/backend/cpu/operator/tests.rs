@@ -4,25 +4,26 @@ use std::collections::BTreeMap;
 
 use crate::backend::cpu::operator::tensor::Compared;
 use crate::backend::cpu::operator::{OPERATORS, load, supports};
-use crate::domain::workload::{CATALOGUE, PRECISIONS, ParamKind, find};
+use crate::domain::workload::{PRECISIONS, ParamKind, find};
 use crate::domain::{ParamValue, Workload, WorkloadKind};
 
 /// A workload of the catalogue with small sizes, as the suite would hand it over.
 fn workload(name: &str, changes: &[(&str, ParamValue)]) -> Workload {
     let entry = find(WorkloadKind::Operator, name).expect("in the catalogue");
     let mut params = BTreeMap::new();
-    for param in entry.all_params() {
+    for param in entry.all_params().filter(|param| param.applies_to("cpu")) {
         let value = match param.kind {
             ParamKind::Size { default } => ParamValue::Int(default.min(37)),
             ParamKind::Flag { default } => ParamValue::Bool(default),
             ParamKind::Choice(choices) => ParamValue::Text(choices[0].to_owned()),
-            ParamKind::OptionalText => continue,
+            ParamKind::Index => ParamValue::Int(0),
+            ParamKind::OptionalText | ParamKind::OptionalSize => continue,
         };
         params.insert(param.name.to_owned(), value);
     }
     params.insert("threads".to_owned(), ParamValue::Int(1));
     params.extend(changes.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
-    Workload { kind: WorkloadKind::Operator, name: name.to_owned(), params, command: Vec::new() }
+    Workload { kind: WorkloadKind::Operator, name: name.to_owned(), params, command: Vec::new(), kernel: None }
 }
 
 fn text(value: &str) -> ParamValue {
@@ -40,11 +41,18 @@ fn error_of(workload: &Workload) -> (f64, f64) {
 }
 
 #[test]
-fn the_table_and_the_catalogue_name_the_same_operators() {
-    let ours: Vec<_> = OPERATORS.iter().map(|row| row.name).collect();
-    let all: Vec<_> =
-        CATALOGUE.iter().filter(|entry| entry.kind == WorkloadKind::Operator).map(|entry| entry.name).collect();
-    assert_eq!(ours, all);
+fn every_operator_and_every_exception_is_in_the_catalogue() {
+    for row in OPERATORS {
+        let entry = find(WorkloadKind::Operator, row.name).unwrap_or_else(|| panic!("{}", row.name));
+        for (param, value) in row.cannot {
+            let param = entry.all_params().find(|known| known.name == *param).expect("known");
+            assert!(matches!(param.kind, ParamKind::Choice(choices) if choices.contains(value)), "{value}");
+            let skip = supports(&workload(row.name, &[(param.name, text(value))])).expect_err("not here");
+            assert!(skip.reason.contains(value), "{skip:?}");
+        }
+    }
+    let skip = supports(&workload("allreduce", &[])).expect_err("a GPU's");
+    assert!(skip.reason.contains("allreduce"), "{skip:?}");
 }
 
 #[test]

@@ -1,0 +1,35 @@
+// What timing itself needs on the device: a gate that holds a stream, a look at the clocks, and nothing at all.
+
+__device__ unsigned long long nanoseconds() {
+    unsigned long long now;
+    asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now));
+    return now;
+}
+
+// Holds its stream until the host writes `open`, so that everything behind it is queued before any of it runs. Lets itself
+// go after `limit` nanoseconds and says so: a host that waits for the stream would otherwise wait for ever.
+// One thread.
+extern "C" __global__ void gate(const volatile unsigned* open, volatile unsigned* expired, unsigned long long limit) {
+    const unsigned long long start = nanoseconds();
+    while (*open == 0) {
+        if (nanoseconds() - start > limit) {
+            *expired = 1;
+            __threadfence_system();
+            return;
+        }
+    }
+}
+
+// Writes each multiprocessor's cycle counter and the device's clock: two of these give the average clock in between.
+// One thread a block, at least one block a multiprocessor; `out` has two words for each.
+extern "C" __global__ void stamp(unsigned long long* out) {
+    unsigned processor;
+    unsigned long long cycles;
+    asm volatile("mov.u32 %0, %smid;" : "=r"(processor));
+    asm volatile("mov.u64 %0, %clock64;" : "=l"(cycles));
+    out[2 * processor] = cycles;
+    out[2 * processor + 1] = nanoseconds();
+}
+
+// Costs a launch and nothing else.
+extern "C" __global__ void nothing() {}

@@ -1,0 +1,422 @@
+//! A workload on a GPU as the port wants it: settled, timed by the stopwatch, watched, bounded and checked.
+//!
+//! Must not know what the workload computes.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value as Json, json};
+
+use crate::backend::nvidia::cuda::{CudaError, Result};
+use crate::backend::nvidia::operator;
+use crate::backend::nvidia::stopwatch::{Method, Stopwatch};
+use crate::backend::nvidia::work::{Arithmetic, Site, Work};
+use crate::backend::{BackendError, Ceiling, Counted, Prepared, WorkCounts};
+use crate::domain::{Check, DeviceInfo, Evidence, Metric};
+use crate::hardware::cuda::Library;
+use crate::hardware::gpu::{FAULTS, Now};
+use crate::hardware::{Probe, peaks};
+use crate::measure::{Reading, Subject, SubjectError};
+use crate::stats::quantile::median;
+
+/// What events tell apart, seconds (CUDA's programming guide: about half a microsecond).
+const EVENT_RESOLUTION_S: f64 = 0.5e-6;
+
+/// How often the driver is asked what holds the clocks down: each time costs tens of microseconds between samples.
+const ASK_EVERY: Duration = Duration::from_millis(20);
+
+/// A sample whose clock is below this share of the settled one was disturbed (nvbench's rule, against the settled clock
+/// instead of the nominal one, so that a capped card is not refused for ever).
+const LEAST_CLOCK: f64 = 0.75;
+
+/// Windows that the settling clock is judged by, and how long each is.
+const WINDOWS: usize = 10;
+const WINDOW_S: f64 = 0.02;
+/// The clock has settled when the medians of the window's halves differ by less than this share.
+const SETTLED: f64 = 0.005;
+
+/// Pauses where the power limit shows, as multiples of the sample before: they double until it does not.
+const LEAST_REST: f64 = 1.0;
+const MOST_REST: f64 = 16.0;
+/// No pause is longer, seconds.
+const LONGEST_PAUSE_S: f64 = 0.5;
+
+/// Seconds over which energy is counted: the counter moves every 20 to 100 ms.
+const ENERGY_S: f64 = 3.0;
+
+/// Work that is not longer than this many empty kernels by the same method shows the method's cost, not its own.
+const LEAST_EMPTIES: f64 = 1.25;
+
+/// Several times the cache: work that moves more is bounded by memory even where its output stays in the cache.
+const BEYOND_CACHE: f64 = 8.0;
+
+/// A workload, ready to be timed.
+#[derive(Debug)]
+pub struct Timed {
+    site: Site,
+    watch: Stopwatch,
+    /// The same work on several sets of buffers, where the method rotates.
+    works: Vec<Box<dyn Work>>,
+    probe: Option<Probe>,
+    how: How,
+    /// The pause before each sample, as a multiple of what the sample takes.
+    rest: f64,
+    last_s: f64,
+    settled: Settled,
+    asked: Instant,
+    /// Every reason that was seen while samples were taken.
+    reasons: BTreeMap<&'static str, u64>,
+    before: Now,
+    errors_before: Option<u64>,
+    /// Clocks, power and temperatures seen between samples.
+    seen: Vec<Now>,
+    clocks_mhz: Vec<f64>,
+    measured: Vec<(&'static str, f64)>,
+    /// What one set of buffers takes, bytes.
+    device_memory: u64,
+}
+
+/// How the clock settled.
+#[derive(Debug, Clone, Copy, Default)]
+struct Settled {
+    seconds: f64,
+    clock_hz: f64,
+    first_hz: f64,
+    steady: bool,
+}
+
+/// How a workload is to be timed.
+#[derive(Debug, Clone, Copy)]
+pub struct How {
+    /// By which method.
+    pub method: Method,
+    /// Whether the device rests between samples where the work would run into its power limit.
+    pub rested: bool,
+    /// Whether energy is counted too.
+    pub energy: bool,
+}
+
+impl Timed {
+    /// Makes a workload and everything that times it. `make` is called once for each set of buffers.
+    ///
+    /// # Errors
+    /// When the workload cannot be made, or does not run.
+    pub fn load(site: Site, how: How, make: &mut dyn FnMut(&Site) -> Result<Box<dyn Work>>) -> Result<Self> {
+        // Before anything runs here: what is on the device now belongs to others.
+        let probe = site.device.bus_id().ok().and_then(|bus_id| Probe::at(&bus_id));
+        let before = probe.as_ref().map(Probe::now).unwrap_or_default();
+        let errors_before = probe.as_ref().and_then(Probe::uncorrected_errors);
+        let held = site.device.highest_allocated();
+        let mut works = vec![make(&site)?];
+        let each = site.device.highest_allocated() - held;
+        for _ in 1..sets(&site, how.method, each)? {
+            works.push(make(&site)?);
+        }
+        let mut watch = Stopwatch::new(&site.device, how.method, &site.architecture)?;
+        // The first time loads code and may pick algorithms: never behind a closed gate.
+        watch.run(&mut works, 2)?;
+        Ok(Self {
+            site,
+            watch,
+            works,
+            probe,
+            how,
+            rest: 0.0,
+            last_s: 0.0,
+            settled: Settled::default(),
+            asked: Instant::now(),
+            reasons: BTreeMap::new(),
+            before,
+            errors_before,
+            seen: Vec::new(),
+            clocks_mhz: Vec::new(),
+            measured: Vec::new(),
+            device_memory: each,
+        })
+    }
+
+    /// Drives the device with the work itself until its clock is steady; where the power limit holds it down, with pauses.
+    ///
+    /// Under the limit the driver's controller moves the clock for ever, by some percent, and differently in each process.
+    /// Rested work runs at the clock that its first milliseconds have, which repeats.
+    fn drive(&mut self, cap_s: f64) -> Result<Settled> {
+        let start = Instant::now();
+        let once = self.watch.time(&mut self.works, 1)?;
+        let iterations = ((WINDOW_S / once.seconds.max(1e-7)).ceil() as u64).clamp(1, 1 << 16);
+        let mut settled = Settled::default();
+        let mut clocks: Vec<f64> = Vec::new();
+        loop {
+            // Rested samples are as short as those to come: one iteration, if it is long.
+            let iterations = if self.rest > 0.0 { (iterations / 16).max(1) } else { iterations };
+            self.pause();
+            let lap = self.watch.time(&mut self.works, iterations)?;
+            self.last_s = lap.seconds;
+            let Some(clock_hz) = lap.clock_hz else { return Ok(settled) };
+            clocks.push(clock_hz);
+            if settled.first_hz == 0.0 {
+                settled.first_hz = clock_hz;
+            }
+            settled.seconds = start.elapsed().as_secs_f64();
+            let window = &clocks[clocks.len().saturating_sub(WINDOWS)..];
+            settled.clock_hz = median(window);
+            let capped = self.how.rested && self.power_capped();
+            if capped && self.rest < MOST_REST {
+                self.rest = (self.rest * 2.0).max(LEAST_REST);
+                clocks.clear();
+                continue;
+            }
+            settled.steady = window.len() == WINDOWS && is_steady(window);
+            if settled.steady || settled.seconds >= cap_s {
+                return Ok(settled);
+            }
+        }
+    }
+
+    fn pause(&self) {
+        if self.rest > 0.0 {
+            std::thread::sleep(Duration::from_secs_f64((self.rest * self.last_s).min(LONGEST_PAUSE_S)));
+        }
+    }
+
+    fn power_capped(&self) -> bool {
+        self.probe.as_ref().is_some_and(|probe| probe.limited_by().contains(&"software power cap"))
+    }
+
+    /// What the device says of itself, from time to time; a reason to throw the sample away.
+    fn look(&mut self) -> Option<String> {
+        if self.asked.elapsed() < ASK_EVERY {
+            return None;
+        }
+        self.asked = Instant::now();
+        let now = self.probe.as_ref()?.now();
+        let fault = now.limited_by.iter().find(|reason| FAULTS.contains(reason)).copied();
+        for reason in &now.limited_by {
+            *self.reasons.entry(reason).or_default() += 1;
+        }
+        self.seen.push(now);
+        fault.map(|reason| format!("the GPU's clocks were held down: {reason}"))
+    }
+
+    fn joules(&mut self, latency_s: f64) -> Result<Option<f64>> {
+        let counter = |probe: &Option<Probe>| probe.as_ref().and_then(Probe::energy_j);
+        let Some(before) = counter(&self.probe) else { return Ok(None) };
+        let batch = ((0.05 / latency_s).ceil() as u64).clamp(1, 1 << 16);
+        let (start, mut iterations) = (Instant::now(), 0_u64);
+        while start.elapsed().as_secs_f64() < ENERGY_S {
+            self.watch.run(&mut self.works, batch)?;
+            iterations += batch;
+        }
+        Ok(counter(&self.probe).map(|after| (after - before) / iterations as f64))
+    }
+
+    /// Datasheet and measured rates that bound the work.
+    fn bounds(&mut self) -> Result<Vec<Ceiling>> {
+        let (arithmetic, counts) = (self.works[0].arithmetic(), self.works[0].counts());
+        // What fits in the cache is not bounded by memory, unless it was flushed, and then only if little stays behind.
+        let cache = self.site.device.l2_bytes()? as f64;
+        let beyond = counts.bytes.is_some_and(|bytes| bytes > BEYOND_CACHE * cache);
+        let counts_bytes = counts.bytes.is_some() && (beyond || self.how.method == Method::Cold);
+        let mut ceilings = Vec::new();
+        if let Some(peaks) = self.probe.as_ref().and_then(Probe::gpu).as_ref().and_then(peaks::of) {
+            if let Some(rate) = arithmetic.and_then(|arithmetic| peak_of(peaks, arithmetic)) {
+                let metric = Metric::FLOPS_UTILIZATION;
+                ceilings.push(Ceiling { metric, of: Counted::Flops, rate: rate * 1e12, hard: true });
+            }
+            if counts_bytes {
+                let (metric, rate) = (Metric::HBM_UTILIZATION, peaks.bandwidth * 1e9);
+                ceilings.push(Ceiling { metric, of: Counted::Bytes, rate, hard: beyond });
+            }
+        }
+        if counts_bytes && let Some(rate) = operator::copy_rate(&self.site)? {
+            self.measured.push(("measured_bandwidth_bytes_per_s", rate));
+            ceilings.push(Ceiling { metric: Metric::HBM_OF_MEASURED, of: Counted::Bytes, rate, hard: false });
+        }
+        if let Some(arithmetic) = arithmetic
+            && let Some(rate) = operator::product_rate(&self.site, arithmetic)?
+        {
+            self.measured.push(("measured_flop_per_s", rate));
+            ceilings.push(Ceiling { metric: Metric::FLOPS_OF_MEASURED, of: Counted::Flops, rate, hard: false });
+        }
+        Ok(ceilings)
+    }
+}
+
+/// The datasheet's dense peak of a unit, TFLOP/s.
+const fn peak_of(peaks: &peaks::Peaks, arithmetic: Arithmetic) -> Option<f64> {
+    match arithmetic {
+        Arithmetic::Fp32 => Some(peaks.fp32),
+        Arithmetic::Tf32 => peaks.tf32,
+        Arithmetic::Half => Some(peaks.bf16),
+        Arithmetic::Fp8 => peaks.fp8,
+        Arithmetic::Int8 => peaks.int8,
+    }
+}
+
+/// How many sets of buffers a method rotates over: until they are five times the cache, within reason.
+fn sets(site: &Site, method: Method, each: u64) -> Result<usize> {
+    const MOST: u64 = 64;
+    const CACHES: u64 = 5;
+    if method != Method::Graph {
+        return Ok(1);
+    }
+    let cache = site.device.l2_bytes()? as u64;
+    let (free, _) = site.device.memory()?;
+    let wanted = (CACHES * cache).div_ceil(each.max(1)).clamp(1, MOST);
+    let fits = 1 + free as u64 / 2 / each.max(1);
+    Ok(wanted.min(fits) as usize)
+}
+
+/// Whether the medians of a window's halves agree.
+fn is_steady(window: &[f64]) -> bool {
+    let (first, second) = window.split_at(window.len() / 2);
+    let (first, second) = (median(first), median(second));
+    (second - first).abs() <= SETTLED * second
+}
+
+/// An error of the device as the port's.
+pub fn loading(error: CudaError) -> BackendError {
+    match error {
+        error if error.is_out_of_memory() => BackendError::OutOfMemory(error.to_string()),
+        CudaError::Parameter(reason) => BackendError::Unsupported(reason),
+        error => BackendError::Engine { context: "on the GPU".to_owned(), source: Box::new(error) },
+    }
+}
+
+fn running(error: CudaError) -> SubjectError {
+    SubjectError { context: "on the GPU".to_owned(), source: Box::new(error) }
+}
+
+impl Subject for Timed {
+    fn run(&mut self, iterations: u64) -> std::result::Result<(), SubjectError> {
+        self.watch.run(&mut self.works, iterations).map_err(running)
+    }
+
+    fn time(&mut self, iterations: u64) -> std::result::Result<Reading, SubjectError> {
+        self.pause();
+        let lap = self.watch.time(&mut self.works, iterations).map_err(running)?;
+        self.last_s = lap.seconds;
+        let mut disturbed = self.look();
+        if let Some(hz) = lap.clock_hz {
+            self.clocks_mhz.push(hz / 1e6);
+            if hz < LEAST_CLOCK * self.settled.clock_hz {
+                disturbed.get_or_insert_with(|| {
+                    format!("the SM clock fell to {:.0} MHz from {:.0} MHz", hz / 1e6, self.settled.clock_hz / 1e6)
+                });
+            }
+        }
+        Ok(Reading { wall_s: lap.seconds, cpu_s: None, clock_hz: lap.clock_hz, disturbed })
+    }
+
+    fn clock(&self) -> &'static str {
+        self.how.method.clock()
+    }
+
+    fn clock_resolution_s(&self) -> f64 {
+        EVENT_RESOLUTION_S
+    }
+}
+
+impl Prepared for Timed {
+    fn device(&self) -> DeviceInfo {
+        let mut facts: BTreeMap<String, Json> = self.works[0].facts();
+        facts.insert("ordinal".to_owned(), json!(self.site.device.ordinal));
+        facts.insert("sets".to_owned(), json!(self.works.len()));
+        for (name, library) in [("nvrtc", Library::Nvrtc), ("cublaslt", Library::CublasLt), ("cudnn", Library::Cudnn)] {
+            if self.works[0].facts().contains_key(name) || library == Library::Nvrtc {
+                facts.insert(name.to_owned(), json!(library.version()));
+            }
+        }
+        let name = self.site.device.name().unwrap_or_else(|_| "NVIDIA GPU".to_owned());
+        DeviceInfo { backend: "nvidia".to_owned(), name, facts }
+    }
+
+    fn counts(&self) -> WorkCounts {
+        self.works[0].counts()
+    }
+
+    fn settle(&mut self, cap_s: f64) -> std::result::Result<(), BackendError> {
+        self.settled = self.drive(cap_s).map_err(loading)?;
+        self.clocks_mhz.clear();
+        Ok(())
+    }
+
+    fn ceilings(&mut self) -> std::result::Result<Vec<Ceiling>, BackendError> {
+        self.bounds().map_err(loading)
+    }
+
+    fn doubt(&self, latency_s: f64) -> Option<String> {
+        let empty_s = self.watch.empty_s();
+        // In a graph kernels follow each other as closely as the device can: that time is the work's own.
+        (self.how.method != Method::Graph && latency_s < LEAST_EMPTIES * empty_s).then(|| {
+            format!(
+                "too short for timing = \"{}\": {:.2} us, of which an empty kernel takes {:.2} us; use timing = \"graph\"",
+                self.how.method.name(),
+                latency_s * 1e6,
+                empty_s * 1e6
+            )
+        })
+    }
+
+    fn values(&mut self, latency_s: f64) -> std::result::Result<Vec<(&'static str, f64)>, BackendError> {
+        let mut values = self.works[0].values();
+        values.push((Metric::DEVICE_MEMORY, self.device_memory as f64));
+        if self.how.energy {
+            values.extend(self.joules(latency_s).map_err(loading)?.map(|joules| (Metric::ENERGY, joules)));
+        }
+        Ok(values)
+    }
+
+    fn evidence(&mut self) -> Vec<Evidence> {
+        let mut facts: BTreeMap<String, Json> = BTreeMap::new();
+        let mut put = |name: &str, value: Json| {
+            if !value.is_null() {
+                facts.insert(name.to_owned(), value);
+            }
+        };
+        put("settle_s", json!(self.settled.seconds));
+        put("settle_first_mhz", json!(self.settled.first_hz / 1e6));
+        put("settled_mhz", json!(self.settled.clock_hz / 1e6));
+        put("settled", json!(self.settled.steady));
+        put("rest", json!(self.rest));
+        put("empty_kernel_s", json!(self.watch.empty_s()));
+        if !self.clocks_mhz.is_empty() {
+            let of = |pick: fn(f64, f64) -> f64, start: f64| self.clocks_mhz.iter().copied().fold(start, pick);
+            put("sm_mhz_min", json!(of(f64::min, f64::INFINITY)));
+            put("sm_mhz_median", json!(median(&self.clocks_mhz)));
+            put("sm_mhz_max", json!(of(f64::max, 0.0)));
+        }
+        for (name, rate) in &self.measured {
+            put(name, json!(rate));
+        }
+        put("busy_percent_before", json!(self.before.busy_percent));
+        put("sm_mhz_before", json!(self.before.sm_mhz));
+        put("temperature_c_before", json!(self.before.temperature_c));
+        put("processes_before", json!(self.before.processes.len()));
+        put("limited_by", json!(self.reasons));
+        let highest = |of: fn(&Now) -> Option<f64>| self.seen.iter().filter_map(of).reduce(f64::max);
+        put("power_w_max", json!(highest(|now| now.power_w)));
+        put("temperature_c_max", json!(highest(|now| now.temperature_c.map(f64::from))));
+        put("memory_mhz_max", json!(highest(|now| now.memory_mhz.map(f64::from))));
+        if let (Some(was), Some(is)) = (self.errors_before, self.probe.as_ref().and_then(Probe::uncorrected_errors)) {
+            put("uncorrected_errors", json!(is.saturating_sub(was)));
+        }
+        vec![Evidence { source: "nvml".to_owned(), facts }]
+    }
+
+    fn check(&mut self) -> std::result::Result<Vec<Check>, BackendError> {
+        self.works[0].check(&self.site, self.watch.stream()).map_err(loading)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_climbing_clock_has_not_settled() {
+        let climbing: Vec<f64> = (0..10).map(|i| 1e9 + 5e7 * f64::from(i)).collect();
+        assert!(!is_steady(&climbing));
+        let noisy: Vec<f64> = (0..10).map(|i| 1.98e9 + if i % 2 == 0 { 1e6 } else { -1e6 }).collect();
+        assert!(is_steady(&noisy));
+    }
+}

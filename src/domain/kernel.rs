@@ -1,0 +1,108 @@
+//! A kernel of the user's as a workload: every size worked out for one case.
+//!
+//! Must not know how it is compiled or run.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A kernel and everything that launching, counting and checking it needs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Kernel {
+    /// The code that is measured.
+    pub code: KernelCode,
+    /// Arguments in their order.
+    pub arguments: Vec<KernelArgument>,
+    /// Operations of one launch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flops: Option<f64>,
+    /// Bytes that one launch must move.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<f64>,
+    /// What its outputs are compared with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<KernelReference>,
+    /// The largest difference over the largest value of the reference; by element type where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tolerance: Option<f64>,
+}
+
+/// Code and geometry.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct KernelCode {
+    /// Path of a `.cu`, `.ptx`, `.cubin` or `.fatbin` file.
+    pub source: String,
+    /// The function's name in it (`extern "C"`, or the mangled name).
+    pub function: String,
+    /// Further options of the compiler.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<String>,
+    /// Folders with headers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub include: Vec<String>,
+    /// What it is compiled for, such as `sm_90a`; the device's own where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub architecture: Option<String>,
+    /// Blocks in each direction.
+    pub grid: [u32; 3],
+    /// Threads of a block in each direction.
+    pub block: [u32; 3],
+    /// Dynamic shared memory of a block, bytes.
+    pub shared: u32,
+    /// Blocks of a cluster in each direction.
+    pub cluster: [u32; 3],
+}
+
+/// One argument.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KernelArgument {
+    /// Device memory.
+    Buffer {
+        /// For references and the check.
+        name: String,
+        /// Element type, as precisions are named.
+        element: String,
+        /// Sizes, slowest first.
+        shape: Vec<u64>,
+        /// What it holds at first.
+        fill: KernelFill,
+        /// Whether it is compared with the reference's.
+        output: bool,
+    },
+    /// A number.
+    Value {
+        /// `i32`, `u32`, `i64`, `u64`, `f32` or `f64`.
+        element: String,
+        /// Its value.
+        value: f64,
+    },
+}
+
+/// What a buffer holds before the first launch.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KernelFill {
+    /// Standard normal values from the session's seed.
+    Normal,
+    /// Uniform values from -1 to 1.
+    Uniform,
+    /// One value everywhere.
+    Constant(f64),
+}
+
+/// What a kernel's outputs are compared with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KernelReference {
+    /// Another kernel with the same arguments, on inputs of its own.
+    Kernel(Box<KernelCode>),
+    /// Plain loops in double precision.
+    Operator {
+        /// `softmax`, `layernorm`, `rmsnorm`, `gemm` or `copy`.
+        name: String,
+        /// Buffers that it reads, in the operator's order.
+        inputs: Vec<String>,
+        /// The buffer that is compared.
+        output: String,
+    },
+}
