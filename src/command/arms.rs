@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::command::context::Context;
 use crate::command::{secret, usage};
-use crate::domain::{ArmSide, Build, WorkloadKind};
+use crate::domain::{ArmSide, Build};
 use crate::render::format;
 use crate::runner::Tree;
 use crate::runner::build;

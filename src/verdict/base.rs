@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::domain::{CaseId, CaseRecord, Run, RunId, RunStatus, WorkloadKind};
+use crate::domain::{CaseId, CaseRecord, Run, RunId, RunStatus};
 use crate::verdict::policy::{HISTORY_DAYS, HISTORY_SESSIONS};
 
 /// The runs chosen, newest first, and what a reader should know about the choice.

@@ -140,8 +140,6 @@ pub struct Site {
     pub device: Rc<Device>,
     /// What its code is compiled for: `sm_90`.
     pub architecture: String,
-    /// Compute capability.
-    pub compute_capability: (usize, usize),
     /// For filling, checking and choosing; never for timing.
     pub stream: Stream,
     tools: Rc<Module>,
@@ -157,11 +155,11 @@ impl Site {
     /// Where there is no such GPU, or no compiler.
     pub fn open(ordinal: usize) -> Result<Self> {
         let device = Device::open(ordinal)?;
-        let compute_capability = device.compute_capability()?;
-        let architecture = format!("sm_{}{}", compute_capability.0, compute_capability.1);
+        let (major, minor) = device.compute_capability()?;
+        let architecture = format!("sm_{major}{minor}");
         let compiled = compile("reference.cu", REFERENCE, &architecture, &[])?;
         let tools = device.module(&compiled.image)?;
-        Ok(Self { stream: device.stream()?, device, architecture, compute_capability, tools })
+        Ok(Self { stream: device.stream()?, device, architecture, tools })
     }
 
     /// Compiles one of our own kernels for this device.
