@@ -131,6 +131,16 @@ fn directory(offset: usize, value: u32) -> Vec<u8> {
     bytes
 }
 
+/// A target of the first row's case and metric, as a report tells it.
+fn target(report: &Value) -> Value {
+    let row = &report["rows"][0];
+    json!({
+        "case": row["case"], "benchmark": row["benchmark"], "metric": row["metric"], "head": row["head"], "fails": false,
+        "target": { "that": "latency <= 1 h", "metric": "latency", "comparison": "at_most", "value": 3600.0, "required": true },
+        "verdict": { "call": "met", "reason": "established", "reading": null, "note": "reached" },
+    })
+}
+
 type Change = fn(&mut Value);
 type WorldChange = fn(&mut World);
 
@@ -379,7 +389,7 @@ fn reports() -> Vec<(String, World, &'static str)> {
         });
         all.push((format!("without {key}"), without, ""));
     }
-    let changes: [(&str, Change, &str); 36] = [
+    let changes: [(&str, Change, &str); 41] = [
         ("an unknown key", |r| r["x"] = 1.into(), "unknown key `x`"),
         ("a key that is a command", |r| r["##[error]x"] = 1.into(), "unknown key"),
         ("a unit that is a command", |r| r["rows"][0]["metric"]["unit"] = "##[stop-commands]x".into(), "instead of s"),
@@ -398,6 +408,40 @@ fn reports() -> Vec<(String, World, &'static str)> {
             "a launch twice",
             |r| r["rows"][0]["base"]["launches"][1] = r["rows"][0]["base"]["launches"][0].clone(),
             "twice",
+        ),
+        ("10,000 targets", |r| r["targets"] = vec![target(r); 10_000].into(), "more than 5000 rows"),
+        (
+            "a target with a launch twice",
+            |r| {
+                r["targets"] = json!([target(r)]);
+                let launches = r["targets"][0]["head"]["launches"].as_array_mut().unwrap();
+                launches.push(launches[0].clone());
+            },
+            "counts a launch twice",
+        ),
+        (
+            "a target with launches of the base",
+            |r| {
+                r["targets"] = json!([target(r)]);
+                r["targets"][0]["head"] = r["rows"][0]["base"].clone();
+            },
+            "a launch of another run",
+        ),
+        (
+            "a target of many lines",
+            |r| {
+                r["targets"] = json!([target(r)]);
+                r["targets"][0]["target"]["that"] = "latency\n::error::x".into();
+            },
+            "impossible name",
+        ),
+        (
+            "a target with an unknown key",
+            |r| {
+                r["targets"] = json!([target(r)]);
+                r["targets"][0]["target"]["x"] = 1.into();
+            },
+            "unknown key",
         ),
         ("base is head", |r| r["rows"][0]["base"] = r["rows"][0]["head"].clone(), "as base and as head"),
         (
