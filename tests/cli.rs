@@ -563,7 +563,11 @@ fn aims(json: &serde_json::Value) -> Vec<(String, String, bool, String)> {
 fn a_missed_target_fails_a_run_and_a_comparison() {
     let place = with_targets("\"latency <= 9 ms\"");
     let ran = place.run(&["run", "suite.toml"]).expect(1);
-    assert!(ran.stdout.contains("Targets missed: 1") && ran.stdout.contains(" % off the goal, at least 11."), "{}", ran.stdout);
+    assert!(
+        ran.stdout.contains("Targets missed: 1") && ran.stdout.contains(" % off the goal, at least 11."),
+        "{}",
+        ran.stdout
+    );
     assert!(ran.stdout.contains("1 target missed"), "{}", ran.stdout);
     // The run is stored all the same, and the same is said of it from there.
     let json = place.run(&["report", "--format", "json"]).expect(0).stdout;

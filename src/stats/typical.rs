@@ -53,15 +53,15 @@ fn variance(values: &[f64]) -> f64 {
 /// The largest `k` for which the `k`-th smallest of `n` values exceeds the median with probability `alpha` at most; `None`
 /// where not even the smallest does.
 fn rank(n: usize, alpha: f64) -> Option<usize> {
-    // P(fewer than k of n fair coins show heads).
-    let (mut ways, mut below, mut k) = (0.5_f64.powi(n as i32), 0.0, 0);
+    // P(fewer than k of n fair coins show heads); as a logarithm, because 2^-n is zero for a thousand.
+    let (mut ways, mut below, mut k) = (-(n as f64) * std::f64::consts::LN_2, 0.0, 0);
     while k < n / 2 {
-        below += ways;
+        below += ways.exp();
         if below > alpha {
             break;
         }
         k += 1;
-        ways *= (n - k + 1) as f64 / k as f64;
+        ways += ((n - k + 1) as f64 / k as f64).ln();
     }
     (k > 0).then_some(k)
 }
@@ -81,6 +81,8 @@ mod tests {
         }
         assert_eq!(rank(8, 0.0025), None);
         assert_eq!(rank(9, 0.0025), Some(1));
+        // Normal: 1000 - 1.96 * sqrt(2000) / 2 = 956.2.
+        assert_eq!(rank(2000, 0.025), Some(956));
     }
 
     #[test]

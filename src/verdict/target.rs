@@ -53,8 +53,8 @@ pub fn judge(head: Head<'_>) -> Vec<Aimed<'_>> {
         }
     }
     // Two families, each with the whole false-alarm budget: what fails CI, and what is only shown.
-    let size = |required| found.iter().filter(|(aimed, n)| n.is_some() && aimed.target.required == required).count();
-    let families = [size(false), size(true)];
+    let count = |required| found.iter().filter(|(aimed, n)| n.is_some() && aimed.target.required == required).count();
+    let families = [count(false), count(true)];
     let mut aimed: Vec<Aimed<'_>> = found
         .into_iter()
         .map(|(mut aimed, numbers)| {

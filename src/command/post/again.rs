@@ -850,7 +850,7 @@ mod tests {
     fn a_target_that_the_report_is_silent_about_turns_nothing_green() {
         let (law, honest) = aiming("\"latency <= 1 h\"");
         // Only the case that crashed is in the way of a pass.
-        let calm = |said: &mut Report| {
+        let undisturbed = |said: &mut Report| {
             said.rows.retain(|row| row.benchmark == "loop");
             let row = said.rows.iter_mut().find(|row| row.metric.name == "latency").expect("it is there");
             let base = row.base.clone().expect("numbers");
@@ -865,7 +865,7 @@ mod tests {
         };
         let outcome = |change: &dyn Fn(&mut Report)| {
             let mut said = honest.clone();
-            calm(&mut said);
+            undisturbed(&mut said);
             change(&mut said);
             let report = decided(&said, &law, &[]).expect("sound");
             (report.outcome.exit_code, report.outcome.headline.clone(), aims(&report)[0].1)
