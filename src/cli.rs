@@ -157,6 +157,9 @@ pub struct Run {
     /// How.
     #[command(flatten)]
     pub measure: Measure,
+    /// End with exit code 3 where a required target is inconclusive
+    #[arg(long)]
+    pub require_decision: bool,
     /// Output on standard output
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,

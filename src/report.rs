@@ -13,8 +13,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    CaseId, LaunchId, Metric, Outcome, PairedEvidence, Run, RunId, RunStatus, SessionId, Severity, Testbed, Thresholds,
-    Verdict,
+    CaseId, LaunchId, Metric, Outcome, PairedEvidence, Run, RunId, RunStatus, SessionId, Severity, Target,
+    TargetVerdict, Testbed, Thresholds, Verdict,
 };
 
 /// Version of the JSON form of [`Report`].
@@ -50,6 +50,9 @@ pub struct Report {
     pub outcome: SuiteOutcome,
     /// One row for each judged metric of each case, worst first.
     pub rows: Vec<Row>,
+    /// One row for each target of each case of head, worst first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<TargetRow>,
     /// Metrics that are shown and not judged.
     pub context: Vec<ContextValue>,
     /// How the reference workloads moved.
@@ -149,7 +152,7 @@ pub struct SuiteOutcome {
     pub headline: String,
     /// The command to type next, where there is an obvious one.
     pub next: Option<String>,
-    /// Rows by call and severity: `regressed severe` → 2.
+    /// Rows by call and severity, `regressed severe` → 2, and targets by call, `target missed` → 1.
     pub counts: BTreeMap<String, u64>,
 }
 
@@ -188,6 +191,34 @@ pub struct Row {
     /// Set where fresh pairs decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paired: Option<PairedEvidence>,
+}
+
+/// One target of one case of head.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TargetRow {
+    /// The case.
+    pub case: CaseId,
+    /// Its benchmark.
+    pub benchmark: String,
+    /// Line of the suite's file, from 1, that names the benchmark.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+    /// Whom to ask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// What is wanted.
+    pub target: Target,
+    /// The metric that it is about.
+    pub metric: Metric,
+    /// What was measured of the case: the median over launches, and every launch; absent where there is none.
+    pub head: Option<Side>,
+    /// The same of the case that it is compared with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other: Option<Side>,
+    /// Whether it fails CI.
+    pub fails: bool,
+    /// The decision.
+    pub verdict: TargetVerdict,
 }
 
 /// One side of a comparison.
@@ -260,6 +291,9 @@ pub struct RunView {
     pub testbed: Testbed,
     /// One row a case, in suite order.
     pub cases: Vec<CaseView>,
+    /// One row for each target of each case, worst first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<TargetRow>,
 }
 
 /// One case of a run.

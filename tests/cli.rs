@@ -537,3 +537,106 @@ fn a_case_that_does_other_work_now_is_new() {
     assert!(ran.stdout.contains("did other work"), "{}", ran.stdout);
     assert_eq!(verdicts(&place.report())["gemm/m=32@cpu"].0, "new");
 }
+
+/// A place whose benchmarks `alpha` and `beta` take 10 ms times their factors, with targets of alpha.
+fn with_targets(targets: &str) -> Place {
+    let place = Place::new();
+    place.script(&["beta", "alpha"]);
+    let text = std::fs::read_to_string(place.file("suite.toml")).expect("the suite");
+    place.write("suite.toml", &format!("{text}targets = [{targets}]\n"));
+    place
+}
+
+/// Target → call, whether it fails, and its note, of a report or of a run.
+fn aims(json: &serde_json::Value) -> Vec<(String, String, bool, String)> {
+    let text = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
+    let row = |row: &serde_json::Value| {
+        let (target, verdict) = (&row["target"], &row["verdict"]);
+        let of = target["of"].as_str().map_or_else(String::new, |of| format!(" of {of}"));
+        let fails = row["fails"].as_bool().expect("a flag");
+        (format!("{}{of}", text(&target["that"])), text(&verdict["call"]), fails, text(&verdict["note"]))
+    };
+    json["targets"].as_array().map(|rows| rows.iter().map(row).collect()).unwrap_or_default()
+}
+
+#[test]
+fn a_missed_target_fails_a_run_and_a_comparison() {
+    let place = with_targets("\"latency <= 9 ms\"");
+    let ran = place.run(&["run", "suite.toml"]).expect(1);
+    assert!(
+        ran.stdout.contains("Targets missed: 1") && ran.stdout.contains(" % off the goal, at least 11."),
+        "{}",
+        ran.stdout
+    );
+    assert!(ran.stdout.contains("1 target missed"), "{}", ran.stdout);
+    // The run is stored all the same, and the same is said of it from there.
+    let json = place.run(&["report", "--format", "json"]).expect(0).stdout;
+    let stored = aims(&serde_json::from_str(&json).expect("JSON"));
+    assert_eq!((stored[0].0.as_str(), stored[0].1.as_str(), stored[0].2), ("latency <= 9 ms", "missed", true));
+    for _ in 0..2 {
+        place.run(&["run", "suite.toml"]).expect(1);
+    }
+    // Neither does an unchanged program excuse it, nor a gate that asks for nothing.
+    for more in [&[][..], &["--gate", "none"]] {
+        let ran = place.run(&[&["compare", "suite.toml"], more].concat()).expect(1);
+        assert!(ran.stdout.contains("1 target missed; no regression"), "{}", ran.stdout);
+    }
+    let report = place.report();
+    assert_eq!(aims(&report)[0].1, "missed");
+    assert_eq!(report["outcome"]["counts"]["target missed"], 1);
+    assert_eq!(report["targets"][0]["head"]["launches"].as_array().expect("launches").len(), 3);
+    let page = std::fs::read_to_string(place.file("reports/latest/report.md")).expect("written");
+    assert!(page.contains("### Targets missed (1)") && page.contains("latency <= 9 ms"), "{page}");
+}
+
+#[test]
+fn a_target_that_is_met_passes_and_one_that_nobody_requires_is_only_shown() {
+    let place = with_targets(
+        "\"latency <= 11 ms\", { that = \"latency <= 0.6\", of = \"beta\" }, \
+         { that = \"latency <= 8 ms\", required = false, source = \"a wish\" }",
+    );
+    place.set_factor("beta", "2");
+    let ran = place.run(&["run", "suite.toml", "--require-decision"]).expect(0);
+    assert!(ran.stdout.contains("1 target missed, 2 met") && ran.stdout.contains("source: a wish"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("latency <= 0.6 of beta@cpu") && ran.stdout.contains("0.5"), "{}", ran.stdout);
+    place.run(&["compare", "suite.toml"]).expect(0);
+    let found = aims(&place.report());
+    let calls: Vec<(&str, bool)> = found.iter().map(|(_, call, fails, _)| (call.as_str(), *fails)).collect();
+    assert_eq!(calls, [("missed", false), ("met", false), ("met", false)], "{found:?}");
+}
+
+#[test]
+fn a_target_without_data_is_no_pass_where_a_decision_is_required() {
+    let place = with_targets("\"peak_memory <= 1 TiB\", { that = \"latency <= 2\", of = \"beta\" }");
+    // The script reports its latency alone.
+    let ran = place.run(&["run", "suite.toml"]).expect(0);
+    assert!(ran.stdout.contains("no launch reported `peak_memory`"), "{}", ran.stdout);
+    place.run(&["run", "suite.toml", "--require-decision"]).expect(3);
+    place.run(&["run", "suite.toml"]).expect(0);
+    let ran = place.run(&["compare", "suite.toml", "--require-decision"]).expect(3);
+    assert!(ran.stdout.contains("1 target undecided, and a decision is required"), "{}", ran.stdout);
+    // Nor are too few launches one, or a case that was not selected.
+    let ran = place.run(&["run", "suite.toml", "--launches", "2", "--require-decision"]).expect(3);
+    assert!(ran.stdout.contains("2 measured launches are too few"), "{}", ran.stdout);
+    let ran = place.run(&["run", "suite.toml", "--filter", "alpha*", "--require-decision"]).expect(3);
+    assert!(ran.stdout.contains("`beta@cpu`: not part of this run"), "{}", ran.stdout);
+    // A case that fails is said before.
+    place.set_factor("beta", "crash");
+    let ran = place.run(&["run", "suite.toml", "--require-decision"]).expect(4);
+    assert!(ran.stdout.contains("`beta@cpu`: failed"), "{}", ran.stdout);
+}
+
+#[test]
+fn targets_are_listed_and_their_mistakes_refused_before_anything_is_measured() {
+    let place = with_targets("\"latency <= 9 ms\", { that = \"latency <= 0.6\", of = \"beta\", required = false }");
+    let listed = place.run(&["list", "suite.toml"]).expect(0).stdout;
+    assert!(listed.contains("targets latency <= 9 ms, latency <= 0.6 of beta@cpu (not required)"), "{listed}");
+    let json: serde_json::Value =
+        serde_json::from_str(&place.run(&["list", "suite.toml", "--format", "json"]).expect(0).stdout).expect("JSON");
+    assert_eq!(json["suites"][0]["cases"][1]["targets"][0]["that"], "latency <= 9 ms");
+
+    let place = with_targets("{ that = \"latency <= 0.9\", of = \"bet\" }");
+    let ran = place.run(&["run", "suite.toml"]).expect(2);
+    assert!(ran.stderr.contains("suite.toml:17") && ran.stderr.contains("did you mean `beta`?"), "{}", ran.stderr);
+    assert!(!place.file("baselines").exists(), "nothing was stored");
+}

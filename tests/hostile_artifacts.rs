@@ -29,6 +29,8 @@ struct World {
     pulls: Value,
     artifacts: Value,
     archive: Vec<u8>,
+    /// The suite as it stands on the base branch.
+    suite: String,
     checks: Vec<Value>,
     written: Vec<Value>,
 }
@@ -50,6 +52,7 @@ impl World {
             }]),
             artifacts: json!([{ "id": 1, "name": "regrade-report", "size_in_bytes": 1000, "expired": false }]),
             archive: zipped(REPORT.as_bytes()),
+            suite: SUITE.to_owned(),
             checks: Vec::new(),
             written: Vec::new(),
         }
@@ -131,6 +134,16 @@ fn directory(offset: usize, value: u32) -> Vec<u8> {
     bytes
 }
 
+/// A target of the first row's case and metric, as a report tells it.
+fn target(report: &Value) -> Value {
+    let row = &report["rows"][0];
+    json!({
+        "case": row["case"], "benchmark": row["benchmark"], "metric": row["metric"], "head": row["head"], "fails": false,
+        "target": { "that": "latency <= 1 h", "metric": "latency", "comparison": "at_most", "value": 3600.0, "required": true },
+        "verdict": { "call": "met", "reason": "established", "reading": null, "note": "reached" },
+    })
+}
+
 type Change = fn(&mut Value);
 type WorldChange = fn(&mut World);
 
@@ -150,7 +163,7 @@ impl hub::World for World {
             "actions/runs/7001/artifacts" => ok(json!({ "total_count": 1, "artifacts": self.artifacts })),
             "actions/artifacts/1/zip" => ResponseTemplate::new(200).set_body_bytes(self.archive.clone()),
             "contents/suites/demo.toml" => ok(
-                json!({ "type": "file", "encoding": "base64", "size": SUITE.len(), "content": BASE64_STANDARD.encode(SUITE) }),
+                json!({ "type": "file", "encoding": "base64", "size": self.suite.len(), "content": BASE64_STANDARD.encode(&self.suite) }),
             ),
             "issues/8/comments" => ok(json!([])),
             path if path.ends_with("/check-runs") => ok(json!({ "check_runs": self.checks })),
@@ -379,7 +392,7 @@ fn reports() -> Vec<(String, World, &'static str)> {
         });
         all.push((format!("without {key}"), without, ""));
     }
-    let changes: [(&str, Change, &str); 36] = [
+    let changes: [(&str, Change, &str); 41] = [
         ("an unknown key", |r| r["x"] = 1.into(), "unknown key `x`"),
         ("a key that is a command", |r| r["##[error]x"] = 1.into(), "unknown key"),
         ("a unit that is a command", |r| r["rows"][0]["metric"]["unit"] = "##[stop-commands]x".into(), "instead of s"),
@@ -398,6 +411,40 @@ fn reports() -> Vec<(String, World, &'static str)> {
             "a launch twice",
             |r| r["rows"][0]["base"]["launches"][1] = r["rows"][0]["base"]["launches"][0].clone(),
             "twice",
+        ),
+        ("10,000 targets", |r| r["targets"] = vec![target(r); 10_000].into(), ""),
+        (
+            "a target with a launch twice",
+            |r| {
+                r["targets"] = json!([target(r)]);
+                let launches = r["targets"][0]["head"]["launches"].as_array_mut().unwrap();
+                launches.push(launches[0].clone());
+            },
+            "counts a launch twice",
+        ),
+        (
+            "a target with launches of the base",
+            |r| {
+                r["targets"] = json!([target(r)]);
+                r["targets"][0]["head"] = r["rows"][0]["base"].clone();
+            },
+            "a launch of another run",
+        ),
+        (
+            "a target of many lines",
+            |r| {
+                r["targets"] = json!([target(r)]);
+                r["targets"][0]["target"]["that"] = "latency\n::error::x".into();
+            },
+            "impossible name",
+        ),
+        (
+            "a target with an unknown key",
+            |r| {
+                r["targets"] = json!([target(r)]);
+                r["targets"][0]["target"]["x"] = 1.into();
+            },
+            "unknown key",
         ),
         ("base is head", |r| r["rows"][0]["base"] = r["rows"][0]["head"].clone(), "as base and as head"),
         (
@@ -521,6 +568,57 @@ fn what_is_wrong_is_refused_with_its_reason() {
     let through: Vec<String> =
         all.into_iter().filter_map(|(what, world, words)| server.lets_through(&what, world, words)).collect();
     assert!(through.is_empty(), "{} get through:\n{}", through.len(), through.join("\n"));
+}
+
+/// A target is judged by the suite of the base branch, whatever the report says that it wants and reached.
+#[test]
+fn targets_are_those_of_the_base_branch_and_decided_again() {
+    let server = Server::new();
+    let world = |goal: &str| {
+        let mut world = changed(|report| {
+            // Nothing else keeps it from success.
+            let rows = report["rows"].as_array_mut().unwrap();
+            rows.retain(|row| row["benchmark"] == "loop" && row["metric"]["name"] == "latency");
+            let mut aim = target(report);
+            let row = &mut report["rows"][0];
+            let base = row["base"]["launches"].clone();
+            for (place, launch) in row["head"]["launches"].as_array_mut().unwrap().iter_mut().enumerate() {
+                for key in ["value", "n", "samples"] {
+                    launch[key] = base[place][key].clone();
+                }
+            }
+            aim["head"] = row["head"].clone();
+            aim["verdict"]["note"] = "@octocat <img src=x> all is well".into();
+            report["targets"] = json!([aim]);
+        });
+        let only = SUITE.split("[[benchmark]]\nname = \"steady\"").next().unwrap();
+        world.suite = only.replace("name = \"loop\"", &format!("name = \"loop\"\ntargets = [{goal}]"));
+        world
+    };
+    for (goal, conclusion, words) in [
+        ("\"latency <= 1 h\"", "action_required", "1 target met"),
+        ("\"latency <= 1 ns\"", "failure", "1 target missed"),
+        ("{ that = \"latency <= 1 ns\", required = false }", "action_required", "1 target missed and not required"),
+        ("\"cpu_time <= 1 h\"", "action_required", "decides nothing about 1 target that is required"),
+    ] {
+        let (ran, written) = server.post(world(goal));
+        ran.expect(0);
+        let check = written.iter().find(|one| !one["body"]["conclusion"].is_null()).unwrap();
+        assert_eq!(check["body"]["conclusion"], conclusion, "{goal}: {check}");
+        assert!(check["body"]["output"]["title"].as_str().unwrap().contains(words), "{goal}: {check}");
+        let comment = written[0]["body"]["body"].as_str().unwrap();
+        assert!(!comment.contains("octocat"), "{comment}");
+        if conclusion == "failure" {
+            assert!(comment.contains("### Targets missed (1)"), "{comment}");
+            let annotation = &check["body"]["output"]["annotations"][0];
+            assert_eq!(
+                (annotation["path"].as_str(), annotation["start_line"].as_u64()),
+                (Some("suites/demo.toml"), Some(12))
+            );
+            assert_eq!(annotation["title"], "loop@cpu target missed");
+            assert!(annotation["message"].as_str().unwrap().contains("latency <= 1 ns: "), "{annotation}");
+        }
+    }
 }
 
 #[test]

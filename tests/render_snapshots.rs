@@ -31,6 +31,7 @@ fn terminal() {
             ("troubled", reports::troubled()),
             ("outlier", reports::outlier()),
             ("first", reports::first()),
+            ("targeted", reports::targeted()),
         ] {
             insta::assert_snapshot!(format!("terminal_{name}_{width}"), text("terminal", &report, style));
         }
@@ -71,11 +72,19 @@ fn terminal_shows_a_run() {
 }
 
 #[test]
+fn markdown_shows_a_run() {
+    let renderer = render::find("markdown").expect("the format is in the table");
+    let drawn = renderer.run(&reports::run_view(), PLAIN).expect("it draws").expect("it has a view of a run");
+    insta::assert_snapshot!("markdown_run", String::from_utf8(drawn[0].bytes.clone()).expect("text is UTF-8"));
+}
+
+#[test]
 fn markdown() {
     for (name, report) in [
         ("small", reports::small()),
         ("troubled", reports::troubled()),
         ("first", reports::first()),
+        ("targeted", reports::targeted()),
         ("hostile", reports::hostile()),
     ] {
         insta::assert_snapshot!(format!("markdown_{name}"), text("markdown", &report, PLAIN));
@@ -89,6 +98,7 @@ fn every_fixture() -> Vec<(&'static str, Report)> {
         ("troubled", reports::troubled()),
         ("outlier", reports::outlier()),
         ("first", reports::first()),
+        ("targeted", reports::targeted()),
         ("hostile", reports::hostile()),
     ]
 }

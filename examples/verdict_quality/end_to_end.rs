@@ -208,6 +208,7 @@ pub fn record(id: &str, reference: bool) -> CaseRecord {
         owner: None,
         thresholds: BTreeMap::new(),
         gate_metrics: vec![Metric::LATENCY.to_owned()],
+        targets: Vec::new(),
         sampling: Sampling::default(),
         timeout_s: 1.0,
         memory_limit: None,

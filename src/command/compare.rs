@@ -33,7 +33,7 @@ use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
 use crate::suite::Suite;
 use crate::verdict::policy::{self, Demand, K_SCREEN};
-use crate::verdict::{self, Head, Judgement, Session};
+use crate::verdict::{self, Head, Judgement, Session, target};
 
 /// Compares.
 pub fn run(arguments: &Compare, context: &Context) -> Result<Exit> {
@@ -232,7 +232,7 @@ fn by_history(
     if measured.ending == Ending::Cancelled {
         // A program that asked for a report gets none rather than another document.
         if arguments.format == Format::Text {
-            show(&measured.run, store, arguments.format, context)?;
+            show(&measured.run, store, arguments.format, demand(arguments), context)?;
         }
         return Ok(Exit::Environment);
     }
@@ -304,6 +304,10 @@ pub fn severity(word: &str) -> Severity {
     *Severity::ALL.iter().find(|severity| severity.as_str() == word).expect("clap takes these words")
 }
 
+const fn demand(arguments: &Compare) -> Demand {
+    Demand { require_decision: arguments.require_decision }
+}
+
 fn gate(arguments: &Compare, head: &Run) -> Severity {
     arguments.gate.as_deref().map_or(head.suite.gate, severity)
 }
@@ -339,9 +343,12 @@ impl Screened {
         Ok(Self { head, base, head_launches, history, redefined, gone, accepted })
     }
 
+    fn side(&self) -> Head<'_> {
+        Head { run: self.head.id, cases: &self.head.cases, launches: &self.head_launches }
+    }
+
     fn judge(&self, gate: Severity) -> Judgement<'_> {
-        let head = Head { run: self.head.id, cases: &self.head.cases, launches: &self.head_launches };
-        verdict::judge(head, &self.history, &self.gone, gate)
+        verdict::judge(self.side(), &self.history, &self.gone, gate)
     }
 }
 
@@ -379,7 +386,8 @@ fn judge(arguments: &Compare, screened: &Screened, paired: Option<&Paired>, stor
     };
     let mut notes = base.notes.clone();
     notes.extend(screened.accepted.apply(&mut judged, arguments.waivers.as_deref(), gate)?);
-    let decision = policy::decide_suite(&judged.rows, gate, Demand { require_decision: arguments.require_decision });
+    let targets = target::judge(screened.side());
+    let decision = policy::decide_suite(&judged.rows, &targets, gate, demand(arguments));
     notes.extend(screened.redefined.iter().map(|case| {
         format!("`{case}` did other work in earlier runs (its definition changed); those do not count as its base")
     }));
@@ -392,6 +400,7 @@ fn judge(arguments: &Compare, screened: &Screened, paired: Option<&Paired>, stor
             base: &base.runs.iter().collect::<Vec<_>>(),
             history: &screened.history,
             judgement: &judged,
+            targets: &targets,
             decision: &decision,
             suite_file: suite_file(arguments),
             gate,

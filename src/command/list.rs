@@ -1,4 +1,4 @@
-//! `regrade list`: suites, cases, what each needs, and why one would be skipped here.
+//! `regrade list`: suites, cases, what each needs and shall reach, and why one would be skipped here.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use crate::backend::{Availability, BACKENDS};
 use crate::cli::{Format, List};
 use crate::command::context::{Context, print};
 use crate::command::session::{load_suite, machine, plan, suites_in};
-use crate::domain::{Case, Plan};
+use crate::domain::{Case, Plan, Target};
 use crate::exit::Exit;
 
 /// What is listed.
@@ -44,6 +44,8 @@ struct CaseLine {
     tags: Vec<String>,
     owner: Option<String>,
     needs: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    targets: Vec<Target>,
     skipped: Option<String>,
 }
 
@@ -98,8 +100,14 @@ fn case_line(case: &Case) -> CaseLine {
         tags: case.tags.clone(),
         owner: case.owner.clone(),
         needs: case.needs.clone(),
+        targets: case.targets.clone(),
         skipped: case.skip.as_ref().map(|skip| format!("{}; {}", skip.reason, skip.remedy)),
     }
+}
+
+/// `latency <= 2 ms (not required)`
+fn wanted(target: &Target) -> String {
+    format!("{target}{}", if target.required { "" } else { " (not required)" })
 }
 
 fn text(listing: &Listing, cases: bool, context: &Context) -> String {
@@ -125,6 +133,10 @@ fn text(listing: &Listing, cases: bool, context: &Context) -> String {
             }
             if !case.needs.is_empty() {
                 facts.push(format!("needs {}", case.needs.join(" and ")));
+            }
+            if !case.targets.is_empty() {
+                let targets: Vec<String> = case.targets.iter().map(wanted).collect();
+                facts.push(format!("targets {}", targets.join(", ")));
             }
             if let Some(owner) = &case.owner {
                 facts.push(format!("owner {owner}"));

@@ -23,7 +23,7 @@ use crate::github::picture::{self, Picture};
 use crate::github::{Call, Hub, HubError, status};
 use crate::render::comment::Surroundings;
 use crate::render::{self, Style, format};
-use crate::report::{Report, Row};
+use crate::report::{Report, Row, TargetRow};
 
 /// Bytes of a job summary (GitHub's documentation: 1 MiB a step), with room for characters that take several.
 const SUMMARY: usize = 250_000;
@@ -456,11 +456,25 @@ fn draw(reports: &[Report]) -> Result<Vec<(String, Picture)>, HubError> {
     Ok(drawn)
 }
 
-/// A remark at each benchmark that fails, where its suite is a file of the repository.
+/// A remark at each benchmark that fails or misses a target, where its suite is a file of the repository.
 fn annotations<'r>(report: &'r Report, secrets: &'r [String]) -> impl Iterator<Item = Annotation> + 'r {
     let safe = |path: &&String| !path.starts_with('/') && !path.split('/').any(|part| part == "..");
     let path = report.suite_file.as_ref().filter(safe);
-    report.rows.iter().filter(|row| row.fails).filter_map(move |row| annotation(path?, row, secrets))
+    let missed = report.targets.iter().filter(|row| row.fails).filter_map(move |row| missed(path?, row, secrets));
+    report.rows.iter().filter(|row| row.fails).filter_map(move |row| annotation(path?, row, secrets)).chain(missed)
+}
+
+/// A remark about a target that is missed.
+fn missed(path: &str, row: &TargetRow, secrets: &[String]) -> Option<Annotation> {
+    let source = row.target.source.as_ref().map_or_else(String::new, |source| format!(" ({source})"));
+    let message = secret::redacted(format!("{} {}{source}: {}", row.case, row.target, row.verdict.note), secrets);
+    Some(Annotation {
+        path: path.to_owned(),
+        line: row.line?,
+        level: "failure",
+        title: format!("{} target {}", row.case, row.verdict.call),
+        message: format::line(&message).chars().take(MESSAGE).collect(),
+    })
 }
 
 fn annotation(path: &str, row: &Row, secrets: &[String]) -> Option<Annotation> {

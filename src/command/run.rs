@@ -11,6 +11,8 @@ use crate::render;
 use crate::report::build::{run_view, tally};
 use crate::runner::Ending;
 use crate::store::Store;
+use crate::verdict::policy::{self, Demand};
+use crate::verdict::{Head, target};
 
 /// Measures, stores, prints.
 pub fn run(arguments: &Run, context: &Context) -> Result<Exit> {
@@ -25,16 +27,19 @@ pub fn run(arguments: &Run, context: &Context) -> Result<Exit> {
         &mut store,
         context,
     )?;
-    let exit = show(&measured.run, &store, arguments.format, context)?;
+    let demand = Demand { require_decision: arguments.require_decision };
+    let exit = show(&measured.run, &store, arguments.format, demand, context)?;
     if let Some(why) = measured.run.unfit_as_base() {
         context.tell(&format!("this run can never be a baseline: {why}"));
     }
     Ok(if measured.ending == Ending::Cancelled { Exit::Environment } else { exit })
 }
 
-/// Prints a run; the exit code says whether its cases went well.
-pub fn show(run: &StoredRun, store: &dyn Store, format: Format, context: &Context) -> Result<Exit> {
-    let view = run_view(run, &store.summaries(run.id)?);
+/// Prints a run; the exit code says whether its cases went well and reach their targets.
+pub fn show(run: &StoredRun, store: &dyn Store, format: Format, demand: Demand, context: &Context) -> Result<Exit> {
+    let launches = store.summaries(run.id)?;
+    let targets = target::judge(Head { run: run.id, cases: &run.cases, launches: &launches });
+    let view = run_view(run, &launches, &targets);
     let name = match format {
         Format::Text => "terminal",
         Format::Json => "json",
@@ -44,9 +49,5 @@ pub fn show(run: &StoredRun, store: &dyn Store, format: Format, context: &Contex
         print(&artifact.bytes)?;
     }
     let (failed, measured) = tally(&view);
-    Ok(match (failed, measured) {
-        (0, 0) => Exit::Nothing,
-        (0, _) => Exit::Pass,
-        _ => Exit::CaseFailed,
-    })
+    Ok(policy::decide_run(failed, measured, &targets, demand))
 }

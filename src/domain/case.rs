@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{CaseId, Metric, Severity, Thresholds, Workload};
+use crate::domain::{CaseId, Metric, Severity, Target, Thresholds, Workload};
 
 /// How long and how precisely a launch samples.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -72,6 +72,9 @@ pub struct Case {
     pub thresholds: BTreeMap<String, Thresholds>,
     /// Metrics whose regression may fail CI.
     pub gate_metrics: Vec<String>,
+    /// What its metrics shall reach.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<Target>,
     /// How to sample.
     pub sampling: Sampling,
     /// A launch is killed after this many seconds.

@@ -111,6 +111,8 @@ pub enum Reason {
     HeadFailed,
     /// Head did not attempt this case here.
     HeadSkipped,
+    /// Head measured this case, or another one that a target is about, without the metric that a target is about.
+    NotMeasured,
     /// No base launch of this case was usable.
     BaseFailed,
     /// A value is negative, zero or not finite where that is impossible.
@@ -146,6 +148,7 @@ impl Reason {
             Self::Missing => "missing",
             Self::HeadFailed => "head-failed",
             Self::HeadSkipped => "head-skipped",
+            Self::NotMeasured => "not-measured",
             Self::BaseFailed => "base-failed",
             Self::BadValue => "bad-value",
             Self::NoisySession => "noisy-session",

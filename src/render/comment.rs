@@ -2,16 +2,17 @@
 //! inside the size that a comment may have.
 //!
 //! What does not fit is shed in a stated order: metrics that are not judged, machine and method, rows that need no
-//! attention, pictures, notes, rows that cannot fail, sentences. A row that fails is never shed: where those alone are too
-//! many, they go on in further comments. Must not know how a comment is posted.
+//! attention, pictures, notes, rows that cannot fail, sentences. A row or a target that fails is never shed: where those
+//! alone are too many, they go on in further comments. Must not know how a comment is posted.
 
 use std::path::Path;
 
-use crate::domain::Call;
+use crate::domain::{Call, TargetCall};
 use crate::render::format::{self, typographic};
 use crate::render::group::{self, Group};
 use crate::render::markdown::{
-    cautions, circumstances, code, context, is_folded, line, method, number, owner, prose, sign,
+    TARGETS, aimed, cautions, circumstances, code, context, is_folded, line, method, number, owner, prose, sign,
+    targets,
 };
 use crate::render::text;
 use crate::report::{Report, Row, Side};
@@ -90,16 +91,22 @@ fn split(reports: &[Report], around: &Surroundings, budget: usize) -> Vec<String
         .enumerate()
         .flat_map(|(place, report)| report.rows.iter().filter(|row| row.fails).map(move |row| (place, row)))
         .collect();
+    let missed = reports.iter().enumerate().flat_map(|(place, report)| {
+        report.targets.iter().filter(|row| row.fails).map(move |row| (place, TARGETS.to_owned(), aimed(row)))
+    });
+    let rows = all.iter().map(|(place, row)| (*place, heading(false), compared(row, false)));
+    let all: Vec<(usize, String, String)> = missed.chain(rows).collect();
     let mut parts = vec![page(reports, around, Detail::OnlyWhatFails, Some(all.len()))];
     let mut part = String::new();
-    for (place, row) in all {
-        let row = compared(row, false);
-        if part.chars().count() + row.chars().count() + 1 > budget {
-            parts.push(std::mem::take(&mut part));
+    let mut table = String::new();
+    for (place, heading, row) in all {
+        // Another table has other columns, and a table's rows end where its part does.
+        if part.chars().count() + row.chars().count() + 1 > budget || heading != table {
+            parts.extend((!part.is_empty()).then(|| std::mem::take(&mut part)));
         }
         if part.is_empty() {
-            part =
-                format!("### What fails, part {} · {}\n\n{}", parts.len(), code(&reports[place].suite), heading(false));
+            part = format!("### What fails, part {} · {}\n\n{heading}", parts.len(), code(&reports[place].suite));
+            table = heading;
         }
         line(&mut part, &row);
     }
@@ -141,7 +148,16 @@ fn page(reports: &[Report], around: &Surroundings, detail: Detail, elsewhere: Op
         if let Some(count) = elsewhere {
             line(&mut page, &format!("\n**{}; they follow.**", format::plural(count, "row fails", "rows fail")));
         } else {
+            let room = match detail {
+                Detail::OnlyWhatFails => 0,
+                Detail::FewRows => FEW,
+                _ => ROWS,
+            };
+            targets(&mut page, &report.targets, &[TargetCall::Missed], room);
             sections(&mut page, report, detail);
+            let met = if detail >= Detail::WithoutQuietRows { 0 } else { room };
+            targets(&mut page, &report.targets, &[TargetCall::Inconclusive], room);
+            targets(&mut page, &report.targets, &[TargetCall::Met], met);
         }
         if detail < Detail::WithoutNotes {
             for note in &report.notes {
@@ -392,6 +408,7 @@ fn reproduce(page: &mut String, report: &Report) {
 mod tests {
     use super::*;
     use crate::domain::{CaseId, Reason, Severity};
+    use crate::report::TargetRow;
 
     fn example() -> Report {
         serde_json::from_str(include_str!("../../tests/fixtures/report.json")).expect("the committed report")
@@ -442,6 +459,46 @@ mod tests {
                 assert!(text.contains(&format!("/batch={number}/")), "{number} of {failing}");
             }
             assert!(failing > 300 || parts.len() == 1, "{} parts for {failing}", parts.len());
+        }
+    }
+
+    /// A target that is missed, with a long word about it.
+    fn missed(number: usize) -> TargetRow {
+        serde_json::from_value(serde_json::json!({
+            "case": format!("aims/number={number}@nvidia"), "benchmark": "aims",
+            "target": {
+                "that": "latency <= 2 ms", "metric": "latency", "comparison": "at_most", "value": 0.002,
+                "required": true, "source": "@ada <img> ".repeat(20),
+            },
+            "metric": { "name": "latency", "unit": "s" },
+            "head": null, "fails": true,
+            "verdict": {
+                "call": "missed", "reason": "established", "note": "3.4 % off the goal",
+                "reading": { "value": 0.0021, "lower": 0.00205, "upper": 0.00212, "confidence": 0.95 },
+            },
+        }))
+        .expect("a target")
+    }
+
+    #[test]
+    fn no_missed_target_is_shed_however_little_room_there_is() {
+        for (rows, targets) in [(0, 1), (300, 40), (2000, 300)] {
+            let mut report = large(2000, rows);
+            report.targets = (0..targets).map(missed).collect();
+            let mut met = missed(9999);
+            (met.verdict.call, met.fails) = (TargetCall::Met, false);
+            report.targets.push(met);
+            let parts = parts(std::slice::from_ref(&report), &Surroundings::default(), 60_000);
+            assert!(parts.iter().all(|part| part.chars().count() <= 60_000));
+            let text = parts.join("\n");
+            for number in 0..targets {
+                assert!(text.contains(&format!("aims/number={number}@")), "{number} of {targets}");
+            }
+            assert!(!text.contains("<img") && !text.contains("@ada"));
+            // Rows of the two tables never get under the other's head.
+            for part in parts.iter().skip(1) {
+                assert!(!(part.contains("aims/") && part.contains("/batch=")), "{part}");
+            }
         }
     }
 

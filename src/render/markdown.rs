@@ -3,13 +3,14 @@
 
 use std::fmt::Write as _;
 
-use crate::domain::{Metric, RunStatus};
+use crate::domain::{Metric, RunStatus, TargetCall};
 use crate::render::format::{self, typographic};
 use crate::render::group::{self, Group};
 use crate::render::plot;
+use crate::render::target;
 use crate::render::text;
 use crate::render::{Artifact, RenderError, Renderer, Style};
-use crate::report::{Report, Row, RunInfo, RunView, Side};
+use crate::report::{Report, Row, RunInfo, RunView, Side, TargetRow};
 
 /// Rows of a table of what matters; a comment holds 65,536 characters in all.
 const MATTERS: usize = 60;
@@ -34,9 +35,11 @@ impl Renderer for Markdown {
     fn report(&self, report: &Report, _style: Style) -> Result<Vec<Artifact>, RenderError> {
         let mut page = String::new();
         headline(&mut page, report);
+        targets(&mut page, &report.targets, &[TargetCall::Missed], MATTERS);
         for group in Group::ALL {
             section(&mut page, report, group);
         }
+        targets(&mut page, &report.targets, &[TargetCall::Inconclusive, TargetCall::Met], MATTERS);
         pictures(&mut page, report);
         context(&mut page, report);
         method(&mut page, report);
@@ -49,6 +52,7 @@ impl Renderer for Markdown {
         line(&mut page, "");
         warnings(&mut page, &view.run, "This run");
         run_table(&mut page, view);
+        targets(&mut page, &view.targets, &target::ORDER, MATTERS);
         line(&mut page, "");
         line(&mut page, &format!("{} · {}", circumstances(&view.run), prose(&view.testbed.label())));
         Ok(Some(vec![artifact("run.md", page)]))
@@ -262,6 +266,65 @@ fn compared(row: &Row) -> String {
         code(&row.metric.name),
         side(&row.base),
         side(&row.head)
+    )
+}
+
+/// Tables of the targets that ended as `calls` say: of each all that fail and up to `room` others, of which the rest is
+/// counted. What is met is folded.
+pub(super) fn targets(page: &mut String, targets: &[TargetRow], calls: &[TargetCall], room: usize) {
+    for call in calls {
+        let all = target::of_call(targets, *call);
+        let (must, may): (Vec<&TargetRow>, Vec<&TargetRow>) = all.iter().partition(|row| row.fails);
+        let shown: Vec<&TargetRow> = must.into_iter().chain(may.into_iter().take(room)).collect();
+        if shown.is_empty() {
+            continue;
+        }
+        let heading = format!("{} ({})", target::title(*call), all.len());
+        let folded = *call == TargetCall::Met;
+        line(page, "");
+        if folded {
+            line(page, &format!("<details><summary>{heading}</summary>"));
+        } else {
+            line(page, &format!("### {heading}"));
+        }
+        line(page, "");
+        page.push_str(TARGETS);
+        for row in &shown {
+            line(page, &aimed(row));
+        }
+        if all.len() > shown.len() {
+            line(page, "");
+            line(page, &format!("… and {} more; the JSON report has them all.", all.len() - shown.len()));
+        }
+        if folded {
+            line(page, "");
+            line(page, "</details>");
+        }
+    }
+}
+
+/// The head of a table of targets.
+pub(super) const TARGETS: &str = "| Case | Target | Measured | Interval | Verdict |\n|:--|:--|--:|:-:|:--|\n";
+
+/// One row of it.
+pub(super) fn aimed(row: &TargetRow) -> String {
+    let owner = row.owner.as_deref().map_or_else(String::new, |owner| format!(" (ask {})", code(owner)));
+    let of = row.target.of.as_ref().map_or_else(String::new, |of| format!(" of {}", code(of.as_str())));
+    let verdict = target::verdict(row);
+    let verdict = if row.fails { format!("**{verdict}**") } else { verdict };
+    format!(
+        "| {}{owner} | {}{of} | {} | {} | {verdict}: {} |",
+        code(row.case.as_str()),
+        code(&row.target.that),
+        typographic(&prose(&target::measured(row))),
+        target::ends(row).map_or_else(
+            || "–".to_owned(),
+            |ends| {
+                let [lower, upper] = ends.map(|end| typographic(&prose(&end)));
+                format!("[{lower}, {upper}]")
+            }
+        ),
+        prose(&target::why(row))
     )
 }
 

@@ -11,6 +11,7 @@ mod plot;
 mod png;
 mod svg;
 pub mod table;
+mod target;
 mod terminal;
 mod text;
 

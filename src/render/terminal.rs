@@ -3,6 +3,7 @@
 //! The text ends with the headline and the next command, because that is where the eye is when a program ends.
 
 mod run;
+mod target;
 
 use anstyle::{AnsiColor, Color, Style as Paint};
 
@@ -42,6 +43,7 @@ impl Renderer for Terminal {
         let mut page = Page::new(style);
         report_header(&mut page, report);
         report_table(&mut page, report);
+        targets(&mut page, &report.targets);
         report_ending(&mut page, report);
         Ok(vec![page.artifact("report.txt")])
     }
@@ -55,6 +57,8 @@ impl Renderer for Terminal {
         page.blank();
         let table = run::table(view);
         page.lines.extend(table.lines(page.width, page.colour));
+        page.blank();
+        targets(&mut page, &view.targets);
         page.blank();
         page.say(&run::headline(view), Paint::new().bold());
         Ok(Some(vec![page.artifact("run.txt")]))
@@ -206,6 +210,13 @@ fn report_table(page: &mut Page, report: &Report) {
     let marks = legend(report);
     if !marks.is_empty() {
         page.say(&marks, Paint::new().dimmed());
+    }
+}
+
+fn targets(page: &mut Page, targets: &[report::TargetRow]) {
+    if let Some(table) = target::table(targets) {
+        page.blank();
+        page.lines.extend(table.lines(page.width, page.colour));
     }
 }
 

@@ -7,10 +7,11 @@ use jiff::Timestamp;
 use crate::domain::{CaseId, CaseRecord, LaunchId, LaunchSummary, Metric, Outcome, OutcomeKind, Run, RunId, Severity};
 use crate::report::{
     CaseView, ContextValue, LaunchValue, MetricView, PairedInfo, ReferenceRow, Report, Row, RunInfo, RunView,
-    SCHEMA_VERSION, Side, SuiteOutcome,
+    SCHEMA_VERSION, Side, SuiteOutcome, TargetRow,
 };
 use crate::stats::quantile::median;
 use crate::verdict::policy::{SuiteDecision, is_failure};
+use crate::verdict::target::Aimed;
 use crate::verdict::{Judged, Judgement, Session, SideValues};
 
 /// Sample vectors by launch and metric name, for the rows that show them.
@@ -29,6 +30,8 @@ pub struct Parts<'a> {
     pub history: &'a [Session],
     /// What was decided.
     pub judgement: &'a Judgement<'a>,
+    /// And about the targets.
+    pub targets: &'a [Aimed<'a>],
     /// What it amounts to.
     pub decision: &'a SuiteDecision,
     /// File of the suite.
@@ -86,6 +89,7 @@ pub fn report(parts: Parts<'_>, samples: &SampleSource<'_>) -> Report {
             counts: parts.decision.counts.clone(),
         },
         rows,
+        targets: target_rows(parts.head, parts.targets),
         context: context(parts.head, parts.head_launches, parts.history),
         reference: parts
             .judgement
@@ -126,25 +130,7 @@ fn lines(text: &str) -> BTreeMap<&str, u32> {
 }
 
 fn row_of(row: &Judged<'_>, record: Option<&CaseRecord>, samples: &SampleSource<'_>) -> Row {
-    // JSON has no word for NaN or infinity: a side that holds one is left out, the verdict says what it was.
-    let side = |side: &SideValues<'_>| {
-        let finite = side.value.is_finite() && side.launches.iter().all(|used| used.value.is_finite());
-        finite.then(|| Side {
-            value: side.value,
-            launches: side
-                .launches
-                .iter()
-                .map(|used| LaunchValue {
-                    run: used.run,
-                    launch: used.launch.id,
-                    value: used.value,
-                    n: used.n,
-                    samples: samples(used.run, used.launch.id, &used.launch.case, &row.metric.name)
-                        .filter(|values| values.iter().all(|value| value.is_finite())),
-                })
-                .collect(),
-        })
-    };
+    let side = |side: &SideValues<'_>| side_of(side, &row.metric.name, samples);
     Row {
         case: row.case.clone(),
         line: None,
@@ -162,6 +148,50 @@ fn row_of(row: &Judged<'_>, record: Option<&CaseRecord>, samples: &SampleSource<
         smallest_detectable: row.smallest_detectable,
         paired: row.paired,
     }
+}
+
+/// One side of a row. JSON has no word for NaN or infinity: a side that holds one is left out, the verdict says what it was.
+fn side_of(side: &SideValues<'_>, metric: &str, samples: &SampleSource<'_>) -> Option<Side> {
+    let finite = side.value.is_finite() && side.launches.iter().all(|used| used.value.is_finite());
+    finite.then(|| Side {
+        value: side.value,
+        launches: side
+            .launches
+            .iter()
+            .map(|used| LaunchValue {
+                run: used.run,
+                launch: used.launch.id,
+                value: used.value,
+                n: used.n,
+                samples: samples(used.run, used.launch.id, &used.launch.case, metric)
+                    .filter(|values| values.iter().all(|value| value.is_finite())),
+            })
+            .collect(),
+    })
+}
+
+/// The targets of a run. A launch's median is all that they rest on, so that no samples go with it.
+fn target_rows(head: &Run, targets: &[Aimed<'_>]) -> Vec<TargetRow> {
+    let records: BTreeMap<&CaseId, &CaseRecord> = head.cases.iter().map(|record| (&record.case.id, record)).collect();
+    let lines = lines(&head.suite.text);
+    let row = |aimed: &Aimed<'_>| {
+        let case = records.get(&aimed.case).map(|record| &record.case);
+        let side = |side: &SideValues<'_>| side_of(side, &aimed.metric.name, &|_, _, _, _| None);
+        let benchmark = case.map_or_else(|| aimed.case.as_str().to_owned(), |case| case.benchmark.clone());
+        TargetRow {
+            case: aimed.case.clone(),
+            line: lines.get(benchmark.as_str()).copied(),
+            benchmark,
+            owner: case.and_then(|case| case.owner.clone()),
+            target: aimed.target.clone(),
+            metric: aimed.metric.clone(),
+            head: aimed.head.as_ref().and_then(side),
+            other: aimed.other.as_ref().and_then(side),
+            fails: aimed.fails,
+            verdict: aimed.verdict.clone(),
+        }
+    };
+    targets.iter().map(row).collect()
 }
 
 /// The latency of a reference workload in the launches of one run.
@@ -216,9 +246,9 @@ fn derived<'a>(launches: impl Iterator<Item = &'a LaunchSummary>) -> Derived<'a>
     map
 }
 
-/// Builds the view of a single run.
+/// Builds the view of a single run, with what was decided about its `targets`.
 #[must_use]
-pub fn run_view(run: &Run, launches: &[LaunchSummary]) -> RunView {
+pub fn run_view(run: &Run, launches: &[LaunchSummary], targets: &[Aimed<'_>]) -> RunView {
     let mut by_case: BTreeMap<&CaseId, Vec<&LaunchSummary>> = BTreeMap::new();
     for launch in launches {
         by_case.entry(&launch.case).or_default().push(launch);
@@ -243,6 +273,7 @@ pub fn run_view(run: &Run, launches: &[LaunchSummary]) -> RunView {
         run: RunInfo::of(run, launches.len() as u64),
         testbed: run.testbed.clone(),
         cases,
+        targets: target_rows(run, targets),
     }
 }
 

@@ -12,7 +12,8 @@ use thiserror::Error;
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-use crate::report::{LaunchValue, Report, Row, SCHEMA_VERSION};
+use crate::domain::CaseId;
+use crate::report::{LaunchValue, Report, Row, SCHEMA_VERSION, TargetRow};
 
 /// The one file that an artifact holds.
 pub const ENTRY: &str = "report.json";
@@ -173,7 +174,8 @@ fn check(report: &Report) -> Result<(), Suspect> {
     if let Some(what) = &report.head.synthetic {
         return wrong(format!("is of a run that was made slower on purpose ({})", printable(what)));
     }
-    if report.rows.len() > MOST_ROWS || report.context.len() > MOST_ROWS || report.reference.len() > MOST_ROWS {
+    let sizes = [report.rows.len(), report.targets.len(), report.context.len(), report.reference.len()];
+    if sizes.into_iter().any(|size| size > MOST_ROWS) {
         return wrong(format!("has more than {MOST_ROWS} rows"));
     }
     if report.base.len() > MOST_RUNS {
@@ -189,11 +191,24 @@ fn check(report: &Report) -> Result<(), Suspect> {
         }
         sides(row)?;
     }
+    for row in &report.targets {
+        aim(row)?;
+    }
     for name in report.context.iter().map(|value| &value.case).chain(report.reference.iter().map(|row| &row.case)) {
         check_name(name.as_str())?;
     }
     let mut launches = report.reference.iter().flat_map(|row| [&row.base_launches, &row.head_launches]);
     launches.try_for_each(|launches| check_launches("a reference workload", launches))
+}
+
+fn aim(row: &TargetRow) -> Result<(), Suspect> {
+    let of = row.target.of.as_ref().map_or("", CaseId::as_str);
+    for name in [row.case.as_str(), of, &row.benchmark, &row.target.that, &row.target.metric, &row.metric.unit] {
+        check_name(name)?;
+    }
+    let what = format!("the target {} of `{}`", row.target.that, row.case);
+    let sides = [&row.head, &row.other].into_iter().flatten();
+    sides.into_iter().try_for_each(|side| check_launches(&what, &side.launches))
 }
 
 /// Names go into tables, links and commands.

@@ -15,3 +15,4 @@ pub mod relabel;
 #[cfg(test)]
 mod signed_rank;
 pub mod student;
+pub mod typical;

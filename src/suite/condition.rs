@@ -1,4 +1,5 @@
-//! `when` conditions: a fact, a comparison, a value, as in `memory >= "40 GiB"`.
+//! `when` conditions: a fact, a comparison, a value, as in `memory >= "40 GiB"`; and the grammar that they share with
+//! targets.
 //!
 //! Must not know where facts come from.
 
@@ -20,8 +21,9 @@ const FACTS: &[(&str, Fact)] = &[
     ("backend", Fact::Backend),
 ];
 
-/// Comparisons; longer ones first, so that `<=` is not read as `<`.
+/// Comparisons; longer ones first, so that `<=` is not read as `<`. Who writes `==` means `=`.
 const OPERATORS: &[(&str, Operator)] = &[
+    ("==", Operator::Equal),
     ("!=", Operator::NotEqual),
     ("<=", Operator::AtMost),
     (">=", Operator::AtLeast),
@@ -39,14 +41,34 @@ enum Fact {
     Backend,
 }
 
+/// A comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Operator {
+pub(super) enum Operator {
     Equal,
     NotEqual,
     Below,
     AtMost,
     Above,
     AtLeast,
+}
+
+impl Operator {
+    /// Whether two numbers compare so.
+    pub(super) fn holds(self, seen: f64, wanted: f64) -> bool {
+        match self {
+            Self::Equal => seen == wanted,
+            Self::NotEqual => seen != wanted,
+            Self::Below => seen < wanted,
+            Self::AtMost => seen <= wanted,
+            Self::Above => seen > wanted,
+            Self::AtLeast => seen >= wanted,
+        }
+    }
+
+    /// Whether it asks for an order, which names do not have.
+    pub(super) const fn orders(self) -> bool {
+        !matches!(self, Self::Equal | Self::NotEqual)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -76,8 +98,35 @@ pub(super) struct BadCondition {
     pub(super) help: String,
 }
 
-fn bad(span: Range<usize>, message: impl Into<String>, help: impl Into<String>) -> BadCondition {
+pub(super) fn bad(span: Range<usize>, message: impl Into<String>, help: impl Into<String>) -> BadCondition {
     BadCondition { span, message: message.into(), help: help.into() }
+}
+
+/// Bytes of the name that a text begins with: letters, digits, and the characters `more`.
+pub(super) fn name_in(text: &str, more: &[char]) -> Range<usize> {
+    let start = text.len() - text.trim_start().len();
+    let end = text[start..].find(|c: char| !c.is_ascii_alphanumeric() && !more.contains(&c));
+    start..end.map_or(text.len(), |offset| start + offset)
+}
+
+/// The comparison that follows a name which ends at `from`, as a symbol, and its bytes.
+///
+/// # Errors
+/// Where there is none.
+pub(super) fn operator_in(
+    text: &str,
+    from: usize,
+    name: &str,
+) -> Result<(&'static str, Operator, Range<usize>), BadCondition> {
+    let start = from + (text[from..].len() - text[from..].trim_start().len());
+    let rest = &text[start..];
+    let Some((symbol, operator)) = OPERATORS.iter().find(|(symbol, _)| rest.starts_with(symbol)).copied() else {
+        let end = rest.find(char::is_whitespace).map_or(text.len(), |offset| start + offset);
+        let help = "use one of =, !=, <, <=, >, >=";
+        return Err(bad(start..end, format!("expected a comparison after `{name}`"), help));
+    };
+    let shown = if symbol == "==" { "=" } else { symbol };
+    Ok((shown, operator, start..start + symbol.len()))
 }
 
 impl Condition {
@@ -86,31 +135,14 @@ impl Condition {
     /// # Errors
     /// With the place inside the text.
     pub(super) fn parse(text: &str) -> Result<Self, BadCondition> {
-        let start = text.len() - text.trim_start().len();
-        let name_end = text[start..]
-            .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-            .map_or(text.len(), |offset| start + offset);
-        let (name, fact) = fact_named(text, start..name_end)?;
-
-        let operator_start = name_end + (text[name_end..].len() - text[name_end..].trim_start().len());
-        let rest = &text[operator_start..];
-        let Some((symbol, operator)) = OPERATORS.iter().find(|(symbol, _)| rest.starts_with(symbol)).copied() else {
-            let end = rest.find(char::is_whitespace).map_or(text.len(), |offset| operator_start + offset);
-            return Err(bad(
-                operator_start..end,
-                format!("expected a comparison after `{name}`"),
-                "use one of =, !=, <, <=, >, >=",
-            ));
-        };
-        if matches!(fact, Fact::Device | Fact::Backend) && !matches!(operator, Operator::Equal | Operator::NotEqual) {
-            return Err(bad(
-                operator_start..operator_start + symbol.len(),
-                format!("`{name}` is a name: it has no order"),
-                "compare it with = or !=",
-            ));
+        let name_at = name_in(text, &['_']);
+        let (name, fact) = fact_named(text, name_at.clone())?;
+        let (symbol, operator, operator_at) = operator_in(text, name_at.end, name)?;
+        if matches!(fact, Fact::Device | Fact::Backend) && operator.orders() {
+            return Err(bad(operator_at, format!("`{name}` is a name: it has no order"), "compare it with = or !="));
         }
 
-        let value_start = operator_start + symbol.len();
+        let value_start = operator_at.end;
         let value = value_of(fact, text, value_start)?;
         Ok(Self { fact, name, operator, symbol, value })
     }
@@ -152,14 +184,7 @@ impl Condition {
 
     fn holds(&self, seen: &Value) -> bool {
         match (seen, &self.value) {
-            (Value::Number(seen), Value::Number(wanted)) => match self.operator {
-                Operator::Equal => seen == wanted,
-                Operator::NotEqual => seen != wanted,
-                Operator::Below => seen < wanted,
-                Operator::AtMost => seen <= wanted,
-                Operator::Above => seen > wanted,
-                Operator::AtLeast => seen >= wanted,
-            },
+            (Value::Number(seen), Value::Number(wanted)) => self.operator.holds(*seen, *wanted),
             (Value::Text(seen), Value::Text(glob)) => {
                 WildMatch::new(glob).matches(seen) == (self.operator == Operator::Equal)
             }

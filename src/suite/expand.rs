@@ -13,6 +13,7 @@ use crate::suite::error::Problems;
 use crate::suite::format::{BenchmarkTable, SuiteFile};
 use crate::suite::settings::{self, Settings};
 use crate::suite::suggest;
+use crate::suite::target;
 use crate::suite::work::{self, Work};
 
 /// More cases than this are a mistake.
@@ -50,6 +51,7 @@ pub(super) fn expand(file: &SuiteFile, text: &str, backends: &[&str], problems: 
         }
         push_cases(benchmark, &settings, &work, &axes, &mut cases, problems);
     }
+    target::lay(file, text, &mut cases, problems);
     if cases.is_empty() && problems.is_empty() {
         let help =
             "add a `[[benchmark]]` with a `name` and a `model`, an `operator`, a `kernel` or a `command`".to_owned();
@@ -162,13 +164,7 @@ fn check_conditions(conditions: &[At<String>], text: &str, backends: &[&str], pr
                 }
             }
             Err(bad) => {
-                // The text stands literally in the file unless it was written with escapes.
-                let raw = text.get(condition.span.clone()).unwrap_or_default();
-                let inner = raw.find(condition.as_str()).map(|offset| condition.span.start + offset);
-                let span = match inner {
-                    Some(start) if !condition.is_empty() => start + bad.span.start..start + bad.span.end,
-                    _ => condition.span.clone(),
-                };
+                let span = target::inside(text, condition, &condition.span, &bad.span);
                 problems.add(&span, bad.message, bad.help);
             }
         }
@@ -199,6 +195,7 @@ fn push_cases(
                 owner: settings.owner.clone(),
                 thresholds: settings.thresholds.clone(),
                 gate_metrics: settings.gate_metrics.clone(),
+                targets: Vec::new(),
                 sampling: settings.sampling,
                 timeout_s: settings.timeout_s,
                 memory_limit: settings.memory_limit,

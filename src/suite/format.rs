@@ -129,6 +129,9 @@ pub(super) struct BenchmarkTable {
     pub(super) backends: Option<Vec<At<String>>>,
     /// Metrics whose regression may fail CI, instead of the suite's.
     pub(super) gate_metrics: Option<Vec<At<String>>>,
+    /// What the metrics of every case shall reach: `"latency <= 2 ms"`, or a table where there is more to say.
+    #[serde(default)]
+    pub(super) targets: Vec<At<Goal>>,
     /// Limits that differ from the suite's.
     #[serde(default)]
     pub(super) thresholds: ThresholdsTable,
@@ -159,6 +162,92 @@ pub(super) struct PlainParam {
     pub(super) key: At<String>,
     /// Its value; nothing where that is a list or a table.
     pub(super) value: Option<At<Scalar>>,
+}
+
+/// A target: a bound of a metric, or a table with such a bound.
+#[derive(Debug, Clone, JsonSchema)]
+#[schemars(untagged)]
+pub(super) enum Goal {
+    /// A metric, a comparison and a value: `hbm_utilization >= 0.85`, `latency <= 2 ms`, `flop_rate >= 1.6 TFLOP/s`.
+    Bound(String),
+    /// The same, with what else there is to say of it.
+    Table(GoalTable),
+}
+
+impl<'de> Deserialize<'de> for Goal {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(GoalVisitor)
+    }
+}
+
+struct GoalVisitor;
+
+impl<'de> Visitor<'de> for GoalVisitor {
+    type Value = Goal;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a target such as \"latency <= 2 ms\" or { that = \"latency <= 0.5\", of = \"naive\" }")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Goal, E> {
+        Ok(Goal::Bound(text.to_owned()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Goal, A::Error> {
+        GoalTable::deserialize(MapAccessDeserializer::new(map)).map(Goal::Table)
+    }
+}
+
+/// A target with what else there is to say of it.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a table that describes a target")]
+pub(super) struct GoalTable {
+    /// A metric, a comparison (`>=`, `<=`, `>`, `<`) and a value. With `of` the value is a ratio.
+    pub(super) that: At<String>,
+    /// Another benchmark: the target is about this case's value over that benchmark's, at equal values of the axes that
+    /// both have.
+    pub(super) of: Option<At<String>>,
+    /// Conditions on this benchmark's axes, all of which must hold: `m = 8192`, `precision = "bf16"`, `backend = "nvidia"`.
+    /// It is about no other case then.
+    pub(super) when: Option<At<Texts>>,
+    /// Where the goal comes from; shown beside it.
+    pub(super) source: Option<String>,
+    /// Whether missing it fails CI; otherwise it is only shown. Default `true`.
+    pub(super) required: Option<bool>,
+}
+
+/// A text, or a list of them.
+#[derive(Debug, Clone, JsonSchema)]
+#[schemars(untagged)]
+pub(super) enum Texts {
+    /// One.
+    One(String),
+    /// Several.
+    Several(Vec<At<String>>),
+}
+
+impl<'de> Deserialize<'de> for Texts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TextsVisitor)
+    }
+}
+
+struct TextsVisitor;
+
+impl<'de> Visitor<'de> for TextsVisitor {
+    type Value = Texts;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text or a list of texts")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Texts, E> {
+        Ok(Texts::One(text.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Texts, A::Error> {
+        Vec::deserialize(SeqAccessDeserializer::new(seq)).map(Texts::Several)
+    }
 }
 
 /// The severity from which CI fails.

@@ -1,7 +1,7 @@
 //! TOML → Suite → Plan.
 //!
 //! A text is read into the types of `format` (`read`: syntax, unknown keys, types), checked and expanded into cases
-//! (`expand`, with `settings`, `work` and `axes`), and planned for a machine (`plan`). Must not know how anything is
+//! (`expand`, with `settings`, `work`, `axes` and `target`), and planned for a machine (`plan`). Must not know how anything is
 //! run: it is told what hardware there is through [`BackendView`].
 
 use std::fmt;
@@ -25,6 +25,7 @@ mod read;
 mod schema;
 mod settings;
 mod suggest;
+mod target;
 mod template;
 #[cfg(test)]
 mod tests;

@@ -169,6 +169,7 @@ fn reference(entry: &Entry) -> Case {
         owner: None,
         thresholds: BTreeMap::new(),
         gate_metrics: Vec::new(),
+        targets: Vec::new(),
         sampling: REFERENCE_SAMPLING,
         timeout_s: REFERENCE_TIMEOUT_S,
         memory_limit: None,

@@ -42,6 +42,29 @@ const SIZE: &[Unit] = &[
 /// Units of shares; the result is a fraction.
 const SHARE: &[Unit] = &[("%", 1.0, 100.0)]; // percent
 
+/// Units of work a second; the result is in FLOP/s.
+const FLOP_RATE: &[Unit] = &[
+    ("FLOP/s", 1.0, 1.0),
+    ("kFLOP/s", 1e3, 1.0),
+    ("MFLOP/s", 1e6, 1.0),
+    ("GFLOP/s", 1e9, 1.0),
+    ("TFLOP/s", 1e12, 1.0),
+    ("PFLOP/s", 1e15, 1.0),
+];
+
+/// Units of traffic; the result is in bytes a second.
+const BYTE_RATE: &[Unit] = &[
+    ("B/s", 1.0, 1.0),
+    ("kB/s", 1e3, 1.0),
+    ("MB/s", 1e6, 1.0),
+    ("GB/s", 1e9, 1.0),
+    ("TB/s", 1e12, 1.0),
+    ("KiB/s", 1_024.0, 1.0),
+    ("MiB/s", 1_048_576.0, 1.0),
+    ("GiB/s", 1_073_741_824.0, 1.0),
+    ("TiB/s", 1_099_511_627_776.0, 1.0),
+];
+
 /// Reads a duration with its unit, `10us`, `1.5 ms`, `3s`, `2m`, `1h`; the result is in seconds.
 ///
 /// # Errors
@@ -68,6 +91,32 @@ pub(super) fn share(text: &str) -> Result<f64, String> {
 }
 
 const SHARE_WANTED: &str = "a percentage such as \"2%\", or a fraction below one such as 0.02";
+
+/// Reads a value of a metric whose values are in `unit`: durations, sizes and rates with a unit of theirs, shares as a
+/// plain number or a percentage, everything else as a plain number, with or without that very unit.
+///
+/// # Errors
+/// In words, when it is none.
+pub(super) fn of_unit(text: &str, unit: &str) -> Result<f64, String> {
+    let text = text.trim();
+    match unit {
+        "s" => seconds(text),
+        "B" => bytes(text).map(|bytes| bytes as f64),
+        "FLOP/s" => scaled(text, FLOP_RATE, "a rate such as \"1.6 TFLOP/s\""),
+        "B/s" => scaled(text, BYTE_RATE, "a rate such as \"2.9 TB/s\""),
+        "1" | "" if text.ends_with('%') => share(text),
+        "1" | "" => plain(text).ok_or_else(|| format!("`{text}` is no number such as 0.85, nor a percentage")),
+        _ => plain(text.strip_suffix(unit).unwrap_or(text))
+            .ok_or_else(|| format!("`{text}` is no number of {unit}, such as `12.5 {unit}`")),
+    }
+}
+
+/// A number of zero or more, without a unit.
+fn plain(text: &str) -> Option<f64> {
+    let text = text.trim();
+    let number = text.parse().ok().filter(|number: &f64| number.is_finite());
+    number.filter(|_| text.starts_with(|c: char| c.is_ascii_digit() || c == '.'))
+}
 
 fn scaled(text: &str, units: &[Unit], wanted: &str) -> Result<f64, String> {
     let text = text.trim();
@@ -291,6 +340,34 @@ mod tests {
         assert_eq!(bytes("512 MB"), Ok(512_000_000));
         assert_eq!(bytes("1.5KiB"), Ok(1536));
         assert_eq!(bytes("7 B"), Ok(7));
+    }
+
+    #[test]
+    fn values_of_a_metric_follow_its_unit() {
+        for (text, unit, want) in [
+            ("2 ms", "s", 0.002),
+            ("40 GiB", "B", 42_949_672_960.0),
+            ("1.6 TFLOP/s", "FLOP/s", 1.6e12),
+            ("2.9TB/s", "B/s", 2.9e12),
+            ("0.85", "1", 0.85),
+            ("85 %", "1", 0.85),
+            ("12.5 tokens/s", "tokens/s", 12.5),
+            ("1.2e3", "tokens/s", 1200.0),
+            ("0", "1", 0.0),
+        ] {
+            assert_eq!(of_unit(text, unit), Ok(want), "{text}");
+        }
+        for (text, unit) in [
+            ("2", "s"),
+            ("2 MiB", "s"),
+            ("2 GB/s", "FLOP/s"),
+            ("inf", "1"),
+            ("-1", "1"),
+            ("1 item", "tokens/s"),
+            ("", "1"),
+        ] {
+            assert!(of_unit(text, unit).is_err(), "{text} {unit}");
+        }
     }
 
     #[test]

@@ -12,7 +12,8 @@ use toml::de::{DeArray, DeTable, DeValue, Deserializer, ValueDeserializer};
 use crate::suite::at::At;
 use crate::suite::error::Problems;
 use crate::suite::format::{
-    BenchmarkTable, BuildTable, Limits, MetricTable, PlainParam, RangeTable, SamplingTable, Scalar, SuiteFile,
+    BenchmarkTable, BuildTable, GoalTable, Limits, MetricTable, PlainParam, RangeTable, SamplingTable, Scalar,
+    SuiteFile,
 };
 use crate::suite::kernel::{ArgumentTable, KernelTable, ReferenceTable};
 use crate::suite::known::keys_of;
@@ -144,6 +145,13 @@ fn sweep_benchmark(table: &mut DeTable<'_>, problems: &mut Problems) {
             ("kernel", DeValue::Table(inner)) => sweep_kernel(inner, problems),
             ("axes", DeValue::Table(inner)) => sweep_each(inner, keys_of::<RangeTable>(), problems),
             ("metrics", DeValue::Table(inner)) => sweep_each(inner, keys_of::<MetricTable>(), problems),
+            ("targets", DeValue::Array(targets)) => {
+                for target in targets.iter_mut() {
+                    if let DeValue::Table(inner) = target.get_mut() {
+                        sweep(inner, keys_of::<GoalTable>(), |_| false, problems);
+                    }
+                }
+            }
             _ => {}
         }
     }

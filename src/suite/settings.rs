@@ -168,7 +168,8 @@ pub(super) fn positive(time: Option<&At<Seconds>>, what: &str, problems: &mut Pr
     }
 }
 
-fn metrics(benchmark: &BenchmarkTable, problems: &mut Problems) -> BTreeMap<String, Metric> {
+/// The metrics that a benchmark's command reports itself.
+pub(super) fn metrics(benchmark: &BenchmarkTable, problems: &mut Problems) -> BTreeMap<String, Metric> {
     let mut metrics = BTreeMap::new();
     for (name, table) in benchmark.metrics.iter() {
         check_name(name, "a metric's name", problems);
@@ -201,15 +202,20 @@ fn check_metric_names<'a>(
 ) {
     for name in names {
         if Metric::standard(name).is_none() && !declared.contains_key(&name.value) {
-            let mut known: Vec<&str> = Metric::standard_names().collect();
-            known.extend(declared.keys().map(String::as_str));
-            let help = format!(
-                "{}; a command's own metric is described in the benchmark's `metrics`",
-                suggest::did_you_mean(name, known, "metrics")
-            );
+            let help = metric_help(name, declared);
             problems.add(&name.span, format!("unknown metric `{}`", name.value), help);
         }
     }
+}
+
+/// The help for a metric that nobody knows.
+pub(super) fn metric_help(name: &str, declared: &BTreeMap<String, Metric>) -> String {
+    let mut known: Vec<&str> = Metric::standard_names().collect();
+    known.extend(declared.keys().map(String::as_str));
+    format!(
+        "{}; a command's own metric is described in the benchmark's `metrics`",
+        suggest::did_you_mean(name, known, "metrics")
+    )
 }
 
 fn check_threshold_names(table: &ThresholdsTable, declared: &BTreeMap<String, Metric>, problems: &mut Problems) {

@@ -1,7 +1,8 @@
-//! Suites as users write them: what they expand to. Refusals are in `errors`, plans in `planning`.
+//! Suites as users write them: what they expand to. Refusals are in `errors`, plans in `planning`, targets in `targets`.
 
 mod errors;
 mod planning;
+mod targets;
 
 use std::collections::BTreeMap;
 use std::path::Path;

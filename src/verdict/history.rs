@@ -381,7 +381,7 @@ pub(super) fn metrics<'a>(launches: &[&'a LaunchSummary]) -> Vec<&'a MetricSumma
     found
 }
 
-fn measured(launch: &LaunchSummary) -> bool {
+pub(super) fn measured(launch: &LaunchSummary) -> bool {
     launch.outcome.kind == OutcomeKind::Measured
 }
 

@@ -1,5 +1,5 @@
 //! The only maker of verdicts: head against the history of stored sessions (STATISTICS.md sections 2, 4 and 6), and head
-//! against base in fresh pairs (sections 3 and 5).
+//! against base in fresh pairs (sections 3 and 5); and head against what the suite wants of it.
 //!
 //! Renderers print what is decided here, publishers send it, nobody recomputes it. Must not know how launches were
 //! made, where they are stored, or how a verdict is shown.
@@ -24,6 +24,7 @@ pub mod paired;
 pub mod policy;
 pub mod recorded;
 pub mod shifts;
+pub mod target;
 pub mod waiver;
 
 use crate::domain::{CaseId, LaunchSummary, Metric, Outcome, PairedEvidence, RunId, Thresholds, Verdict};

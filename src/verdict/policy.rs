@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::domain::{Call, OutcomeKind, Reason, Severity, Verdict};
+use crate::domain::{Call, OutcomeKind, Reason, Severity, TargetCall, Verdict};
 use crate::exit::Exit;
 use crate::verdict::Judged;
+use crate::verdict::target::Aimed;
 
 /// Share of a threshold that the near bound must reach: severity is earned twice (STATISTICS.md 0.3).
 pub const KAPPA: f64 = 0.5;
@@ -52,7 +53,7 @@ fn excused(verdict: &Verdict) -> bool {
 /// What the caller asks of the suite as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Demand {
-    /// Inconclusive gated rows end with [`Exit::Inconclusive`].
+    /// Inconclusive gated rows and required targets end with [`Exit::Inconclusive`].
     pub require_decision: bool,
 }
 
@@ -63,17 +64,21 @@ pub struct SuiteDecision {
     pub exit: Exit,
     /// The first line a person reads.
     pub headline: String,
-    /// Rows by call and severity.
+    /// Rows by call and severity, targets by call.
     pub counts: BTreeMap<String, u64>,
 }
 
-/// Sums up. Order of precedence: regression, failed case, nothing comparable, undecided on demand, pass.
+/// Sums up. Order of precedence: regression or missed target, failed case, nothing comparable, undecided on demand, pass.
 #[must_use]
-pub fn decide_suite(rows: &[Judged<'_>], gate: Severity, demand: Demand) -> SuiteDecision {
+pub fn decide_suite(rows: &[Judged<'_>], targets: &[Aimed<'_>], gate: Severity, demand: Demand) -> SuiteDecision {
     let mut counts = BTreeMap::new();
     for row in rows {
         *counts.entry(count_key(&row.verdict)).or_insert(0) += 1;
     }
+    for aimed in targets {
+        *counts.entry(format!("target {}", aimed.verdict.call)).or_insert(0) += 1;
+    }
+    let aims = Aims::of(targets);
     let failing = rows.iter().filter(|row| row.fails).count();
     let failed = rows.iter().filter(|row| row.verdict.reason == Reason::HeadFailed).count();
     let comparable = rows.iter().filter(|row| row.verdict.call != Call::NotComparable).count();
@@ -86,15 +91,17 @@ pub fn decide_suite(rows: &[Judged<'_>], gate: Severity, demand: Demand) -> Suit
     let advisory = rows.iter().filter(passed).count() - waiting;
     let because = |reason| rows.iter().filter(|row| row.verdict.reason == reason).count();
     let (waived, inherited) = (because(Reason::Waived), because(Reason::Inherited));
-    let (exit, mut headline) = if failing > 0 {
+    let (mut exit, mut headline) = if failing > 0 {
         let worst = rows.iter().filter(|row| row.fails).map(|row| row.verdict.severity).max().unwrap_or(Severity::None);
         (Exit::Regression, format!("{} regressed at or above the gate, the worst {worst}", cases(failing)))
     } else if failed > 0 {
         (Exit::CaseFailed, format!("{} failed in head", cases(failed)))
     } else if comparable == 0 {
         (Exit::Nothing, "nothing was comparable".to_owned())
-    } else if open > 0 && demand.require_decision {
-        (Exit::Inconclusive, format!("{} undecided, and a decision is required", cases(open)))
+    } else if open + aims.open > 0 && demand.require_decision {
+        let metrics = (open > 0).then(|| cases(open));
+        let undecided: Vec<String> = metrics.into_iter().chain((aims.open > 0).then(|| goals(aims.open))).collect();
+        (Exit::Inconclusive, format!("{} undecided, and a decision is required", undecided.join(" and ")))
     } else if waiting > 0 {
         (Exit::Pass, format!("no confirmed regression; {} regressed by history alone, not confirmed", cases(waiting)))
     } else if advisory > 0 {
@@ -112,7 +119,64 @@ pub fn decide_suite(rows: &[Judged<'_>], gate: Severity, demand: Demand) -> Suit
     if inherited > 0 {
         let _ = write!(headline, "; {} inherited from the base branch", cases(inherited));
     }
+    // What fails is said first, the rest of the targets last.
+    if aims.failing > 0 && failing == 0 {
+        exit = Exit::Regression;
+        headline = format!("{} missed; {headline}", goals(aims.failing));
+    } else if aims.failing > 0 {
+        let _ = write!(headline, "; {} missed", goals(aims.failing));
+    }
+    if aims.advisory > 0 {
+        let _ = write!(headline, "; {} missed and not required", goals(aims.advisory));
+    }
+    if aims.open > 0 && exit != Exit::Inconclusive {
+        let _ = write!(headline, "; {} inconclusive", goals(aims.open));
+    }
+    if aims.met > 0 && aims.met == targets.len() {
+        let _ = write!(headline, "; {} met", goals(aims.met));
+    }
     SuiteDecision { exit, headline, counts }
+}
+
+/// How a run by itself ends, of whose cases so many `failed` and so many were `measured`: the precedence is that of
+/// [`decide_suite`].
+#[must_use]
+pub fn decide_run(failed: usize, measured: usize, targets: &[Aimed<'_>], demand: Demand) -> Exit {
+    let aims = Aims::of(targets);
+    match (failed, measured) {
+        _ if aims.failing > 0 => Exit::Regression,
+        (0, 0) => Exit::Nothing,
+        (0, _) if aims.open > 0 && demand.require_decision => Exit::Inconclusive,
+        (0, _) => Exit::Pass,
+        _ => Exit::CaseFailed,
+    }
+}
+
+/// Targets by what they mean for the suite.
+struct Aims {
+    /// Missed, and required.
+    failing: usize,
+    /// Missed, and only shown.
+    advisory: usize,
+    /// Undecided, and required.
+    open: usize,
+    met: usize,
+}
+
+impl Aims {
+    fn of(targets: &[Aimed<'_>]) -> Self {
+        let count = |wanted: &dyn Fn(&Aimed<'_>) -> bool| targets.iter().filter(|aimed| wanted(aimed)).count();
+        Self {
+            failing: count(&|aimed| aimed.fails),
+            advisory: count(&|aimed| aimed.verdict.call == TargetCall::Missed && !aimed.fails),
+            open: count(&|aimed| aimed.verdict.call == TargetCall::Inconclusive && aimed.target.required),
+            met: count(&|aimed| aimed.verdict.call == TargetCall::Met),
+        }
+    }
+}
+
+fn goals(n: usize) -> String {
+    if n == 1 { "1 target".to_owned() } else { format!("{n} targets") }
 }
 
 fn cases(n: usize) -> String {

@@ -29,6 +29,7 @@ pub(super) fn case(id: &str) -> CaseRecord {
         owner: None,
         thresholds: BTreeMap::from([("*".to_owned(), Thresholds::default())]),
         gate_metrics: vec![Metric::LATENCY.to_owned()],
+        targets: Vec::new(),
         sampling: Sampling::default(),
         timeout_s: 1.0,
         memory_limit: None,
@@ -43,7 +44,7 @@ pub(super) fn case(id: &str) -> CaseRecord {
     CaseRecord { case, skipped: None }
 }
 
-fn launch(case: &str, index: u32, metric: Metric, value: f64) -> LaunchSummary {
+pub(super) fn launch(case: &str, index: u32, metric: Metric, value: f64) -> LaunchSummary {
     let summary = MetricSummary { metric, n: 20, iterations: 1, median: value, q25: value, min: value, q75: value };
     LaunchSummary {
         id: LaunchId::fresh(),
@@ -150,7 +151,7 @@ fn a_failure_in_one_launch_fails_the_case() {
     let judgement = judged(&cases, &head, &history);
     assert_eq!(judgement.rows[0].verdict.reason, Reason::HeadFailed);
     assert_eq!(
-        decide_suite(&judgement.rows, Severity::Moderate, Demand { require_decision: false }).exit,
+        decide_suite(&judgement.rows, &[], Severity::Moderate, Demand { require_decision: false }).exit,
         Exit::CaseFailed
     );
 }
@@ -306,9 +307,12 @@ fn an_open_gated_row_ends_with_three_only_on_demand() {
     let history = [session(&[("a", QUIET)])];
     let head = launches(&[("a", QUIET)]);
     let judgement = judged(&cases, &head, &history);
-    assert_eq!(decide_suite(&judgement.rows, Severity::Moderate, Demand { require_decision: false }).exit, Exit::Pass);
     assert_eq!(
-        decide_suite(&judgement.rows, Severity::Moderate, Demand { require_decision: true }).exit,
+        decide_suite(&judgement.rows, &[], Severity::Moderate, Demand { require_decision: false }).exit,
+        Exit::Pass
+    );
+    assert_eq!(
+        decide_suite(&judgement.rows, &[], Severity::Moderate, Demand { require_decision: true }).exit,
         Exit::Inconclusive
     );
 }

@@ -52,6 +52,7 @@ pub fn case(id: &str) -> Case {
         owner: Some("kernels".to_owned()),
         thresholds: BTreeMap::from([("*".to_owned(), Thresholds::default())]),
         gate_metrics: vec!["latency".to_owned()],
+        targets: Vec::new(),
         // Written out: the committed databases hold these, whatever the defaults become.
         sampling: Sampling {
             min_samples: 10,

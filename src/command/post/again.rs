@@ -10,8 +10,8 @@ use jiff::civil::Date;
 use wildmatch::WildMatch;
 
 use crate::domain::{
-    Call, Case, CaseId, CaseRecord, LaunchId, LaunchSummary, Metric, MetricSummary, NoiseModel, Outcome, Reason, Run,
-    RunId, Samples, Severity, SuiteInfo, Verdict, Waiver,
+    Call, Case, CaseId, CaseRecord, LaunchId, LaunchSummary, Metric, MetricSummary, NoiseModel, Outcome, OutcomeKind,
+    Reason, Run, RunId, Samples, Severity, SuiteInfo, Verdict, Waiver,
 };
 use crate::exit::Exit;
 use crate::github::accepted::AcceptedHere;
@@ -28,7 +28,8 @@ use crate::verdict::builds::Builds;
 use crate::verdict::confirm::{Confirmation, Rules};
 use crate::verdict::paired::PAIRS_MAX;
 use crate::verdict::policy::{self, Demand};
-use crate::verdict::{self, Head, Judged, Judgement, Session, claims, escalate, waiver};
+use crate::verdict::target::Aimed;
+use crate::verdict::{self, Head, Judged, Judgement, Session, claims, escalate, target, waiver};
 
 /// Characters of a sentence that a report may add.
 const SENTENCE: usize = 300;
@@ -151,15 +152,20 @@ pub fn again(said: &Report, law: &Law<'_>, origin: &Origin) -> Result<Report, Su
     if origin.trust == Trust::Own {
         notes.extend(said.notes.iter().take(SENTENCES).map(|note| sentence(note)));
     }
+    let aims = Aims::of(said, law, &cases)?;
+    let targets = target::judge(Head { run: said.head.id, cases: &aims.records, launches: &aims.launches });
+    notes.extend(aims.note(law, &origin.base));
     let demand = Demand { require_decision: said.outcome.exit_code == Exit::Inconclusive.code() };
-    let mut decision = policy::decide_suite(&judgement.rows, law.gate, demand);
-    if unproven > 0 && decision.exit == Exit::Pass {
+    let mut decision = policy::decide_suite(&judgement.rows, &targets, law.gate, demand);
+    let silent = targets.iter().filter(|aimed| aims.is_silent(aimed, said, &here)).count();
+    if unproven + silent > 0 && decision.exit == Exit::Pass {
         decision.exit = Exit::Nothing;
-        decision.headline = format!(
-            "{}; the report decides nothing about {}",
-            decision.headline,
-            format::plural(unproven, "metric that gates", "metrics that gate")
-        );
+        let parts = [
+            (unproven, format::plural(unproven, "metric that gates", "metrics that gate")),
+            (silent, format::plural(silent, "target that is required", "targets that are required")),
+        ];
+        let parts: Vec<String> = parts.into_iter().filter(|(count, _)| *count > 0).map(|(_, words)| words).collect();
+        decision.headline = format!("{}; the report decides nothing about {}", decision.headline, parts.join(" and "));
     }
     let run = run(said, law, origin);
     let mut report = build::report(
@@ -169,6 +175,7 @@ pub fn again(said: &Report, law: &Law<'_>, origin: &Origin) -> Result<Report, Su
             base: &[],
             history: &history.sessions,
             judgement: &judgement,
+            targets: &targets,
             decision: &decision,
             suite_file: Some(law.file.to_owned()),
             gate: law.gate,
@@ -257,11 +264,10 @@ fn affordable(paired: &ByCase<'_>) -> Result<(), Suspect> {
 }
 
 /// A metric as the base branch defines it, or as regrade itself does; what neither knows as the report has it.
-fn metric(case: &Case, row: &Row) -> Result<Metric, Suspect> {
-    let said = &row.metric;
+fn metric(case: &Case, said: &Metric) -> Result<Metric, Suspect> {
     match case.metric(&said.name) {
         Some(known) if known.unit != said.unit => {
-            Err(wrong(format!("measures {} of `{}` in {} instead of {}", said.name, row.case, said.unit, known.unit)))
+            Err(wrong(format!("measures {} of `{}` in {} instead of {}", said.name, case.id, said.unit, known.unit)))
         }
         Some(known) => Ok(known),
         None => Ok(said.clone()),
@@ -308,7 +314,7 @@ fn pairs(case: &Case, rows: &[&Row]) -> Result<Vec<[LaunchSummary; 2]>, Suspect>
     let mut longest_first = rows.to_vec();
     longest_first.sort_by_key(|row| std::cmp::Reverse(length(&row)));
     for row in longest_first {
-        let metric = metric(case, row)?;
+        let metric = metric(case, &row.metric)?;
         let (Some(of_base), Some(of_head)) = (&row.base, &row.head) else { continue };
         if of_base.launches.len() != of_head.launches.len() {
             return Err(wrong(format!("has pairs of `{}` without a base or a head", case.id)));
@@ -360,7 +366,7 @@ impl History {
         let mut of_sessions: Vec<(usize, CaseId, Metric, &LaunchValue)> = Vec::new();
         for (case, rows) in screened {
             for row in rows {
-                let metric = metric(case, row)?;
+                let metric = metric(case, &row.metric)?;
                 for launch in row.head.iter().flat_map(|side| &side.launches) {
                     head.add(&case.id, &metric, launch)?;
                 }
@@ -386,6 +392,86 @@ impl History {
     }
 }
 
+/// The launches that the report has of targets, for the targets of the base branch's suite: what the report itself wants,
+/// and what it says of it, counts for nothing.
+struct Aims {
+    records: Vec<CaseRecord>,
+    launches: Vec<LaunchSummary>,
+    /// Targets of the report that are not in the base branch's suite.
+    foreign: usize,
+}
+
+impl Aims {
+    fn of(said: &Report, law: &Law<'_>, cases: &BTreeMap<&CaseId, &Case>) -> Result<Self, Suspect> {
+        let all: BTreeMap<&CaseId, &Case> = law.suite.cases.iter().map(|case| (&case.id, case)).collect();
+        let mut launches = Launches::default();
+        let mut values: BTreeMap<(LaunchId, &str), f64> = BTreeMap::new();
+        let mut foreign = 0;
+        for row in &said.targets {
+            let known = cases.get(&row.case).is_some_and(|case| {
+                case.targets.iter().any(|target| target.that == row.target.that && target.of == row.target.of)
+            });
+            foreign += usize::from(!known);
+            for (id, side) in [(Some(&row.case), &row.head), (row.target.of.as_ref(), &row.other)] {
+                let (Some(case), Some(side)) = (id.and_then(|id| all.get(id)), side) else { continue };
+                let metric = metric(case, &row.metric)?;
+                for launch in &side.launches {
+                    if launch.run != said.head.id {
+                        return Err(wrong(format!(
+                            "counts a launch of another run for the target {}",
+                            row.target.that
+                        )));
+                    }
+                    // Several targets may be about one metric: each tells its launches.
+                    match values.insert((launch.launch, &row.metric.name), launch.value) {
+                        Some(other) if other != launch.value => {
+                            let name = &row.metric.name;
+                            return Err(wrong(format!("has two values of {name} of a launch of `{}`", case.id)));
+                        }
+                        Some(_) => {}
+                        None => {
+                            launches.add(&case.id, &metric, launch)?;
+                        }
+                    }
+                }
+            }
+        }
+        let launches = launches.made;
+        let of_others: BTreeSet<&CaseId> =
+            cases.values().flat_map(|case| &case.targets).filter_map(|target| target.of.as_ref()).collect();
+        let silent = |case: &Case| launches.iter().all(|launch| launch.case != case.id);
+        let record = |case: &Case, judged: bool| CaseRecord {
+            case: Case { targets: if judged { case.targets.clone() } else { Vec::new() }, ..case.clone() },
+            skipped: silent(case).then(|| Outcome::because(OutcomeKind::Skipped, "the report has no numbers of it")),
+        };
+        let records = all
+            .values()
+            .map(|case| (case, cases.contains_key(&case.id)))
+            .filter(|(case, judged)| *judged && !case.targets.is_empty() || of_others.contains(&case.id))
+            .map(|(case, judged)| record(case, judged))
+            .collect();
+        Ok(Self { records, launches, foreign })
+    }
+
+    /// What a change wants of itself counts once it is reviewed.
+    fn note(&self, law: &Law<'_>, base: &str) -> Option<String> {
+        let count = format::plural(self.foreign, "target of the report is", "targets of the report are");
+        (self.foreign > 0).then(|| format!("{count} not in {} on {base}, and not judged.", law.file))
+    }
+
+    /// Whether the report says nothing of a required target that could have been measured where it comes from, as far as
+    /// the rest of it shows.
+    fn is_silent(&self, aimed: &Aimed<'_>, said: &Report, here: &BTreeSet<&str>) -> bool {
+        let decidable = matches!(aimed.verdict.reason, Reason::Established | Reason::WideInterval);
+        let Some(record) = self.records.iter().find(|record| record.case.id == aimed.case) else { return false };
+        let measured = || said.rows.iter().any(|row| row.case == aimed.case && row.head.is_some());
+        aimed.target.required
+            && !decidable
+            && here.contains(record.case.backend.as_str())
+            && (record.case.needs.is_empty() || measured())
+    }
+}
+
 /// The reference workloads whose launches the report has.
 fn references(said: &Report) -> Vec<Case> {
     let known = Suite::reference_cases();
@@ -395,7 +481,7 @@ fn references(said: &Report) -> Vec<Case> {
 
 /// What the report says without numbers.
 fn claim(case: Option<&Case>, row: &Row) -> Judged<'static> {
-    let metric = case.and_then(|case| metric(case, row).ok()).unwrap_or_else(|| row.metric.clone());
+    let metric = case.and_then(|case| metric(case, &row.metric).ok()).unwrap_or_else(|| row.metric.clone());
     let said = Verdict { note: sentence(&row.verdict.note), ..row.verdict.clone() };
     let outcome = row
         .outcome
@@ -478,7 +564,8 @@ fn sentence(said: &str) -> String {
 mod tests {
     use super::*;
     use crate::backend::BACKENDS;
-    use crate::domain::Build;
+    use crate::domain::{Build, TargetCall, TargetVerdict};
+    use crate::report::TargetRow;
 
     /// A paired session, and a comparison with a history of six runs: both as `compare` wrote them.
     const DEMO: [&str; 2] = [
@@ -665,6 +752,162 @@ mod tests {
         };
         assert_eq!(reason(&origin(&said).sha), Reason::Waived);
         assert_eq!(reason("89abcdef0123456789abcdef0123456789abcdef"), Reason::Established);
+    }
+
+    /// The suite with targets of its benchmark `loop`, and the report with the head's launches of the latency as those that
+    /// the targets are about.
+    fn aiming(targets: &str) -> (Suite, Report) {
+        let named = "name = \"loop\"";
+        assert!(DEMO[0].contains(named));
+        let law = suite(&DEMO[0].replace(named, &format!("{named}\ntargets = [{targets}]")));
+        let mut said = said(DEMO[1]);
+        let row = said.rows.iter().find(|row| row.case.as_str() == "loop@cpu" && row.metric.name == "latency");
+        let row = row.expect("it was measured").clone();
+        let mut head = row.head.expect("numbers");
+        for launch in &mut head.launches {
+            (launch.run, launch.samples) = (said.head.id, None);
+        }
+        let case = law.cases.iter().find(|case| case.id == row.case).expect("it is there");
+        said.targets = case
+            .targets
+            .iter()
+            .map(|target| TargetRow {
+                case: row.case.clone(),
+                benchmark: row.benchmark.clone(),
+                line: None,
+                owner: None,
+                target: target.clone(),
+                metric: row.metric.clone(),
+                head: Some(head.clone()),
+                other: None,
+                fails: false,
+                // Whatever it says.
+                verdict: TargetVerdict {
+                    call: TargetCall::Met,
+                    reason: Reason::Established,
+                    reading: None,
+                    note: "all is well".to_owned(),
+                },
+            })
+            .collect();
+        (law, said)
+    }
+
+    fn aims(report: &Report) -> Vec<(String, TargetCall, Reason, bool)> {
+        let of = |row: &TargetRow| (row.target.that.clone(), row.verdict.call, row.verdict.reason, row.fails);
+        report.targets.iter().map(of).collect()
+    }
+
+    #[test]
+    fn targets_are_decided_again_from_their_launches() {
+        let (law, honest) = aiming("\"latency <= 1 ns\", { that = \"latency <= 1 h\", source = \"patience\" }");
+        let report = decided(&honest, &law, &[]).expect("sound");
+        assert_eq!(
+            aims(&report),
+            [
+                ("latency <= 1 ns".to_owned(), TargetCall::Missed, Reason::Established, true),
+                ("latency <= 1 h".to_owned(), TargetCall::Met, Reason::Established, false),
+            ]
+        );
+        assert_eq!(report.outcome.exit_code, Exit::Regression.code());
+        assert!(report.outcome.headline.contains("1 target missed"), "{}", report.outcome.headline);
+        assert_eq!(report.targets[1].target.source.as_deref(), Some("patience"));
+        assert!(report.targets.iter().all(|row| row.verdict.note != "all is well" && row.line.is_some()));
+        // No waiver excuses a miss.
+        let waiver = Waiver {
+            suite: None,
+            case: "loop@cpu".into(),
+            metric: "latency".to_owned(),
+            change: 9.0,
+            reason: "known".to_owned(),
+            who: "Ada".to_owned(),
+            until: None,
+        };
+        assert_eq!(aims(&decided(&honest, &law, &[waiver]).expect("sound")), aims(&report));
+    }
+
+    #[test]
+    fn what_the_report_wants_of_itself_counts_for_nothing() {
+        let (law, honest) = aiming("\"latency <= 1 ns\"");
+        let mut said = honest.clone();
+        said.targets[0].target.value = 1e9;
+        said.targets[0].target.required = false;
+        assert_eq!(
+            aims(&decided(&said, &law, &[]).expect("sound")),
+            aims(&decided(&honest, &law, &[]).expect("sound"))
+        );
+        // A target that the base branch does not have is not judged, and said to be there.
+        let report = decided(&honest, &suite(DEMO[0]), &[]).expect("sound");
+        assert!(report.targets.is_empty());
+        assert!(
+            report.notes.iter().any(|note| note.contains("1 target of the report is not in")),
+            "{:?}",
+            report.notes
+        );
+    }
+
+    #[test]
+    fn a_target_that_the_report_is_silent_about_turns_nothing_green() {
+        let (law, honest) = aiming("\"latency <= 1 h\"");
+        // Only the case that crashed is in the way of a pass.
+        let undisturbed = |said: &mut Report| {
+            said.rows.retain(|row| row.benchmark == "loop");
+            let row = said.rows.iter_mut().find(|row| row.metric.name == "latency").expect("it is there");
+            let base = row.base.clone().expect("numbers");
+            for (head, base) in row.head.as_mut().expect("numbers").launches.iter_mut().zip(&base.launches) {
+                (head.value, head.samples) = (base.value, base.samples.clone());
+            }
+        };
+        let law = {
+            let mut law = law;
+            law.cases.retain(|case| case.benchmark == "loop");
+            law
+        };
+        let outcome = |change: &dyn Fn(&mut Report)| {
+            let mut said = honest.clone();
+            undisturbed(&mut said);
+            change(&mut said);
+            let report = decided(&said, &law, &[]).expect("sound");
+            (report.outcome.exit_code, report.outcome.headline.clone(), aims(&report)[0].1)
+        };
+        assert_eq!(outcome(&|_| {}).0, Exit::Pass.code(), "{:?}", outcome(&|_| {}));
+        for change in [
+            &(|said: &mut Report| said.targets.clear()) as &dyn Fn(&mut Report),
+            &|said: &mut Report| said.targets[0].head = None,
+            &|said: &mut Report| said.targets[0].head.as_mut().expect("numbers").launches.truncate(2),
+        ] {
+            let (exit, headline, call) = outcome(change);
+            assert_eq!((exit, call), (Exit::Nothing.code(), TargetCall::Inconclusive), "{headline}");
+            assert!(headline.contains("decides nothing about 1 target that is required"), "{headline}");
+        }
+    }
+
+    #[test]
+    fn launches_of_targets_belong_to_the_head_and_have_one_value() {
+        let (law, honest) = aiming("\"latency <= 1 h\", \"latency <= 1 ns\"");
+        let wrong = |change: &dyn Fn(&mut Report)| {
+            let mut said = honest.clone();
+            change(&mut said);
+            decided(&said, &law, &[]).expect_err("wrong").to_string()
+        };
+        let head = |said: &mut Report, place: usize| -> LaunchValue {
+            said.targets[place].head.as_ref().expect("numbers").launches[0].clone()
+        };
+        let set = |said: &mut Report, place: usize, launch: LaunchValue| {
+            said.targets[place].head.as_mut().expect("numbers").launches[0] = launch;
+        };
+        let other_run = wrong(&|said| {
+            let launch = head(said, 0);
+            set(said, 0, LaunchValue { run: RunId::fresh(), ..launch });
+        });
+        assert!(other_run.contains("a launch of another run"), "{other_run}");
+        let two_values = wrong(&|said| {
+            let launch = head(said, 1);
+            set(said, 1, LaunchValue { value: launch.value / 2.0, ..launch });
+        });
+        assert!(two_values.contains("two values of latency"), "{two_values}");
+        let unit = wrong(&|said| said.targets[0].metric.unit = "h".to_owned());
+        assert!(unit.contains("in h instead of s"), "{unit}");
     }
 
     #[test]

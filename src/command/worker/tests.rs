@@ -113,6 +113,7 @@ fn request(inject: f64) -> Request {
             owner: None,
             thresholds: BTreeMap::new(),
             gate_metrics: Vec::new(),
+            targets: Vec::new(),
             env: BTreeMap::new(),
             metrics: BTreeMap::new(),
             working_dir: None,

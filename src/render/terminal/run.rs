@@ -5,6 +5,7 @@ use anstyle::{AnsiColor, Style as Paint};
 use crate::domain::{Metric, MetricKind, OutcomeKind};
 use crate::render::format;
 use crate::render::table::{Cell, Column, Row, Section, Table};
+use crate::render::target;
 use crate::render::terminal::{colour, data};
 use crate::render::text;
 use crate::report::{CaseView, MetricView, RunView};
@@ -76,7 +77,7 @@ fn row_of(case: &CaseView) -> Row {
     }
 }
 
-/// How many cases ended how.
+/// How many cases ended how, and how many targets.
 pub fn headline(view: &RunView) -> String {
     let count = |wanted: fn(OutcomeKind) -> bool| view.cases.iter().filter(|case| wanted(case.outcome.kind)).count();
     let measured = count(|kind| kind == OutcomeKind::Measured);
@@ -89,5 +90,6 @@ pub fn headline(view: &RunView) -> String {
     if failed > 0 {
         parts.push(format!("{failed} not measured because of a failure"));
     }
-    parts.join(", ")
+    let cases = parts.join(", ");
+    target::counted(&view.targets).map_or_else(|| cases.clone(), |targets| format!("{cases}; {targets}"))
 }
