@@ -1,6 +1,8 @@
-//! Suites as users write them: what they expand to. Refusals are in `errors`, plans in `planning`, targets in `targets`.
+//! Suites as users write them: what they expand to. Refusals are in `errors`, plans in `planning`, targets in `targets`, kernels
+//! of the user's in `kernels`.
 
 mod errors;
+mod kernels;
 mod planning;
 mod targets;
 

@@ -69,7 +69,7 @@ fn several_problems_are_reported_at_once_in_file_order() {
     7 | precisoin = "f32"
       | ^^^^^^^^^
       |
-      = help: did you mean `precision`? known parameters of `gemm`: m, n, k, threads, precision
+      = help: did you mean `precision`? known parameters of `gemm`: m, n, k, batch, layout, epilogue, algorithm, accumulation, threads, precision, timing, pace, device, energy
 
     error: `precision` of `gemm` must be one of f32, bf16, f16, f64, tf32, fp8-e4m3, fp8-e5m2, int8, got `f33`
      --> test.toml:8:13
@@ -208,7 +208,7 @@ fn axes_are_checked() {
     for (axes, line, message, help) in [
         ("axes = { m = [] }", 6, "axis `m` is empty", "at least one"),
         ("axes = { m = 3 }", 6, "a list such as [1, 8]", ""),
-        ("axes = { batch = [1] }", 6, "`gemm` has no parameter `batch`", "m, n, k"),
+        ("axes = { seq = [1] }", 6, "`gemm` has no parameter `seq`", "m, n, k"),
         ("axes = { m = [1, 0] }", 6, "at least 1, got `0`", ""),
         ("axes = { m = [1, 2, 1] }", 6, "`m=1` occurs twice", "once"),
         ("m = 3\naxes = { m = [1] }", 6, "set here and by an axis", "keep one"),

@@ -1,0 +1,99 @@
+//! Kernels of the user's in suites, and parameters that one backend alone has.
+
+use super::{BACKENDS, parse, text};
+use crate::domain::kernel::{KernelArgument, KernelFill, KernelReference};
+use crate::domain::{ParamValue, WorkloadKind};
+use crate::suite::Suite;
+
+const AXPY: &str = r#"
+[[benchmark]]
+name = "axpy"
+backends = ["nvidia"]
+timing = "graph"
+[benchmark.axes]
+n = [1000, 4096]
+[benchmark.kernel]
+source = "kernels/axpy.cu"
+function = "axpy"
+options = ["-DN={n}"]
+grid = ["ceil(n, 256)"]
+block = [256]
+shared = "4 * 256"
+arguments = [
+    { value = "2.5", type = "f32" },
+    { buffer = "x", type = "f32", shape = ["n"] },
+    { buffer = "y", type = "f32", shape = ["n", 2], fill = "ones", output = true },
+    { value = "n - 1", type = "i32" },
+]
+flops = "2 * n"
+bytes = "12 * n"
+reference = { function = "plain", block = [32] }
+tolerance = 1e-6
+"#;
+
+#[test]
+fn every_size_of_a_kernel_is_worked_out_for_each_case() {
+    let suite = parse(AXPY);
+    let cases: Vec<_> = suite.cases.iter().map(|case| case.id.as_str()).collect();
+    assert_eq!(cases, ["axpy/n=1000@nvidia", "axpy/n=4096@nvidia"]);
+    let workload = &suite.cases[0].workload;
+    assert_eq!((workload.kind, workload.text("timing")), (WorkloadKind::Kernel, Ok("graph")));
+    assert_eq!(workload.params.get("device"), Some(&ParamValue::Int(0)));
+    let kernel = workload.kernel.as_deref().expect("a kernel");
+    assert_eq!((kernel.code.grid, kernel.code.block, kernel.code.shared), ([4, 1, 1], [256, 1, 1], 1024));
+    assert_eq!(kernel.code.options, ["-DN=1000"]);
+    assert_eq!((kernel.flops, kernel.bytes, kernel.tolerance), (Some(2000.0), Some(12_000.0), Some(1e-6)));
+    assert_eq!(kernel.arguments[0], KernelArgument::Value { element: "f32".to_owned(), value: 2.5 });
+    assert_eq!(kernel.arguments[3], KernelArgument::Value { element: "i32".to_owned(), value: 999.0 });
+    let KernelArgument::Buffer { shape, fill, output, .. } = &kernel.arguments[2] else { panic!("a buffer") };
+    assert_eq!((shape.as_slice(), *fill, *output), ([1000, 2].as_slice(), KernelFill::Constant(1.0), true));
+    let Some(KernelReference::Kernel(reference)) = &kernel.reference else { panic!("a kernel") };
+    assert_eq!((reference.function.as_str(), reference.source.as_str()), ("plain", "kernels/axpy.cu"));
+    assert_eq!((reference.grid, reference.block), ([4, 1, 1], [32, 1, 1]));
+}
+
+/// The suite above with one text in place of another is refused, and says so where it stands.
+#[track_caller]
+fn refused(old: &str, new: &str, message: &str, help: &str) {
+    assert!(AXPY.contains(old), "{old}");
+    let error = Suite::parse("test.toml", &text(&AXPY.replacen(old, new, 1)), BACKENDS).expect_err(new).to_string();
+    assert!(error.contains(message) && error.contains(help), "wanted `{message}`, `{help}`, got\n{error}");
+    let first_line = new.lines().next().unwrap_or_default();
+    assert!(error.contains(first_line.trim()) || error.contains("test.toml:"), "{error}");
+}
+
+#[test]
+fn what_is_wrong_with_a_kernel_is_said_where_it_stands() {
+    refused("backends = [\"nvidia\"]", "", "on the nvidia backend alone", "backends = [\"nvidia\"]");
+    refused("timing = \"graph\"", "batch = 3", "unknown key `batch`", "timing, pace, device, energy");
+    refused("timing = \"graph\"", "timing = \"warm\"", "must be one of cold, hot, batch, graph", "");
+    refused("axpy.cu", "axpy.c", "is no kernel's file", ".cubin");
+    refused("function = \"axpy\"", "functoin = \"axpy\"", "unknown key `functoin`", "did you mean `function`?");
+    refused("[\"ceil(n, 256)\"]", "[\"ceil(m, 256)\"]", "`m` is no axis", "its axes are n");
+    refused("[\"ceil(n, 256)\"]", "[\"n - 1000\"]", "is 0 where n = 1000", "from 1 to");
+    refused("[\"ceil(n, 256)\"]", "[]", "one to three directions", "");
+    refused("block = [256]", "block = [64, 64]", "a block of 4096 threads", "at most 1024");
+    refused("type = \"f32\", shape = [\"n\"] }", "type = \"fp32\", shape = [\"n\"] }", "unknown element type `fp32`", "`f32`");
+    refused(", shape = [\"n\"] }", " }", "buffer `x` has no shape", "");
+    refused("fill = \"ones\"", "fill = \"one\"", "unknown fill `one`", "`ones`");
+    refused("type = \"i32\"", "type = \"int\"", "unknown type `int` of a value", "u64");
+    refused("{ value = \"2.5\", type", "{ type", "either a buffer or a value", "");
+    refused(", output = true", "", "no buffer is an output", "output = true");
+    refused("function = \"plain\", block = [32]", "operator = \"softmx\"", "is no reference operator", "`softmax`");
+    refused("function = \"plain\", block = [32]", "operator = \"rmsnorm\", inputs = [\"x\"]", "reads 2 buffers", "");
+    refused("function = \"plain\", block = [32]", "operator = \"copy\", inputs = [\"z\"]", "buffer `z`", "x, y");
+    refused("function = \"plain\", block = [32]", "block = [32]", "either a kernel or an operator", "");
+}
+
+#[test]
+fn parameters_of_one_backend_stay_with_its_cases() {
+    let suite = parse(
+        "[[benchmark]]\nname = \"gemm\"\noperator = \"gemm\"\nbackends = [\"cpu\", \"nvidia\"]\nlayout = \"nt\"\n",
+    );
+    let names = |place: usize| suite.cases[place].workload.params.keys().map(String::as_str).collect::<Vec<_>>();
+    assert_eq!(names(0), ["k", "m", "n", "precision", "threads"]);
+    assert!(names(1).contains(&"timing") && suite.cases[1].workload.text("layout") == Ok("nt"));
+    let alone = text("[[benchmark]]\nname = \"gemm\"\noperator = \"gemm\"\nlayout = \"nt\"\n");
+    let error = Suite::parse("test.toml", &alone, BACKENDS).expect_err("nobody reads it").to_string();
+    assert!(error.contains("only the nvidia backend understands `layout`"), "{error}");
+}
