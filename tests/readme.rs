@@ -8,11 +8,16 @@ use regrade::suite::Suite;
 use support::Place;
 
 const README: &str = include_str!("../README.md");
+const NVIDIA: &str = include_str!("../docs/nvidia.md");
 
-/// The lines of all fenced blocks of a language.
+/// The lines of all fenced blocks of a language in the README.
 fn blocks(language: &str) -> Vec<String> {
+    blocks_of(README, language)
+}
+
+fn blocks_of(document: &str, language: &str) -> Vec<String> {
     let open = format!("```{language}\n");
-    README.split(&open).skip(1).map(|rest| rest.split("```").next().expect("a closing fence").to_owned()).collect()
+    document.split(&open).skip(1).map(|rest| rest.split("```").next().expect("a closing fence").to_owned()).collect()
 }
 
 /// The words of a command line with single quotes, without its comment.
@@ -111,6 +116,26 @@ fn the_suites_shown_are_accepted() {
     let cases: Vec<usize> =
         blocks.iter().map(|text| Suite::parse("README.md", text, &names).expect("a valid suite").cases.len()).collect();
     assert_eq!(cases, [2, 1, 2 * 3 + 2 * 2 + 2, 2 + 2], "two that are built, one of every kind of benchmark, targets");
+}
+
+#[test]
+fn the_suites_for_gpus_are_accepted_and_their_files_are_there() {
+    let names: Vec<&str> = BACKENDS.iter().map(|backend| backend.name()).collect();
+    let shown = blocks_of(NVIDIA, "toml");
+    assert_eq!(
+        shown.iter().map(|text| Suite::parse("nvidia.md", text, &names).expect("valid").cases.len()).sum::<usize>(),
+        2
+    );
+    for path in ["suites/nvidia-kernels.toml", "suites/nvidia-roadmap.toml", "examples/cuda-kernel/regrade.toml"] {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+        let suite = Suite::load(&path, &names).unwrap_or_else(|error| panic!("{error}"));
+        for case in &suite.cases {
+            let source = case.workload.kernel.as_ref().map(|kernel| &kernel.code.source);
+            if let Some(source) = source {
+                assert!(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(source).is_file(), "{source}");
+            }
+        }
+    }
 }
 
 #[test]

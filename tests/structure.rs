@@ -70,6 +70,7 @@ const DOCUMENTS: &[&str] = &[
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "docs/github.md",
+    "docs/nvidia.md",
     "reports/README.md",
     "reports/performance.md",
     "reports/verdict-quality.md",

@@ -16,7 +16,7 @@ use crate::render::format;
 use crate::store::{Arms, RunQuery, Store};
 use crate::suite::waivers;
 use crate::verdict::chronicle::{self, Record, Series, Waiting};
-use crate::verdict::{Judgement, Session, base, waiver};
+use crate::verdict::{Judgement, Session, base, cycles, waiver};
 
 /// Commits that are named of those charged.
 pub const NAMED: usize = 5;
@@ -71,6 +71,7 @@ impl Accepted {
     pub fn apply(&self, judged: &mut Judgement<'_>, waivers: Option<&Path>, gate: Severity) -> Result<Vec<String>> {
         let came = |waiting: &Waiting| came(waiting, &self.base);
         let mut notes = chronicle::settle(&mut judged.rows, &self.series, self.on_base, gate, &came);
+        cycles::hold_against(&mut judged.rows);
         notes.extend(waiver::apply(&mut judged.rows, &read_waivers(waivers)?, &self.suite, today(), gate));
         Ok(notes)
     }

@@ -14,6 +14,7 @@ pub mod chronicle;
 pub mod claims;
 pub mod confirm;
 mod covariate;
+pub mod cycles;
 mod decide;
 pub mod escalate;
 pub mod guard;

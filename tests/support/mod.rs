@@ -80,7 +80,9 @@ impl Place {
 
     /// The binary, in this folder, with nothing of the caller's CI environment.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_regrade"));
+        // Elsewhere than where it was built, a test binary is told where the program is.
+        let binary = std::env::var_os("REGRADE_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_regrade").into());
+        let mut command = Command::new(binary);
         command.args(arguments).current_dir(self.path()).env("REGRADE_TRUST_DEBUG_BUILD", "1");
         for (name, _) in std::env::vars() {
             if name.starts_with("GITHUB_") || name.starts_with("CARGO") || name.starts_with("CLICOLOR") {

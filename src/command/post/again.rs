@@ -29,7 +29,7 @@ use crate::verdict::confirm::{Confirmation, Rules};
 use crate::verdict::paired::PAIRS_MAX;
 use crate::verdict::policy::{self, Demand};
 use crate::verdict::target::Aimed;
-use crate::verdict::{self, Head, Judged, Judgement, Session, claims, escalate, target, waiver};
+use crate::verdict::{self, Head, Judged, Judgement, Session, claims, cycles, escalate, target, waiver};
 
 /// Characters of a sentence that a report may add.
 const SENTENCE: usize = 300;
@@ -141,6 +141,7 @@ pub fn again(said: &Report, law: &Law<'_>, origin: &Origin) -> Result<Report, Su
         let row = judgement.rows.iter().find(|row| row.case.as_str() == one.case && row.metric.name == one.metric);
         one.waiver(&origin.sha, row.and_then(|row| row.verdict.estimate).map(|estimate| estimate.change))
     }));
+    cycles::hold_against(&mut judgement.rows);
     notes.extend(waiver::apply(&mut judgement.rows, &waivers, suite, law.today, law.gate));
     let known = |case: &str| law.suite.cases.iter().any(|known| known.id.as_str() == case);
     notes.extend(

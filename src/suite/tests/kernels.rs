@@ -73,7 +73,12 @@ fn what_is_wrong_with_a_kernel_is_said_where_it_stands() {
     refused("[\"ceil(n, 256)\"]", "[\"n - 1000\"]", "is 0 where n = 1000", "from 1 to");
     refused("[\"ceil(n, 256)\"]", "[]", "one to three directions", "");
     refused("block = [256]", "block = [64, 64]", "a block of 4096 threads", "at most 1024");
-    refused("type = \"f32\", shape = [\"n\"] }", "type = \"fp32\", shape = [\"n\"] }", "unknown element type `fp32`", "`f32`");
+    refused(
+        "type = \"f32\", shape = [\"n\"] }",
+        "type = \"fp32\", shape = [\"n\"] }",
+        "unknown element type `fp32`",
+        "`f32`",
+    );
     refused(", shape = [\"n\"] }", " }", "buffer `x` has no shape", "");
     refused("fill = \"ones\"", "fill = \"one\"", "unknown fill `one`", "`ones`");
     refused("type = \"i32\"", "type = \"int\"", "unknown type `int` of a value", "u64");

@@ -1,0 +1,59 @@
+"""Tables from what bars.sh left in a folder: rates and agreement beside PyTorch, and how closely launches repeat.
+
+table.py FOLDER
+"""
+
+import json
+import pathlib
+import sqlite3
+import statistics
+import sys
+
+folder = pathlib.Path(sys.argv[1])
+
+
+def launches(database, metric):
+    """Case → the median of each launch, in the order in which they were made."""
+    rows = sqlite3.connect(folder / database).execute(
+        "SELECT case_id, median FROM launches JOIN metrics ON metrics.launch = launches.key"
+        " WHERE name = ? AND outcome = 'measured' ORDER BY position",
+        (metric,),
+    )
+    found = {}
+    for case, median in rows:
+        found.setdefault(case.removesuffix("@nvidia"), []).append(median)
+    return found
+
+
+def spread(values):
+    return statistics.stdev(values) / statistics.mean(values)
+
+
+if (folder / "bars.sqlite").exists():
+    ours = {case: statistics.median(values) for case, values in launches("bars.sqlite", "latency").items()}
+    peers = [json.loads((folder / f"peers-{turn}.json").read_text()) for turn in (1, 2)]
+    best = {}
+    for work in peers[0]:
+        rested, bench = (statistics.mean(peer[work][key] for peer in peers) for key in ("rested_s", "do_bench_s"))
+        case = work.split(" ")[0]
+        if case not in best or rested < best[case][0]:
+            best[case] = (rested, bench, work)
+    print("| work | regrade, ms | PyTorch rested, ms | rate against it | do_bench, ms | time against it |\n|---|---|---|---|---|---|")
+    for case, (rested, bench, work) in best.items():
+        time = ours[case]
+        print(f"| {work} | {time * 1e3:.4f} | {rested * 1e3:.4f} | {rested / time:.3f} | {bench * 1e3:.4f} | {time / bench:.3f} |")
+    copied = 2 * 2**30 / ours["copy"]
+    for case in ("softmax", "layernorm"):
+        moved = 2 * 16384 * 8192 * 2 / ours[case]
+        print(f"\n{case}: {moved / 1e12:.3f} TB/s, {moved / copied:.1%} of the copy's {copied / 1e12:.3f} TB/s")
+
+if (folder / "resolution.sqlite").exists():
+    time, cycles = (launches("resolution.sqlite", metric) for metric in ("latency", "cycles"))
+    naive = [json.loads(line) for line in (folder / "naive.jsonl").read_text().splitlines() if line.strip()]
+    print("\n| work | launches | median, us | variation of time | of cycles | PyTorch processes | variation of time |\n|---|---|---|---|---|---|---|")
+    for case, values in time.items():
+        peer = [process[case] for process in naive]
+        print(
+            f"| {case} | {len(values)} | {statistics.median(values) * 1e6:.2f} | {spread(values):.2%} | {spread(cycles[case]):.2%} |"
+            f" {len(peer)} | {spread(peer):.2%} |"
+        )
