@@ -212,7 +212,12 @@ impl Watched {
 
 /// NCCL's settings in the environment, which choose algorithms and links.
 fn settings() -> BTreeMap<String, String> {
-    std::env::vars().filter(|(name, _)| name.starts_with("NCCL_")).collect()
+    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+    };
+    // Containers of NVIDIA's say there which version they brought: no setting, nor always the version that is loaded.
+    let sets = |name: &str| name.starts_with("NCCL_") && name != "NCCL_VERSION";
+    std::env::vars_os().filter_map(text).filter(|(name, _)| sets(name)).collect()
 }
 
 /// `2 x NVIDIA H100 80GB HBM3`.
