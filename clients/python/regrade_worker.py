@@ -27,6 +27,9 @@ With more to say::
         w.check("logits", "f64 forward pass", error=1e-6, tolerance=1e-4)
         w.value("peak_memory", peak_bytes())
 
+A program of several processes (``torchrun``, ``mpirun``, ``srun``) reports once: every process but rank 0 stays
+silent. All of them run the same iterations if they agree on what was measured, see :func:`time_loop`.
+
 Leaving the ``with`` block sends the outcome: ``measured``, ``failed`` after an exception or a check that did not pass, or
 ``out_of_memory`` after a ``MemoryError``. ``raise Skip("no GPU here")`` sends ``skipped``. A worker that dies without an
 outcome has failed.
@@ -41,7 +44,11 @@ import time
 PROTOCOL = 1
 VERSION = "0.1.0"
 
-__all__ = ["METRICS", "PROTOCOL", "Request", "Skip", "Worker", "benchmark", "metric", "time_loop"]
+#: Where launchers say which of several processes this is, the innermost launcher first: torchrun, Open MPI, MPICH and
+#: Intel MPI, Slurm. The first one that is set counts.
+RANKS = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
+
+__all__ = ["METRICS", "PROTOCOL", "Request", "Skip", "Worker", "benchmark", "metric", "rank", "time_loop"]
 
 #: Metrics that regrade itself knows: name -> (unit, direction, kind, derived). Values of a derived metric restate
 #: another one; they are shown and never judged.
@@ -77,6 +84,15 @@ def metric(name, unit=None, direction=None, kind=None, exact=False, derived=None
         "exact": exact,
         "derived": known[3] if derived is None else derived,
     }
+
+
+def rank():
+    """Which of several processes this is, by its launcher's word (:data:`RANKS`); 0 for a single one."""
+    for name in RANKS:
+        text = os.environ.get(name, "").strip()
+        if text.isdigit():
+            return int(text)
+    return 0
 
 
 class Request:
@@ -136,15 +152,19 @@ class Request:
 class Worker:
     """The way back to regrade. Use as a context manager; see the module's documentation.
 
-    Without ``REGRADE_OUTPUT`` the messages go to standard output, so that a worker can be tried by hand.
+    Without ``REGRADE_OUTPUT`` the messages go to standard output, so that a worker can be tried by hand. Where several
+    processes make up one program only that of rank 0 sends anything; ``speaks`` overrides what :func:`rank` makes of
+    the environment: for other launchers, and for programs that inherit a rank and are alone all the same.
     """
 
-    def __init__(self, client="regrade_worker.py", version=VERSION):
+    def __init__(self, client="regrade_worker.py", version=VERSION, speaks=None):
         #: What is asked for.
         self.request = Request.from_env()
         self._ended = False
         self._wrong = []
-        path = os.environ.get("REGRADE_OUTPUT")
+        #: Whether messages are sent, or this is one of the silent processes of several.
+        self.speaks = rank() == 0 if speaks is None else bool(speaks)
+        path = os.environ.get("REGRADE_OUTPUT") if self.speaks else os.devnull
         self._file = open(path, "a", encoding="utf-8") if path else sys.stdout
         self.send("hello", protocol=PROTOCOL, client=client, version=version)
 
@@ -243,12 +263,20 @@ def _describe(error):
     return type(error).__name__ + (": " + first if first else "")
 
 
-def time_loop(fn, worker, synchronize=None, clock=time.perf_counter, cpu_clock=time.process_time):
+def time_loop(fn, worker, synchronize=None, clock=time.perf_counter, cpu_clock=time.process_time, agree=None):
     """Warm ``fn`` up, time it by the request's sampling numbers, and send what came out.
 
     ``synchronize`` is called before each clock reading where work runs on after ``fn`` returned (GPUs). Iterations a
     sample are raised until a sample lasts ``min_sample_time_s``; the garbage collector is off while sampling. Sends
     ``latency``, ``cpu_time``, the warm-up and the stop reason; returns the latencies in seconds.
+
+    Where several processes run ``fn`` together, each must call it equally often: ``agree`` takes a list of floats and
+    returns the same list on every process. Let it be the largest of each, since all wait for the slowest. With PyTorch::
+
+        def agree(numbers):
+            numbers = torch.tensor(numbers, dtype=torch.float64, device="cuda")
+            torch.distributed.all_reduce(numbers, torch.distributed.ReduceOp.MAX)
+            return numbers.tolist()
 
     With ``inject`` the loop does that much more real work inside the timed region and divides by the iterations it
     was asked for, so that the samples are that much worse.
@@ -257,6 +285,7 @@ def time_loop(fn, worker, synchronize=None, clock=time.perf_counter, cpu_clock=t
 
     request = worker.request
     wait = synchronize or (lambda: None)
+    agreed = agree or (lambda numbers: numbers)
 
     def batch(iterations):
         repeats = _injected(iterations, request.inject)
@@ -266,13 +295,16 @@ def time_loop(fn, worker, synchronize=None, clock=time.perf_counter, cpu_clock=t
             fn()
         wait()
         wall, cpu = clock() - start, cpu_clock() - cpu_start
-        return wall / iterations, cpu / iterations
+        return agreed([wall / iterations, cpu / iterations])
+
+    def since(start):
+        return agreed([clock() - start])[0]
 
     enabled = gc.isenabled()
     gc.collect()
     gc.disable()
     try:
-        iterations = _warm_up(batch, worker, clock)
+        iterations = _warm_up(batch, worker, clock, since)
         wall, cpu = [], []
         begin = clock()
         while True:
@@ -285,7 +317,7 @@ def time_loop(fn, worker, synchronize=None, clock=time.perf_counter, cpu_clock=t
                 reason = "precise"
             elif len(wall) >= request.max_samples:
                 reason = "max_samples"
-            elif clock() - begin >= request.max_time_s:
+            elif since(begin) >= request.max_time_s:
                 reason = "max_time"
             else:
                 continue
@@ -305,7 +337,7 @@ def _injected(iterations, share):
     return iterations + (max(1, round(extra)) if extra > 0 else 0)
 
 
-def _warm_up(batch, worker, clock):
+def _warm_up(batch, worker, clock, since):
     """Run until the last five batches stop trending or the cap is reached; returns the iterations a sample.
 
     Trending means that the median of the later half of the last ten batches is more than 2 % below that of the half
@@ -328,7 +360,7 @@ def _warm_up(batch, worker, clock):
             recent.append(seconds)
         if len(recent) >= 10:
             settled = _median(recent[-5:]) >= 0.98 * _median(recent[-10:-5])
-        if clock() - begin >= request.max_warmup_s:
+        if since(begin) >= request.max_warmup_s:
             break
     worker.warmup(total, clock() - begin, settled)
     return iterations

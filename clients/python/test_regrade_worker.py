@@ -44,6 +44,8 @@ class WorkerTest(unittest.TestCase):
         }
         request.update(changes)
         variables = {"REGRADE_REQUEST": json.dumps(request), "REGRADE_OUTPUT": self.output}
+        # Whoever runs these tests may be one of several processes.
+        variables.update({name: "" for name in rw.RANKS})
         return mock.patch.dict(os.environ, variables)
 
     def messages(self):
@@ -127,6 +129,44 @@ class WorkerTest(unittest.TestCase):
             with self.assertRaises(RuntimeError):
                 worker.value("load_time", 1)
         self.assertEqual([m["type"] for m in self.messages()], ["hello", "outcome"])
+
+    def test_only_the_first_of_several_processes_speaks(self):
+        for name in ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID"):
+            with self.environment(), mock.patch.dict(os.environ, {name: "3"}), rw.Worker() as worker:
+                self.assertEqual((rw.rank(), worker.speaks), (3, False))
+                worker.value("kernels", 12)
+                self.assertFalse(worker.check("logits", "f64", error=1, tolerance=0))
+            self.assertFalse(os.path.exists(self.output), name)
+        # torchrun started by srun: each node's own process is told its rank by torchrun.
+        with self.environment(), mock.patch.dict(os.environ, {"RANK": "0", "SLURM_PROCID": "1"}), rw.Worker():
+            pass
+        self.assertEqual([m["type"] for m in self.messages()], ["hello", "outcome"])
+
+    def test_a_silent_process_fails_as_it_would_aloud(self):
+        with self.environment(), mock.patch.dict(os.environ, {"RANK": "1"}):
+            with self.assertRaisesRegex(ValueError, "no"), rw.Worker():
+                raise ValueError("no")
+        self.assertFalse(os.path.exists(self.output))
+
+    def test_an_inherited_rank_can_be_overridden(self):
+        with self.environment(), mock.patch.dict(os.environ, {"RANK": "1"}), rw.Worker(speaks=True):
+            pass
+        self.assertEqual(self.messages()[-1]["kind"], "measured")
+
+    def test_processes_that_agree_run_equally_often(self):
+        slow, fast, said = FakeClock(0.02), FakeClock(0.001), []
+
+        def recorded(numbers):
+            said.append(numbers)
+            return numbers
+
+        with self.environment(), rw.Worker() as worker:
+            rw.time_loop(slow.work, worker, clock=slow, cpu_clock=slow, agree=recorded)
+        told = iter(said)
+        # The fast one hears what the slow one measured and does as many iterations.
+        with self.environment(), mock.patch.dict(os.environ, {"RANK": "1"}), rw.Worker() as worker:
+            rw.time_loop(fast.work, worker, clock=fast, cpu_clock=fast, agree=lambda numbers: next(told))
+        self.assertEqual((fast.calls, next(told, None)), (slow.calls, None))
 
     def time(self, clock, fn=None, **changes):
         with self.environment(**changes), rw.Worker() as worker:

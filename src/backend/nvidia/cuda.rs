@@ -92,6 +92,7 @@ macro_rules! cuda {
 /// A GPU with its primary context current on this thread.
 pub struct Device {
     raw: sys::CUdevice,
+    context: sys::CUcontext,
     /// Its number, by CUDA's count.
     pub ordinal: i32,
     allocated: Cell<u64>,
@@ -125,7 +126,7 @@ impl Device {
         cuda!(cuDeviceGet(&raw mut raw, ordinal))?;
         let mut context = ptr::null_mut();
         cuda!(cuDevicePrimaryCtxRetain(&raw mut context, raw))?;
-        let device = Rc::new(Self { raw, ordinal, allocated: Cell::new(0), highest: Cell::new(0) });
+        let device = Rc::new(Self { raw, context, ordinal, allocated: Cell::new(0), highest: Cell::new(0) });
         cuda!(cuCtxSetCurrent(context))?;
         Ok(device)
     }
@@ -146,11 +147,7 @@ impl Device {
     /// # Errors
     /// As the driver refuses.
     pub fn make_current(&self) -> Result<()> {
-        let mut context = ptr::null_mut();
-        cuda!(cuDevicePrimaryCtxRetain(&raw mut context, self.raw))?;
-        let current = cuda!(cuCtxSetCurrent(context));
-        let released = cuda!(cuDevicePrimaryCtxRelease_v2(self.raw));
-        current.and(released)
+        cuda!(cuCtxSetCurrent(self.context))
     }
 
     /// Product name.
@@ -313,6 +310,29 @@ impl Device {
         Ok(Rc::new(Module { raw, device: Rc::clone(self) }))
     }
 
+    /// Host memory that the kernels of every GPU see: words, zero at first.
+    ///
+    /// # Errors
+    /// As the driver refuses.
+    pub fn words(self: &Rc<Self>, count: usize) -> Result<Words> {
+        let mut host: *mut c_void = ptr::null_mut();
+        let flags = sys::CU_MEMHOSTALLOC_DEVICEMAP | sys::CU_MEMHOSTALLOC_PORTABLE;
+        cuda!(cuMemHostAlloc(&raw mut host, count.max(1) * size_of::<u32>(), flags))?;
+        let words = Words { host: host.cast(), count, _device: Rc::clone(self) };
+        (0..count).for_each(|place| words.set(place, 0));
+        Ok(words)
+    }
+
+    /// Whether its kernels can read another GPU's memory without the host between.
+    ///
+    /// # Errors
+    /// As the driver refuses.
+    pub fn reaches(&self, other: &Self) -> Result<bool> {
+        let mut can = 0;
+        cuda!(cuDeviceCanAccessPeer(&raw mut can, self.raw, other.raw))?;
+        Ok(can != 0)
+    }
+
     /// Free and total memory, bytes.
     ///
     /// # Errors
@@ -439,6 +459,18 @@ impl Stream {
         cuda!(cuStreamSynchronize(self.raw))
     }
 
+    /// Whether its work is done. Does not wait.
+    ///
+    /// # Errors
+    /// As the driver refuses, a fault of its kernels included.
+    pub fn is_done(&self) -> Result<bool> {
+        // SAFETY: see the head of this module.
+        match unsafe { sys::cuStreamQuery(self.raw) } {
+            sys::CUresult::CUDA_ERROR_NOT_READY => Ok(false),
+            status => checked("cuStreamQuery", status).map(|()| true),
+        }
+    }
+
     /// Records what `work` enqueues here instead of running it.
     ///
     /// # Errors
@@ -551,6 +583,51 @@ impl Flag {
 }
 
 impl Drop for Flag {
+    fn drop(&mut self) {
+        let _ = cuda!(cuMemFreeHost(self.host.cast()));
+    }
+}
+
+/// Words of host memory that the kernels of every GPU see.
+#[derive(Debug)]
+pub struct Words {
+    host: *mut u32,
+    count: usize,
+    _device: Rc<Device>,
+}
+
+impl Words {
+    /// The address of a word for kernels of a GPU, which is current afterwards.
+    ///
+    /// # Errors
+    /// As the driver refuses; beyond the last word.
+    pub fn address_on(&self, device: &Device, place: usize) -> Result<u64> {
+        if place >= self.count {
+            return Err(CudaError::Parameter(format!("word {place} of {}", self.count)));
+        }
+        device.make_current()?;
+        let mut address = 0;
+        cuda!(cuMemHostGetDevicePointer_v2(&raw mut address, self.host.cast(), 0))?;
+        Ok(address + (place * size_of::<u32>()) as u64)
+    }
+
+    /// Writes one; kernels that poll see it.
+    pub fn set(&self, place: usize, value: u32) {
+        assert!(place < self.count, "word {place} of {}", self.count);
+        // SAFETY: within the words, which are ours and aligned; kernels may use them at the same time, hence volatile.
+        unsafe { self.host.add(place).write_volatile(value) }
+    }
+
+    /// Reads one.
+    #[must_use]
+    pub fn get(&self, place: usize) -> u32 {
+        assert!(place < self.count, "word {place} of {}", self.count);
+        // SAFETY: as in `set`.
+        unsafe { self.host.add(place).read_volatile() }
+    }
+}
+
+impl Drop for Words {
     fn drop(&mut self) {
         let _ = cuda!(cuMemFreeHost(self.host.cast()));
     }

@@ -2,12 +2,14 @@
 //!
 //! Layers, from the bottom: `cuda` (the driver) and `compile` (the run-time compiler) · `blas` · `work` (what every workload
 //! has in common, and the place where it is made) · `operator` (the workloads) · `stopwatch` (timing) · `timed` (a workload as
-//! the port wants it). Everything is loaded at run time: its absence is a reason with a remedy.
+//! the port wants it). Beside them, for several GPUs at once: `nccl` · `collective`. Everything is loaded at run time: its absence
+//! is a reason with a remedy.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use crate::backend::nvidia::collective::Kind;
 use crate::backend::nvidia::stopwatch::Method;
 use crate::backend::nvidia::timed::{How, Timed, loading};
 use crate::backend::nvidia::work::Site;
@@ -16,10 +18,12 @@ use crate::domain::{DeviceInfo, Skip, Workload, WorkloadKind};
 use crate::hardware::{self, gpu::Gpu};
 
 mod blas;
+mod collective;
 mod compile;
 mod cuda;
 mod cudnn;
 mod kernels;
+mod nccl;
 mod operator;
 mod stopwatch;
 mod timed;
@@ -51,6 +55,7 @@ impl Backend for Nvidia {
 
     fn supports(&self, workload: &Workload) -> Result<(), Skip> {
         match workload.kind {
+            WorkloadKind::Operator if Kind::of(workload).is_some() => collective::supports(workload),
             WorkloadKind::Operator | WorkloadKind::Kernel => operator::supports(workload),
             WorkloadKind::Command => Ok(()),
             WorkloadKind::Model | WorkloadKind::Reference => Err(Skip {
@@ -69,6 +74,9 @@ impl Backend for Nvidia {
             rested: workload.text("pace").map_err(BackendError::Unsupported)? == "rested",
             energy: workload.flag("energy").map_err(BackendError::Unsupported)?,
         };
+        if let Some(kind) = Kind::of(workload) {
+            return Ok(Box::new(collective::load(kind, workload, seed, how).map_err(loading)?));
+        }
         let site = Site::open(workload.size("device").map_err(BackendError::Unsupported)?).map_err(loading)?;
         let timed = Timed::load(site, how, &mut |site| operator::make(site, workload, seed)).map_err(loading)?;
         Ok(Box::new(timed))

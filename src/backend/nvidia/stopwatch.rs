@@ -22,19 +22,20 @@ use crate::backend::nvidia::cuda::{
 use crate::backend::nvidia::work::{Site, Work};
 use crate::domain::Check;
 
-const SOURCE: &str = include_str!("kernels/clock.cu");
+/// The kernels that timing needs.
+pub const SOURCE: &str = include_str!("kernels/clock.cu");
 
 /// How long the gate holds, nanoseconds: queueing takes milliseconds, whatever takes longer is waiting for the gate.
-const GATE_NS: u64 = 5_000_000_000;
+pub const GATE_NS: u64 = 5_000_000_000;
 
 /// Launches queued behind the gate: the driver's queue holds about a thousand, and a full one would wait for the gate.
-const QUEUED_LAUNCHES: u64 = 448;
+pub const QUEUED_LAUNCHES: u64 = 448;
 
 /// How often the flushed cache's size is written.
-const FLUSH: usize = 2;
+pub const FLUSH: usize = 2;
 
 /// Iterations by which an empty kernel is timed.
-const EMPTY_ITERATIONS: u64 = 64;
+pub const EMPTY_ITERATIONS: u64 = 64;
 
 /// Iterations of one graph.
 const GRAPH_ITERATIONS: u64 = 64;
@@ -109,7 +110,7 @@ impl Work for Nothing {
 }
 
 /// Cycles and nanoseconds of every multiprocessor at one moment.
-type Stamps = Vec<u64>;
+pub type Stamps = Vec<u64>;
 
 /// Times work.
 #[derive(Debug)]
@@ -336,7 +337,7 @@ impl Stopwatch {
 }
 
 /// Mean cycles and nanoseconds of a multiprocessor between two looks, over those that both saw.
-fn difference(before: &[u64], after: &[u64]) -> Option<(f64, f64)> {
+pub fn difference(before: &[u64], after: &[u64]) -> Option<(f64, f64)> {
     let (mut cycles, mut nanoseconds, mut seen) = (0.0, 0.0, 0.0);
     for (was, is) in before.chunks_exact(2).zip(after.chunks_exact(2)) {
         if was[1] != 0 && is[1] > was[1] && is[0] > was[0] {

@@ -20,18 +20,18 @@ use crate::measure::{Reading, Subject, SubjectError};
 use crate::stats::quantile::median;
 
 /// What events tell apart, seconds (CUDA's programming guide: about half a microsecond).
-const EVENT_RESOLUTION_S: f64 = 0.5e-6;
+pub const EVENT_RESOLUTION_S: f64 = 0.5e-6;
 
 /// How often the driver is asked what holds the clocks down: each time costs tens of microseconds between samples.
-const ASK_EVERY: Duration = Duration::from_millis(20);
+pub const ASK_EVERY: Duration = Duration::from_millis(20);
 
 /// A sample whose clock is below this share of the settled one was disturbed (nvbench's rule, against the settled clock
 /// instead of the nominal one, so that a capped card is not refused for ever).
-const LEAST_CLOCK: f64 = 0.75;
+pub const LEAST_CLOCK: f64 = 0.75;
 
 /// Windows that the settling clock is judged by, and how long each is.
-const WINDOWS: usize = 10;
-const WINDOW_S: f64 = 0.02;
+pub const WINDOWS: usize = 10;
+pub const WINDOW_S: f64 = 0.02;
 /// The clock has settled when the medians of the window's halves differ by less than this share.
 const SETTLED: f64 = 0.005;
 
@@ -42,10 +42,10 @@ const MOST_REST: f64 = 16.0;
 const LONGEST_PAUSE_S: f64 = 0.5;
 
 /// Seconds over which energy is counted: the counter moves every 20 to 100 ms.
-const ENERGY_S: f64 = 3.0;
+pub const ENERGY_S: f64 = 3.0;
 
 /// Work that is not longer than this many empty kernels by the same method shows the method's cost, not its own.
-const LEAST_EMPTIES: f64 = 1.25;
+pub const LEAST_EMPTIES: f64 = 1.25;
 
 /// Several times the cache: work that moves more is bounded by memory even where its output stays in the cache.
 const BEYOND_CACHE: f64 = 8.0;
@@ -267,7 +267,7 @@ fn sets(site: &Site, method: Method, each: u64) -> Result<usize> {
 }
 
 /// Whether the medians of a window's halves agree.
-fn is_steady(window: &[f64]) -> bool {
+pub fn is_steady(window: &[f64]) -> bool {
     let (first, second) = window.split_at(window.len() / 2);
     let (first, second) = (median(first), median(second));
     (second - first).abs() <= SETTLED * second
@@ -282,7 +282,8 @@ pub fn loading(error: CudaError) -> BackendError {
     }
 }
 
-fn running(error: CudaError) -> SubjectError {
+/// A failed iteration as the measuring side's.
+pub fn running(error: CudaError) -> SubjectError {
     SubjectError { context: "on the GPU".to_owned(), source: Box::new(error) }
 }
 

@@ -20,6 +20,30 @@ extern "C" __global__ void gate(const volatile unsigned* open, volatile unsigned
     }
 }
 
+// Lets no GPU on before all have come here: each writes the round that it has come to into a word of its own, in host memory that
+// all see, and waits for the words of the others. Lets itself go as `gate` does. One block of a thread for each GPU.
+extern "C" __global__ void meet(
+    volatile unsigned* arrived,
+    unsigned own,
+    unsigned round,
+    volatile unsigned* expired,
+    unsigned long long limit
+) {
+    if (threadIdx.x == own) {
+        arrived[own] = round;
+        __threadfence_system();
+    }
+    const unsigned long long start = nanoseconds();
+    // The difference, because rounds may wrap around.
+    while ((int)(arrived[threadIdx.x] - round) < 0) {
+        if (nanoseconds() - start > limit) {
+            *expired = 1;
+            __threadfence_system();
+            return;
+        }
+    }
+}
+
 // Writes each multiprocessor's cycle counter and the device's clock: two of these give the average clock in between.
 // One thread a block, at least one block a multiprocessor; `out` has two words for each.
 extern "C" __global__ void stamp(unsigned long long* out) {

@@ -99,7 +99,10 @@ pub fn make(site: &Site, workload: &Workload, seed: u64) -> Result<Box<dyn Work>
 }
 
 /// The element type that a workload of ours asks for.
-fn element_of(workload: &Workload) -> Result<Element> {
+///
+/// # Errors
+/// When it names none.
+pub fn element_of(workload: &Workload) -> Result<Element> {
     let precision = workload.text("precision").map_err(CudaError::Parameter)?;
     Element::of(precision).ok_or_else(|| CudaError::Parameter(format!("no element type `{precision}`")))
 }
