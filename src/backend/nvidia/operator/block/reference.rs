@@ -1,8 +1,9 @@
 //! A transformer block in double precision, forward only: plain kernels that share nothing with those under test.
 //!
-//! Gradients are checked without a backward pass. Along a gradient g that somebody computed, the loss L = sum(dz · z) must rise
-//! by <g, g>; how much it does rise, central differences of two forward passes say. Whatever is wrong with g in size, sign or
-//! direction shows, because the true gradient's part along it is then another. Must not know how g was computed.
+//! Gradients are checked without a backward pass. Along any direction d the loss L = sum(dz · z) rises by <g, d> if g is its
+//! gradient; how much it does rise, central differences of two forward passes say. Along g itself, whatever is wrong with its size,
+//! sign or direction shows, and rounding hardly does. What is missing from g, zeros where there should be something, shows only
+//! along noise, and rounding does too. Must not know how g was computed.
 
 use crate::backend::nvidia::cuda::{Arguments, Buffer, Geometry, Result};
 use crate::backend::nvidia::operator::block::parameters::{Parameter, Sizes};
@@ -13,7 +14,7 @@ use crate::backend::nvidia::work::{self, Element, Site};
 /// square, the loss in double precision good to 1e-12.
 const STEP: f64 = 1e-4;
 /// Operations that one check may take, by the counts of a forward pass; a few seconds where a GPU does 5 TFLOP/s of them.
-const BUDGET: f64 = 1e13;
+const BUDGET: f64 = 2e13;
 /// Elements of the scores that are in memory at one time: 1 GiB.
 const SCORES: usize = 1 << 27;
 
@@ -59,6 +60,18 @@ impl Tensor {
     ];
 }
 
+/// How far a gradient is off.
+#[derive(Debug, Clone, Copy)]
+pub struct Off {
+    /// As the check of the gradient is named.
+    pub name: &'static str,
+    /// The difference of the loss's rise along it from its square, over that: about the square of its relative error, unless that
+    /// has a part along the gradient.
+    pub along_itself: f64,
+    /// The difference of the loss's rise along noise from what it should be, over what is typical: about its relative error.
+    pub along_noise: f64,
+}
+
 /// Parts of the forward pass, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
@@ -77,6 +90,7 @@ enum Stage {
 pub struct Reference<'a> {
     site: &'a Site,
     sizes: Sizes,
+    seed: u64,
     /// Which sequences of the batch it has.
     pub sequences: Vec<u64>,
     weights: Buffer,
@@ -117,7 +131,7 @@ impl<'a> Matrix<'a> {
 /// Which sequences a check takes on, so that it stays within its budget: they do not depend on each other, and where the
 /// gradient of an output is zero it adds nothing to any parameter's.
 fn sequences(sizes: Sizes, training: bool, seed: u64) -> Vec<u64> {
-    let passes = if training { 1.0 + 2.0 * Tensor::ALL.len() as f64 } else { 1.0 };
+    let passes = if training { 1.0 + 4.0 * Tensor::ALL.len() as f64 } else { 1.0 };
     let each = sizes.flops(false) / sizes.batch as f64 * passes;
     let mut picked = work::picks(seed, "sequences", ((BUDGET / each) as usize).clamp(1, sizes.batch), sizes.batch);
     picked.sort_unstable();
@@ -145,6 +159,7 @@ impl<'a> Reference<'a> {
         let reference = Self {
             site,
             sizes,
+            seed,
             weights: widened(site, weights, sizes.element, 0, Parameter::total(sizes.width))?,
             x: chosen(site, sizes, &sequences, x)?,
             hidden: room(narrow)?,
@@ -160,17 +175,17 @@ impl<'a> Reference<'a> {
         Ok(reference)
     }
 
-    /// The relative errors of gradients, in the order of [`Tensor::ALL`]: of all parameters, flat, and of the input. `dz` is the
-    /// gradient of the output, zero in sequences that the reference does not have.
+    /// How far gradients are off, in the order of [`Tensor::ALL`]: of all parameters, flat, and of the input. `dz` is the gradient
+    /// of the output, zero in sequences that the reference does not have.
     ///
     /// # Errors
     /// As the device refuses.
-    pub fn gradients(&self, dz: &Buffer, parameters: &Buffer, dx: &Buffer) -> Result<Vec<(&'static str, f64)>> {
+    pub fn gradients(&self, dz: &Buffer, parameters: &Buffer, dx: &Buffer) -> Result<Vec<Off>> {
         let Sizes { width, element, .. } = self.sizes;
         let dz = chosen(self.site, self.sizes, &self.sequences, dz)?;
         let dx = chosen(self.site, self.sizes, &self.sequences, dx)?;
         let parameters = widened(self.site, parameters, element, 0, Parameter::total(width))?;
-        let mut errors = Vec::new();
+        let mut all = Vec::new();
         for tensor in Tensor::ALL {
             let ((value, along), (index, parts)) = match tensor.parameter {
                 Some(parameter) => {
@@ -181,23 +196,33 @@ impl<'a> Reference<'a> {
             };
             let bytes = value.bytes() / parts;
             let (value, along) = (value.part(index * bytes, bytes)?, along.part(index * bytes, bytes)?);
-            errors.push((tensor.name, self.error(tensor, &value, &along, &dz)?));
+            all.push(self.off(tensor, &value, &along, &dz)?);
         }
-        Ok(errors)
+        Ok(all)
     }
 
-    /// How far the loss's rise along a gradient is from what it should be, relative to that.
-    fn error(&self, tensor: Tensor, value: &Buffer, along: &Buffer, dz: &Buffer) -> Result<f64> {
-        let want = self.inner(along, along)?;
-        let step = STEP * (self.inner(value, value)? / want).sqrt();
+    fn off(&self, tensor: Tensor, value: &Buffer, gradient: &Buffer, dz: &Buffer) -> Result<Off> {
+        let count = value.bytes() / F64;
+        let square = self.inner(gradient, gradient)?;
+        let along_itself = (self.rise(tensor, value, gradient, dz)? - square).abs() / square;
+        let noise = self.site.normal(Element::F64, count, self.seed, tensor.name)?;
+        let difference = self.rise(tensor, value, &noise, dz)? - self.inner(gradient, &noise)?;
+        // The part of a vector along noise is its length over the root of its elements, on average.
+        let typical = (square * self.inner(&noise, &noise)? / count as f64).sqrt();
+        Ok(Off { name: tensor.name, along_itself, along_noise: difference.abs() / typical })
+    }
+
+    /// How much the loss rises along a direction, by central difference.
+    fn rise(&self, tensor: Tensor, value: &Buffer, along: &Buffer, dz: &Buffer) -> Result<f64> {
+        let count = value.bytes() / F64;
+        let step = STEP * (self.inner(value, value)? / self.inner(along, along)?).sqrt();
         if !step.is_finite() {
             return Ok(f64::NAN);
         }
-        let unmoved = self.site.room(Element::F64, value.bytes() / F64)?;
+        let unmoved = self.site.room(Element::F64, count)?;
         unmoved.copy_from(value, &self.site.stream)?;
         let mut losses = [0.0; 2];
         for (loss, step) in losses.iter_mut().zip([step, -step]) {
-            let count = value.bytes() / F64;
             let arguments = Arguments::new().buffer(&unmoved).buffer(along).f64(step).size(count).buffer(value);
             self.site.tool("moved", count as u64, &arguments)?;
             self.forward(tensor.from)?;
@@ -205,8 +230,7 @@ impl<'a> Reference<'a> {
         }
         value.copy_from(&unmoved, &self.site.stream)?;
         self.site.stream.synchronize()?;
-        let rise = (losses[0] - losses[1]) / (2.0 * step);
-        Ok((rise - want).abs() / want)
+        Ok((losses[0] - losses[1]) / (2.0 * step))
     }
 
     fn inner(&self, a: &Buffer, b: &Buffer) -> Result<f64> {
