@@ -17,31 +17,25 @@
 //! practically the same after any number of them; the work does not depend on their values.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
 use serde_json::{Value as Json, json};
 
 use crate::backend::WorkCounts;
-use crate::backend::nvidia::blas::{Blas, Choice, Epilogue, Operands, Product, Shape};
+use crate::backend::nvidia::blas::Blas;
 use crate::backend::nvidia::cuda::{Buffer, CudaError, Result, Stream};
-use crate::backend::nvidia::cudnn::{self, Backward, Binding, Forward, Gradients, Handle, Layout};
-use crate::backend::nvidia::kernels::{
-    Adamw, AdamwSettings, Elementwise, LayernormBackward, LayernormGradients, Rowwise,
-};
 use crate::backend::nvidia::operator::adamw::stepped;
-use crate::backend::nvidia::operator::attention::{handle, refused};
-use crate::backend::nvidia::operator::block::parameters::{Parameter, Sizes};
+use crate::backend::nvidia::operator::attention::handle;
+use crate::backend::nvidia::operator::block::parameters::{Flat, Parameter, Sizes};
+use crate::backend::nvidia::operator::block::passes::{Activations, ForwardPass, Multiply, Planner, RATE, Training};
 use crate::backend::nvidia::operator::block::reference::Reference;
-use crate::backend::nvidia::operator::{once, plain};
+use crate::backend::nvidia::operator::once;
 use crate::backend::nvidia::work::{self, Arithmetic, Element, Site, Work};
 use crate::domain::{Check, Metric, Workload};
 use crate::hardware::cuda::Library;
 
 mod parameters;
+mod passes;
 mod reference;
-
-/// A step of AdamW moves a weight by half of this at most: by 0.001 in 100,000 steps, where weights are about 0.03.
-const RATE: f32 = 1e-8;
 
 /// Outputs, and weights, that are compared.
 const COMPARED: usize = 1 << 16;
@@ -60,382 +54,16 @@ struct Block {
 
 /// Makes `transformer-block`.
 pub fn make(site: &Site, workload: &Workload, seed: u64) -> Result<Box<dyn Work>> {
-    let size = |name: &str| workload.size(name).map_err(CudaError::Parameter);
+    let number = |name: &str| workload.size(name).map_err(CudaError::Parameter);
     let sizes = Sizes {
-        batch: size("batch")?,
-        seq: size("seq")?,
-        width: size("width")?,
-        heads: size("heads")?,
+        batch: number("batch")?,
+        seq: number("seq")?,
+        width: number("width")?,
+        heads: number("heads")?,
         element: super::element_of(workload)?,
     };
     let training = workload.text("mode").map_err(CudaError::Parameter)? == "training-step";
     Ok(Box::new(Block::new(site, sizes, training, seed)?))
-}
-
-/// All parameters, or something of their shapes, in one buffer.
-#[derive(Debug)]
-struct Flat {
-    whole: Buffer,
-    parts: Vec<Buffer>,
-}
-
-impl Flat {
-    fn new(whole: Buffer, element: Element, width: usize) -> Result<Self> {
-        let parts =
-            Parameter::ALL.iter().map(|parameter| parameter.of(&whole, element, width)).collect::<Result<_>>()?;
-        Ok(Self { whole, parts })
-    }
-
-    /// First values. They are the same numbers in every element type, but for rounding.
-    fn drawn(site: &Site, element: Element, width: usize, seed: u64) -> Result<Self> {
-        let flat = Self::new(site.constant(element, Parameter::total(width), 0.0)?, element, width)?;
-        for (parameter, part) in Parameter::ALL.iter().zip(&flat.parts) {
-            let (mean, sigma) = parameter.distribution(width);
-            let values = site.normal_of(element, parameter.count(width), seed, parameter.name(), mean, sigma)?;
-            part.copy_from(&values, &site.stream)?;
-            site.stream.synchronize()?;
-        }
-        Ok(flat)
-    }
-
-    fn of(&self, parameter: Parameter) -> &Buffer {
-        &self.parts[parameter as usize]
-    }
-}
-
-/// What the forward pass leaves. For the backward pass, that includes the first layer's output before its activation, and the
-/// statistics of both norms and of the attention.
-#[derive(Debug)]
-struct Activations {
-    h1: Buffer,
-    qkv: Buffer,
-    o: Buffer,
-    y: Buffer,
-    h2: Buffer,
-    f: Buffer,
-    z: Buffer,
-    saved: Option<Saved>,
-}
-
-#[derive(Debug)]
-struct Saved {
-    u: Buffer,
-    /// Mean and inverse deviation of each row.
-    norm1: [Buffer; 2],
-    norm2: [Buffer; 2],
-    /// Logarithms of the sums of exponentials.
-    attention: Buffer,
-}
-
-impl Activations {
-    fn new(site: &Site, sizes: Sizes, training: bool) -> Result<Self> {
-        let tokens = sizes.tokens();
-        let narrow = || site.room(sizes.element, tokens * sizes.width);
-        let statistics = || Ok([site.room(Element::F32, tokens)?, site.room(Element::F32, tokens)?]);
-        let wide = || site.room(sizes.element, 4 * tokens * sizes.width);
-        let saved = || {
-            let attention = site.room(Element::F32, tokens * sizes.heads)?;
-            Ok(Saved { u: wide()?, norm1: statistics()?, norm2: statistics()?, attention })
-        };
-        Ok(Self {
-            h1: narrow()?,
-            qkv: site.room(sizes.element, 3 * tokens * sizes.width)?,
-            o: narrow()?,
-            y: narrow()?,
-            h2: narrow()?,
-            f: wide()?,
-            z: narrow()?,
-            saved: training.then(saved).transpose()?,
-        })
-    }
-}
-
-/// A planned product with what it multiplies.
-#[derive(Debug)]
-struct Multiply {
-    product: Product,
-    operands: Operands,
-    /// Address of what is added to it.
-    addend: Option<u64>,
-}
-
-impl Multiply {
-    fn enqueue(&self, stream: &Stream) -> Result<()> {
-        match self.addend {
-            Some(addend) => self.product.enqueue_onto(&self.operands, addend, stream),
-            None => self.product.enqueue(&self.operands, stream),
-        }
-    }
-}
-
-/// What planning needs.
-struct Planner<'a> {
-    site: &'a Site,
-    sizes: Sizes,
-    blas: Rc<Blas>,
-    handle: Rc<Handle>,
-}
-
-impl Planner<'_> {
-    fn plan(
-        &self,
-        [m, n, k]: [usize; 3],
-        transposed: [bool; 2],
-        [a, b, d]: [&Buffer; 3],
-        epilogue: Option<(Epilogue, &Buffer)>,
-        addend: Option<&Buffer>,
-    ) -> Result<Multiply> {
-        let shape = Shape {
-            epilogue: epilogue.map_or(Epilogue::None, |(epilogue, _)| epilogue),
-            beta: if addend.is_some() { 1.0 } else { 0.0 },
-            ..Shape::plain(m, n, k, self.sizes.element, transposed)
-        };
-        let operands = Operands { a: a.address(), b: b.address(), d: d.address() };
-        let bias = epilogue.map(|(_, bias)| bias.address());
-        let product = Product::new(&self.blas, &shape, bias, Choice::Heuristic, &operands, &self.site.stream)?;
-        Ok(Multiply { product, operands, addend: addend.map(Buffer::address) })
-    }
-
-    /// d = x Wᵀ + b: weights are stored as PyTorch's are, one row an output.
-    fn layer(
-        &self,
-        sizes: [usize; 3],
-        x: &Buffer,
-        [weights, bias]: [&Buffer; 2],
-        d: &Buffer,
-        epilogue: Epilogue,
-        addend: Option<&Buffer>,
-    ) -> Result<Multiply> {
-        self.plan(sizes, [false, true], [x, weights, d], Some((epilogue, bias)), addend)
-    }
-
-    /// Of a layer `[tokens, outputs, inputs]` the gradients of its weights and bias, then that of its input.
-    fn backward(
-        &self,
-        [tokens, outputs, inputs]: [usize; 3],
-        [d_out, x, weights]: [&Buffer; 3],
-        [d_weights, d_bias]: [&Buffer; 2],
-        dx: &Buffer,
-    ) -> Result<[Multiply; 2]> {
-        let bias = Some((Epilogue::BiasGradient, d_bias));
-        Ok([
-            self.plan([outputs, inputs, tokens], [true, false], [d_out, x, d_weights], bias, None)?,
-            self.plan([tokens, inputs, outputs], [false, false], [d_out, weights, dx], None, None)?,
-        ])
-    }
-}
-
-#[derive(Debug)]
-struct ForwardPass {
-    norm: Rowwise,
-    handle: Rc<Handle>,
-    attention: Forward,
-    binding: Binding,
-    _workspace: Buffer,
-    /// Of `Qkv`, `Out`, `Up` and `Down`.
-    layers: [Multiply; 4],
-    /// Where the first layer's product leaves it to a kernel.
-    gelu: Option<Elementwise>,
-}
-
-/// Q, K and V as one product leaves them, `[batch, seq, 3, heads, depth]`, and what comes out as the next one wants it.
-fn interleaved(sizes: Sizes) -> Result<cudnn::Shape> {
-    let element = match sizes.element {
-        Element::Bf16 => cudnn::Element::Bf16,
-        Element::F16 => cudnn::Element::F16,
-        other => return work::refuse(format!("a transformer block has no {other:?}")),
-    };
-    let [batch, seq, width, heads] = [sizes.batch, sizes.seq, sizes.width, sizes.heads].map(|size| size as i64);
-    let depth = width / heads;
-    let strides = [seq * 3 * width, depth, 3 * width, 1];
-    Ok(cudnn::Shape {
-        causal: true,
-        q_strides: strides,
-        k_strides: strides,
-        v_strides: strides,
-        ..cudnn::Shape::packed(batch, heads, heads, seq, depth, element, Layout::Bshd)
-    })
-}
-
-/// Addresses of queries, keys and values, or of their gradients.
-fn thirds(buffer: &Buffer, sizes: Sizes) -> [u64; 3] {
-    [0, 1, 2].map(|which| buffer.address() + (which * sizes.width * sizes.element.bytes()) as u64)
-}
-
-impl ForwardPass {
-    fn new(planner: &Planner<'_>, x: &Buffer, weights: &Flat, left: &Activations) -> Result<Self> {
-        let Planner { site, sizes, handle, .. } = planner;
-        let sizes = *sizes;
-        let Sizes { width, element, .. } = sizes;
-        let tokens = sizes.tokens();
-        let training = left.saved.is_some();
-        let attention = Forward::new(handle, &interleaved(sizes)?, training).map_err(refused)?;
-        let workspace = site.device.allocate(attention.workspace_bytes())?;
-        let [q, k, v] = thirds(&left.qkv, sizes);
-        let stats = left.saved.as_ref().map(|saved| saved.attention.address());
-        let binding = attention.bind(q, k, v, left.o.address(), stats, None, workspace.address()).map_err(refused)?;
-        let of = |weight: Parameter, bias: Parameter| [weights.of(weight), weights.of(bias)];
-        let qkv = of(Parameter::Qkv, Parameter::QkvBias);
-        let out = of(Parameter::Out, Parameter::OutBias);
-        let up = of(Parameter::Up, Parameter::UpBias);
-        let down = of(Parameter::Down, Parameter::DownBias);
-        let (widened, epilogue) = match &left.saved {
-            Some(saved) => (&saved.u, Epilogue::Bias),
-            None => (&left.f, Epilogue::BiasGelu),
-        };
-        let layers = [
-            planner.layer([tokens, 3 * width, width], &left.h1, qkv, &left.qkv, Epilogue::Bias, None)?,
-            planner.layer([tokens, width, width], &left.o, out, &left.y, Epilogue::Bias, Some(x))?,
-            planner.layer([tokens, 4 * width, width], &left.h2, up, widened, epilogue, None)?,
-            planner.layer([tokens, width, 4 * width], &left.f, down, &left.z, Epilogue::Bias, Some(&left.y))?,
-        ];
-        let gelu = training.then(|| Elementwise::new(site, "gelu", element, 4 * tokens * width)).transpose()?;
-        let norm = if training { "layernorm_stats" } else { "layernorm" };
-        let norm = Rowwise::new(site, norm, element, tokens, width)?;
-        Ok(Self { norm, handle: Rc::clone(handle), attention, binding, _workspace: workspace, layers, gelu })
-    }
-
-    fn enqueue(&self, x: &Buffer, weights: &Flat, left: &Activations, stream: &Stream) -> Result<()> {
-        let [qkv, out, up, down] = &self.layers;
-        let normalise = |x: &Buffer, scale, shift, y: &Buffer, statistics: Option<&[Buffer; 2]>| {
-            let mut buffers = vec![x, weights.of(scale), weights.of(shift), y];
-            buffers.extend(statistics.into_iter().flatten());
-            self.norm.run(&buffers, |arguments| arguments.f32(plain::EPSILON), stream)
-        };
-        let saved = left.saved.as_ref();
-        normalise(x, Parameter::Scale1, Parameter::Shift1, &left.h1, saved.map(|saved| &saved.norm1))?;
-        qkv.enqueue(stream)?;
-        self.attention.launch(&self.handle, &self.binding, stream).map_err(refused)?;
-        out.enqueue(stream)?;
-        normalise(&left.y, Parameter::Scale2, Parameter::Shift2, &left.h2, saved.map(|saved| &saved.norm2))?;
-        up.enqueue(stream)?;
-        if let (Some(gelu), Some(saved)) = (&self.gelu, saved) {
-            gelu.run(&[&saved.u, &left.f], stream)?;
-        }
-        down.enqueue(stream)
-    }
-}
-
-/// What a training step has beside its forward pass.
-#[derive(Debug)]
-struct Training {
-    /// Gradient of the output: an input here.
-    dz: Buffer,
-    dx: Buffer,
-    gradients: Flat,
-    /// Weights and both moments, single precision, flat.
-    state: [Buffer; 3],
-    /// Gradients of activations: the residual between the halves, one `[tokens, width]` after the other, Q, K and V, and the
-    /// first layer's output after its activation, then before it.
-    dy: Buffer,
-    narrow: Buffer,
-    dqkv: Buffer,
-    wide: Buffer,
-    attention: Backward,
-    binding: Binding,
-    _workspace: Buffer,
-    /// Gradients of weights with biases, and of inputs, of `Qkv`, `Out`, `Up` and `Down`.
-    layers: [[Multiply; 2]; 4],
-    norm: LayernormBackward,
-    gelu: Elementwise,
-    add: Elementwise,
-    adamw: Adamw,
-}
-
-impl Training {
-    fn new(planner: &Planner<'_>, weights: &Flat, master: Buffer, left: &Activations, seed: u64) -> Result<Self> {
-        let Planner { site, sizes, handle, .. } = planner;
-        let sizes = *sizes;
-        let Sizes { width, element, .. } = sizes;
-        let tokens = sizes.tokens();
-        let Some(saved) = &left.saved else { return work::refuse("a backward pass needs what the forward pass saves") };
-        let room = |widths: usize| site.room(element, widths * tokens * width);
-        let (dy, narrow, dqkv, wide) = (room(1)?, room(1)?, room(3)?, room(4)?);
-        let dz = site.normal(element, tokens * width, seed, "dz")?;
-        let total = Parameter::total(width);
-        let gradients = Flat::new(site.constant(element, total, 0.0)?, element, width)?;
-        let attention = Backward::new(handle, &interleaved(sizes)?).map_err(refused)?;
-        let workspace = site.device.allocate(attention.workspace_bytes())?;
-        let ([q, k, v], [grad_q, grad_k, grad_v]) = (thirds(&left.qkv, sizes), thirds(&dqkv, sizes));
-        let addresses = Gradients {
-            q,
-            k,
-            v,
-            o: left.o.address(),
-            grad_o: narrow.address(),
-            stats: saved.attention.address(),
-            grad_q,
-            grad_k,
-            grad_v,
-        };
-        let binding = attention.bind(&addresses, workspace.address()).map_err(refused)?;
-        let of = |weight: Parameter, bias: Parameter| [gradients.of(weight), gradients.of(bias)];
-        let (w_qkv, w_out) = (weights.of(Parameter::Qkv), weights.of(Parameter::Out));
-        let (w_up, w_down) = (weights.of(Parameter::Up), weights.of(Parameter::Down));
-        let (qkv, out) = (of(Parameter::Qkv, Parameter::QkvBias), of(Parameter::Out, Parameter::OutBias));
-        let (up, down) = (of(Parameter::Up, Parameter::UpBias), of(Parameter::Down, Parameter::DownBias));
-        let layers = [
-            planner.backward([tokens, 3 * width, width], [&dqkv, &left.h1, w_qkv], qkv, &narrow)?,
-            planner.backward([tokens, width, width], [&dy, &left.o, w_out], out, &narrow)?,
-            planner.backward([tokens, 4 * width, width], [&wide, &left.h2, w_up], up, &narrow)?,
-            planner.backward([tokens, width, 4 * width], [&dz, &left.f, w_down], down, &wide)?,
-        ];
-        let mut adamw = Adamw::new(site, element)?;
-        adamw.settings = AdamwSettings { rate: RATE, ..AdamwSettings::default() };
-        let moment = || site.constant(Element::F32, total, 0.0);
-        Ok(Self {
-            dz,
-            dx: room(1)?,
-            gradients,
-            state: [master, moment()?, moment()?],
-            dy,
-            narrow,
-            dqkv,
-            wide,
-            attention,
-            binding,
-            _workspace: workspace,
-            layers,
-            norm: LayernormBackward::new(site, element, tokens, width)?,
-            gelu: Elementwise::new(site, "gelu_backward", element, 4 * tokens * width)?,
-            add: Elementwise::new(site, "add", element, tokens * width)?,
-            adamw,
-        })
-    }
-
-    fn enqueue(
-        &self,
-        forward: &ForwardPass,
-        x: &Buffer,
-        weights: &Flat,
-        left: &Activations,
-        stream: &Stream,
-    ) -> Result<()> {
-        let Some(saved) = &left.saved else { return Ok(()) };
-        let [qkv, out, up, down] = &self.layers;
-        let layer = |[weights, input]: &[Multiply; 2]| {
-            weights.enqueue(stream)?;
-            input.enqueue(stream)
-        };
-        // In place: the gradient of a norm's output becomes that of its input.
-        let norm = |x: &Buffer, scale, shift, [mean, rstd]: &[Buffer; 2]| {
-            let parameters = [self.gradients.of(scale), self.gradients.of(shift)];
-            let (dy, gamma, dx) = (&self.narrow, weights.of(scale), &self.narrow);
-            self.norm.run(&LayernormGradients { x, dy, gamma, mean, rstd, dx, parameters }, stream)
-        };
-        layer(down)?;
-        self.gelu.run(&[&saved.u, &self.wide, &self.wide], stream)?;
-        layer(up)?;
-        norm(&left.y, Parameter::Scale2, Parameter::Shift2, &saved.norm2)?;
-        self.add.run(&[&self.dz, &self.narrow, &self.dy], stream)?;
-        layer(out)?;
-        self.attention.launch(&forward.handle, &self.binding, stream).map_err(refused)?;
-        layer(qkv)?;
-        norm(x, Parameter::Scale1, Parameter::Shift1, &saved.norm1)?;
-        self.add.run(&[&self.dy, &self.narrow, &self.dx], stream)?;
-        let [master, first, second] = &self.state;
-        self.adamw.run([master, first, second, &self.gradients.whole, &weights.whole], stream)
-    }
 }
 
 impl Block {
@@ -478,11 +106,8 @@ impl Work for Block {
         }
     }
 
-    /// Products may be two kernels, with the gradient of a bias three; cuDNN's backward pass is a handful.
     fn launches(&self) -> u32 {
-        const FORWARD: u32 = 2 + 4 * 2 + 2;
-        const BACKWARD: u32 = 4 * (3 + 2) + 2 * 2 + 2 + 8;
-        if self.training.is_some() { FORWARD + 1 + BACKWARD + 1 + 1 } else { FORWARD }
+        ForwardPass::LAUNCHES + if self.training.is_some() { Training::LAUNCHES } else { 0 }
     }
 
     /// Operations as [`Sizes::flops`] says, and tokens. Forward, what must move at least: every parameter and x read, z written;
@@ -560,12 +185,8 @@ impl Work for Block {
     }
 
     fn values(&self) -> Vec<(&'static str, f64)> {
-        let forward = self.forward.norm.made.seconds + self.forward.gelu.as_ref().map_or(0.0, |gelu| gelu.made.seconds);
-        let training = self.training.as_ref().map_or(0.0, |training| {
-            let Training { norm, gelu, add, adamw, .. } = &**training;
-            norm.seconds() + gelu.made.seconds + add.made.seconds + adamw.made.seconds
-        });
-        vec![(Metric::COMPILE_TIME, forward + training)]
+        let training = self.training.as_ref().map_or(0.0, |training| training.seconds());
+        vec![(Metric::COMPILE_TIME, self.forward.seconds() + training)]
     }
 
     fn facts(&self) -> BTreeMap<String, Json> {
@@ -595,16 +216,8 @@ impl Work for Block {
 impl Block {
     /// Writes NaN wherever an iteration writes: nothing of an earlier one may pass for the result.
     fn spoil(&self, stream: &Stream) -> Result<()> {
-        let Activations { h1, qkv, o, y, h2, f, z, saved } = &self.activations;
-        let mut written = vec![h1, qkv, o, y, h2, f, z];
-        written.extend(saved.iter().map(|saved| &saved.u));
-        if let Some(training) = &self.training {
-            let Training { dx, dy, narrow, dqkv, wide, gradients, .. } = &**training;
-            written.extend([dx, dy, narrow, dqkv, wide]);
-            // Between the parts there are zeros, which stay.
-            written.extend(&gradients.parts);
-        }
-        written.into_iter().try_for_each(|buffer| buffer.fill(0xff, stream))
+        let training = self.training.iter().flat_map(|training| training.written());
+        self.activations.written().into_iter().chain(training).try_for_each(|buffer| buffer.fill(0xff, stream))
     }
 
     /// Compares z; a NaN anywhere in it fails.
@@ -629,10 +242,11 @@ struct Tolerances {
     along_noise: f64,
 }
 
-/// About twenty times what an H100 gave.
+/// A few times the largest that an H100 gave, in widths of 96 to 4096: 5e-4 and 9e-3 in bf16, 1e-4 and 2e-3 in f16. A gradient of
+/// which two hundredths are missing is off by about 0.1 along noise.
 const fn tolerances(element: Element) -> Tolerances {
     match element {
-        Element::F16 => Tolerances { along_itself: 2e-3, along_noise: 2e-2 },
-        _ => Tolerances { along_itself: 1e-2, along_noise: 1e-1 },
+        Element::F16 => Tolerances { along_itself: 1e-3, along_noise: 1e-2 },
+        _ => Tolerances { along_itself: 5e-3, along_noise: 5e-2 },
     }
 }

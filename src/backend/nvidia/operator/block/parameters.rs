@@ -1,7 +1,7 @@
-//! Sizes of a transformer block, and where each of its parameters lies in flat buffers.
+//! Sizes of a transformer block, its parameters, and where each of them lies in flat buffers.
 
 use crate::backend::nvidia::cuda::{Buffer, Result};
-use crate::backend::nvidia::work::Element;
+use crate::backend::nvidia::work::{Element, Site};
 
 /// Every part starts at a multiple of this many elements: 256 bytes of the smallest element there is, two bytes, which is the
 /// alignment that cuBLASLt expects of its operands.
@@ -156,6 +156,47 @@ impl Parameter {
     /// When the buffer is not one of this width.
     pub fn of(self, flat: &Buffer, element: Element, width: usize) -> Result<Buffer> {
         flat.part(self.offset(width) * element.bytes(), self.count(width) * element.bytes())
+    }
+}
+
+/// All parameters, or something of their shapes, in one buffer.
+#[derive(Debug)]
+pub struct Flat {
+    /// All of it, what lies between the parts included.
+    pub whole: Buffer,
+    /// The parts, in the order of [`Parameter::ALL`].
+    pub parts: Vec<Buffer>,
+}
+
+impl Flat {
+    /// Divides a buffer up.
+    ///
+    /// # Errors
+    /// When it is not one of this width.
+    pub fn new(whole: Buffer, element: Element, width: usize) -> Result<Self> {
+        let parts =
+            Parameter::ALL.iter().map(|parameter| parameter.of(&whole, element, width)).collect::<Result<_>>()?;
+        Ok(Self { whole, parts })
+    }
+
+    /// First values. They are the same numbers in every element type, but for rounding.
+    ///
+    /// # Errors
+    /// When memory runs out.
+    pub fn drawn(site: &Site, element: Element, width: usize, seed: u64) -> Result<Self> {
+        let flat = Self::new(site.constant(element, Parameter::total(width), 0.0)?, element, width)?;
+        for (parameter, part) in Parameter::ALL.iter().zip(&flat.parts) {
+            let (mean, sigma) = parameter.distribution(width);
+            let values = site.normal_of(element, parameter.count(width), seed, parameter.name(), mean, sigma)?;
+            part.copy_from(&values, &site.stream)?;
+            site.stream.synchronize()?;
+        }
+        Ok(flat)
+    }
+
+    /// One of the parts.
+    pub fn of(&self, parameter: Parameter) -> &Buffer {
+        &self.parts[parameter as usize]
     }
 }
 

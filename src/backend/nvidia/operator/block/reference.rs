@@ -330,22 +330,23 @@ impl<'a> Reference<'a> {
 
     fn product(
         &self,
-        [a, b, c]: [Matrix<'_>; 3],
-        [m, n, k]: [usize; 3],
+        [left, right, out]: [Matrix<'_>; 3],
+        [rows, columns, depth]: [usize; 3],
         batch: usize,
         scale: f64,
         [bias, addend]: [Option<&Buffer>; 2],
     ) -> Result<()> {
         const TILE: usize = 64;
-        let mut arguments = Arguments::new();
-        for matrix in [a, b] {
-            arguments = matrix.steps.into_iter().fold(arguments.u64(matrix.address()), Arguments::size);
-        }
-        let [row, _, matrix] = c.steps;
-        let arguments = [row, matrix, m, n, k].into_iter().fold(arguments.u64(c.address()), Arguments::size);
+        let stored = |arguments: Arguments, matrix: Matrix<'_>| {
+            matrix.steps.into_iter().fold(arguments.u64(matrix.address()), Arguments::size)
+        };
+        let operands = [left, right].into_iter().fold(Arguments::new(), stored);
+        let [row, _, matrix] = out.steps;
+        let sizes = [row, matrix, rows, columns, depth].into_iter();
+        let arguments = sizes.fold(operands.u64(out.address()), Arguments::size);
         let address = |buffer: Option<&Buffer>| buffer.map_or(0, Buffer::address);
         let arguments = arguments.f64(scale).u64(address(bias)).u64(address(addend));
-        let grid = [n.div_ceil(TILE) as u32, m.div_ceil(TILE) as u32, batch as u32];
+        let grid = [columns.div_ceil(TILE) as u32, rows.div_ceil(TILE) as u32, batch as u32];
         self.site.tool_on("product", &Geometry { grid, ..Geometry::linear(1, 256) }, &arguments)
     }
 }
