@@ -85,6 +85,9 @@ pub enum Epilogue {
     BiasRelu,
     /// The same with GELU (tanh approximation).
     BiasGelu,
+    /// The product as it is, and beside it the sums over the columns of op(A), `m` values: the gradient of a bias, where A is
+    /// the gradient of a layer's output and the product that of its weights.
+    BiasGradient,
 }
 
 impl Epilogue {
@@ -105,6 +108,7 @@ impl Epilogue {
             Self::Bias => sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS,
             Self::BiasRelu => sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_RELU_BIAS,
             Self::BiasGelu => sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_GELU_BIAS,
+            Self::BiasGradient => sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BGRADB,
         }
     }
 }
@@ -272,8 +276,8 @@ pub struct Operands {
 }
 
 impl Product {
-    /// Plans a product. `bias` is the address of `n` values where the epilogue wants them. `operands` are used where
-    /// algorithms are tried.
+    /// Plans a product. `bias` is the address of the values that the epilogue reads or writes, if any. `operands` are used
+    /// where algorithms are tried.
     ///
     /// # Errors
     /// When the library has no algorithm for it.
@@ -398,6 +402,14 @@ impl Product {
     /// # Errors
     /// As the library refuses.
     pub fn enqueue(&self, operands: &Operands, stream: &Stream) -> Result<()> {
+        self.enqueue_onto(operands, operands.d, stream)
+    }
+
+    /// The same with another matrix of D's shape in the place of what D held before: D = epilogue(alpha · op(A) op(B) + beta · C).
+    ///
+    /// # Errors
+    /// As the library refuses.
+    pub fn enqueue_onto(&self, operands: &Operands, c: u64, stream: &Stream) -> Result<()> {
         let [alpha, beta] = self.scalars.pointers();
         let [b_layout, a_layout, d_layout] = &self.layouts;
         lt!(cublasLtMatmul(
@@ -409,7 +421,7 @@ impl Product {
             operands.a as *const c_void,
             a_layout.0,
             beta,
-            operands.d as *const c_void,
+            c as *const c_void,
             d_layout.0,
             operands.d as *mut c_void,
             d_layout.0,

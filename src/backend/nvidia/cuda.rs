@@ -255,13 +255,16 @@ impl Device {
         Ok(Buffer { pointer, bytes, whole: Rc::new(Allocation { pointer, bytes, device: Rc::clone(self) }) })
     }
 
-    /// Device memory with these values.
+    /// Device memory with these values, there for every stream. Waits.
     ///
     /// # Errors
     /// When there is not enough, or the copy fails.
     pub fn upload<T: Plain>(self: &Rc<Self>, values: &[T]) -> Result<Buffer> {
         let buffer = self.allocate(size_of_val(values))?;
         cuda!(cuMemcpyHtoD_v2(buffer.pointer, values.as_ptr().cast(), size_of_val(values)))?;
+        // The copy returns once the values are staged (seen with half a megabyte on an H100), and ours are streams that do not
+        // wait for the default one, on which it goes on.
+        cuda!(cuStreamSynchronize(ptr::null_mut()))?;
         Ok(buffer)
     }
 

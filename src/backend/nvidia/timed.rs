@@ -113,8 +113,9 @@ impl Timed {
             works.push(make(&site)?);
         }
         let mut watch = Stopwatch::new(&site.device, how.method, &site.architecture)?;
-        // The first time loads code and may pick algorithms: never behind a closed gate.
-        watch.run(&mut works, 2)?;
+        // The first time loads code and may pick algorithms: never behind a closed gate, and so for every set.
+        let each_once = works.len().max(2) as u64;
+        watch.run(&mut works, each_once)?;
         Ok(Self {
             site,
             watch,

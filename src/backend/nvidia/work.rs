@@ -176,9 +176,20 @@ impl Site {
         count.div_ceil(u64::from(THREADS)).clamp(1, 4096) as u32
     }
 
-    fn tool(&self, name: &str, threads: u64, arguments: &Arguments) -> Result<()> {
-        let geometry = Geometry::linear(Self::blocks(threads), THREADS);
-        self.tools.kernel(name)?.launch(&geometry, arguments, &self.stream)
+    /// Enqueues a reference kernel that takes any grid.
+    ///
+    /// # Errors
+    /// As the device refuses.
+    pub fn tool(&self, name: &str, threads: u64, arguments: &Arguments) -> Result<()> {
+        self.tool_on(name, &Geometry::linear(Self::blocks(threads), THREADS), arguments)
+    }
+
+    /// Enqueues a reference kernel on a grid of its own.
+    ///
+    /// # Errors
+    /// As the device refuses.
+    pub fn tool_on(&self, name: &str, geometry: &Geometry, arguments: &Arguments) -> Result<()> {
+        self.tools.kernel(name)?.launch(geometry, arguments, &self.stream)
     }
 
     /// A buffer of elements.

@@ -293,3 +293,128 @@ extern "C" __global__ void attention_keys(const void* q, const void* k, const vo
         dv[place] += gv[part];
     }
 }
+
+// ---- Whole layers in double precision, everything stored as such: what the transformer block is compared with ----
+
+// Elements from a place on, in double precision. Any grid.
+extern "C" __global__ void widened(const void* data, int type, u64 from, u64 count, double* out) {
+    const u64 step = (u64)gridDim.x * blockDim.x;
+    for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += step) out[i] = element(data, type, from + i);
+}
+
+// out = x + step * along: a point moved. Any grid.
+extern "C" __global__ void moved(const double* x, const double* along, double step, u64 count, double* out) {
+    const u64 stride = (u64)gridDim.x * blockDim.x;
+    for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += stride) out[i] = x[i] + step * along[i];
+}
+
+// Adds the sum of a * b to one number. Blocks of a multiple of 32 threads, any grid.
+extern "C" __global__ void inner(const double* a, const double* b, u64 count, double* out) {
+    const u64 step = (u64)gridDim.x * blockDim.x;
+    double sum = 0.0;
+    for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += step) sum += a[i] * b[i];
+    for (int other = 16; other; other /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, other);
+    if (threadIdx.x % 32 == 0) atomicAdd(out, sum);
+}
+
+// A matrix as stored: the element in row r and column c of matrix z of a batch is data[z * batch + r * row + c * column].
+struct Matrix {
+    const double* data;
+    u64 row, column, batch;
+};
+
+#define TILE 64
+#define DEEP 16
+
+// A tile of TILE rows and DEEP columns from (top, left), zeros outside, into shared memory column by column. Neighbouring
+// threads read neighbours in memory whichever way the matrix lies.
+__device__ void take(const Matrix& x, u64 top, u64 left, u64 rows, u64 columns, double (*tile)[TILE + 1]) {
+    for (unsigned i = threadIdx.x; i < TILE * DEEP; i += blockDim.x) {
+        const unsigned r = x.column == 1 ? i / DEEP : i % TILE;
+        const unsigned c = x.column == 1 ? i % DEEP : i / TILE;
+        const bool in = top + r < rows && left + c < columns;
+        tile[c][r] = in ? x.data[blockIdx.z * x.batch + (top + r) * x.row + (left + c) * x.column] : 0.0;
+    }
+}
+
+// c = scale * a b + bias + addend, of matrices [m, k] and [k, n]; the bias is one number a column, the addend lies as c does, and
+// either may be null. Block 256, four by four elements a thread; grid ceil(n / 64) x ceil(m / 64) x batch.
+extern "C" __global__ void __launch_bounds__(256)
+    product(const double* a, u64 a_row, u64 a_column, u64 a_batch, const double* b, u64 b_row, u64 b_column, u64 b_batch,
+            double* c, u64 c_row, u64 c_batch, u64 m, u64 n, u64 k, double scale, const double* bias, const double* addend) {
+    const Matrix left = {a, a_row, a_column, a_batch};
+    const Matrix right = {b, b_column, b_row, b_batch};  // transposed, so that both are taken alike
+    __shared__ double rows[DEEP][TILE + 1], columns[DEEP][TILE + 1];
+    const unsigned x = threadIdx.x % 16, y = threadIdx.x / 16;
+    const u64 top = (u64)blockIdx.y * TILE, first = (u64)blockIdx.x * TILE;
+    double sums[4][4] = {};
+    for (u64 start = 0; start < k; start += DEEP) {
+        take(left, top, start, m, k, rows);
+        take(right, first, start, n, k, columns);
+        __syncthreads();
+#pragma unroll
+        for (unsigned p = 0; p < DEEP; ++p) {
+            double r[4], s[4];
+#pragma unroll
+            for (unsigned i = 0; i < 4; ++i) r[i] = rows[p][y + 16 * i];
+#pragma unroll
+            for (unsigned j = 0; j < 4; ++j) s[j] = columns[p][x + 16 * j];
+#pragma unroll
+            for (unsigned i = 0; i < 4; ++i)
+#pragma unroll
+                for (unsigned j = 0; j < 4; ++j) sums[i][j] += r[i] * s[j];
+        }
+        __syncthreads();
+    }
+#pragma unroll
+    for (unsigned i = 0; i < 4; ++i)
+#pragma unroll
+        for (unsigned j = 0; j < 4; ++j) {
+            const u64 row = top + y + 16 * i, column = first + x + 16 * j;
+            if (row >= m || column >= n) continue;
+            const u64 place = blockIdx.z * c_batch + row * c_row + column;
+            c[place] = scale * sums[i][j] + (bias ? bias[column] : 0.0) + (addend ? addend[place] : 0.0);
+        }
+}
+
+// y = (x - mean) / sqrt(variance + epsilon) * scale + shift. One block of 128 a row.
+extern "C" __global__ void normalised(const double* x, const double* scale, const double* shift, double* y, u64 columns,
+                                      double epsilon) {
+    __shared__ double scratch[128];
+    const double* row = x + blockIdx.x * columns;
+    double sum = 0.0, squares = 0.0;
+    for (u64 i = threadIdx.x; i < columns; i += blockDim.x) sum += row[i];
+    const double mean = block_sum(sum, scratch) / columns;
+    for (u64 i = threadIdx.x; i < columns; i += blockDim.x) squares += (row[i] - mean) * (row[i] - mean);
+    const double deviation = sqrt(block_sum(squares, scratch) / columns + epsilon);
+    for (u64 i = threadIdx.x; i < columns; i += blockDim.x)
+        y[blockIdx.x * columns + i] = (row[i] - mean) / deviation * scale[i] + shift[i];
+}
+
+// GELU in its tanh form, in place. Any grid.
+extern "C" __global__ void activated(double* x, u64 count) {
+    const u64 step = (u64)gridDim.x * blockDim.x;
+    for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += step)
+        x[i] = 0.5 * x[i] * (1.0 + tanh(0.79788456080286535588 * (x[i] + 0.044715 * x[i] * x[i] * x[i])));
+}
+
+// Softmax of square matrices one behind the other, in place: of row r the columns 0 ..= r, zeros behind them. One block of 128 a
+// row.
+extern "C" __global__ void masked_softmax(double* x, u64 length) {
+    __shared__ double scratch[128];
+    double* row = x + blockIdx.x * length;
+    const u64 seen = blockIdx.x % length + 1;
+    double most = -1e300, total = 0.0;
+    for (u64 i = threadIdx.x; i < seen; i += blockDim.x) most = fmax(most, row[i]);
+    scratch[threadIdx.x] = most;
+    __syncthreads();
+    for (unsigned half = blockDim.x / 2; half; half /= 2) {
+        if (threadIdx.x < half) scratch[threadIdx.x] = fmax(scratch[threadIdx.x], scratch[threadIdx.x + half]);
+        __syncthreads();
+    }
+    most = scratch[0];
+    __syncthreads();
+    for (u64 i = threadIdx.x; i < seen; i += blockDim.x) total += row[i] = exp(row[i] - most);
+    total = block_sum(total, scratch);
+    for (u64 i = threadIdx.x; i < length; i += blockDim.x) row[i] = i < seen ? row[i] / total : 0.0;
+}

@@ -152,7 +152,7 @@ fn reference(site: &Site, shape: &Shape, [a, b]: [&Buffer; 2], bias: Option<&Buf
 /// The activation of an epilogue.
 fn after(epilogue: Epilogue, x: f64) -> f64 {
     match epilogue {
-        Epilogue::None | Epilogue::Bias => x,
+        Epilogue::None | Epilogue::Bias | Epilogue::BiasGradient => x,
         Epilogue::BiasRelu => x.max(0.0),
         Epilogue::BiasGelu => gelu(x),
     }

@@ -10,6 +10,7 @@ use crate::stats::quantile::median;
 
 mod adamw;
 mod attention;
+mod block;
 mod copy;
 mod fault;
 mod gemm;
@@ -27,7 +28,7 @@ struct Row {
     /// Precisions it can run in; `None` where precision means nothing.
     precisions: Option<&'static [&'static str]>,
     /// What it calls beside the driver and the compiler.
-    library: Option<Library>,
+    libraries: &'static [Library],
     make: Make,
 }
 
@@ -38,22 +39,28 @@ const OPERATORS: &[Row] = &[
     Row {
         name: "gemm",
         precisions: Some(&["f32", "tf32", "bf16", "f16", "f64", "fp8-e4m3", "fp8-e5m2", "int8"]),
-        library: Some(Library::CublasLt),
+        libraries: &[Library::CublasLt],
         make: gemm::make,
     },
     Row {
         name: "attention",
         precisions: Some(&["bf16", "f16", "f32", "fp8-e4m3"]),
-        library: Some(Library::CublasLt),
+        libraries: &[Library::CublasLt],
         make: attention::make,
     },
-    Row { name: "layernorm", precisions: OURS, library: None, make: rowwise::make_layernorm },
-    Row { name: "rmsnorm", precisions: OURS, library: None, make: rowwise::make_rmsnorm },
-    Row { name: "softmax", precisions: OURS, library: None, make: rowwise::make_softmax },
-    Row { name: "reduce", precisions: OURS, library: None, make: reduce::make },
-    Row { name: "adamw", precisions: OURS, library: None, make: adamw::make },
-    Row { name: "copy", precisions: None, library: None, make: copy::make },
-    Row { name: "fault", precisions: None, library: None, make: fault::make },
+    Row { name: "layernorm", precisions: OURS, libraries: &[], make: rowwise::make_layernorm },
+    Row { name: "rmsnorm", precisions: OURS, libraries: &[], make: rowwise::make_rmsnorm },
+    Row { name: "softmax", precisions: OURS, libraries: &[], make: rowwise::make_softmax },
+    Row { name: "reduce", precisions: OURS, libraries: &[], make: reduce::make },
+    Row { name: "adamw", precisions: OURS, libraries: &[], make: adamw::make },
+    Row { name: "copy", precisions: None, libraries: &[], make: copy::make },
+    Row {
+        name: "transformer-block",
+        precisions: Some(&["bf16", "f16"]),
+        libraries: &[Library::CublasLt, Library::Cudnn],
+        make: block::make,
+    },
+    Row { name: "fault", precisions: None, libraries: &[], make: fault::make },
 ];
 
 fn find(name: &str) -> std::result::Result<&'static Row, Skip> {
@@ -73,7 +80,9 @@ pub fn supports(workload: &Workload) -> std::result::Result<(), Skip> {
     }
     let row = find(&workload.name)?;
     let fused = workload.text("implementation") == Ok("fused");
-    for library in [Library::Nvrtc].into_iter().chain(row.library).chain(fused.then_some(Library::Cudnn)) {
+    for library in
+        [Library::Nvrtc].into_iter().chain(row.libraries.iter().copied()).chain(fused.then_some(Library::Cudnn))
+    {
         cuda::need(library).map_err(crate::backend::nvidia::cuda::skip)?;
     }
     let Some(precisions) = row.precisions else { return Ok(()) };
