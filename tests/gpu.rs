@@ -61,16 +61,14 @@ fn each_way_to_go_wrong_ends_by_its_own_name_and_leaves_the_gpu_usable() {
         let (_, got, reason) = cases.iter().find(|(case, ..)| case == id).unwrap_or_else(|| panic!("no {id}"));
         assert!(got == outcome && reason.contains(words), "{id}: {got}, {reason}");
     };
-    for timing in ["graph", "cold"] {
-        let fault = |kind: &str| format!("fault/timing={timing}/kind={kind}@nvidia");
-        expect(&fault("hang"), "timed_out", "killed at its time-out");
-        expect(&fault("illegal-address"), "failed", "CUDA_ERROR_ILLEGAL_ADDRESS");
-        expect(&fault("not-a-number"), "failed", "off by NaN");
-        expect(&fault("out-of-memory"), "out_of_memory", "CUDA_ERROR_OUT_OF_MEMORY");
-        expect(&fault("wrong-numbers"), "failed", "wrong numbers");
-        expect(&fault("error"), "failed", "as asked for");
-        expect(&fault("abort"), "failed", "signal");
-    }
+    let fault = |kind: &str| format!("fault/kind={kind}@nvidia");
+    expect(&fault("hang"), "timed_out", "killed at its time-out");
+    expect(&fault("illegal-address"), "failed", "CUDA_ERROR_ILLEGAL_ADDRESS");
+    expect(&fault("not-a-number"), "failed", "off by NaN");
+    expect(&fault("out-of-memory"), "out_of_memory", "CUDA_ERROR_OUT_OF_MEMORY");
+    expect(&fault("wrong-numbers"), "failed", "wrong numbers");
+    expect(&fault("error"), "failed", "as asked for");
+    expect(&fault("abort"), "failed", "signal");
     expect("waits@nvidia", "failed", "waited for the device inside the timed region");
     for timing in ["cold", "hot", "batch"] {
         expect(&format!("empty/timing={timing}@nvidia"), "invalid", "use timing = \"graph\"");

@@ -288,19 +288,6 @@ impl Device {
         Ok(Event { raw, _device: Rc::clone(self) })
     }
 
-    /// Host memory that kernels see: one word, zero at first.
-    ///
-    /// # Errors
-    /// As the driver refuses.
-    pub fn flag(self: &Rc<Self>) -> Result<Flag> {
-        let mut host: *mut c_void = ptr::null_mut();
-        cuda!(cuMemHostAlloc(&raw mut host, size_of::<u32>(), sys::CU_MEMHOSTALLOC_DEVICEMAP))?;
-        let mut flag = Flag { host: host.cast(), device: 0, _device: Rc::clone(self) };
-        flag.set(0);
-        cuda!(cuMemHostGetDevicePointer_v2(&raw mut flag.device, host, 0))?;
-        Ok(flag)
-    }
-
     /// Loads compiled code: a cubin, a fat binary, or PTX with a zero at its end.
     ///
     /// # Errors
@@ -553,41 +540,6 @@ impl Event {
 impl Drop for Event {
     fn drop(&mut self) {
         let _ = cuda!(cuEventDestroy_v2(self.raw));
-    }
-}
-
-/// One word of host memory that kernels see.
-#[derive(Debug)]
-pub struct Flag {
-    host: *mut u32,
-    device: sys::CUdeviceptr,
-    _device: Rc<Device>,
-}
-
-impl Flag {
-    /// Its address for kernels.
-    #[must_use]
-    pub const fn address(&self) -> u64 {
-        self.device
-    }
-
-    /// Writes it; kernels that poll see it.
-    pub fn set(&self, value: u32) {
-        // SAFETY: the word is ours and aligned; kernels may read it at the same time, hence volatile.
-        unsafe { self.host.write_volatile(value) }
-    }
-
-    /// Reads it.
-    #[must_use]
-    pub fn get(&self) -> u32 {
-        // SAFETY: as in `set`.
-        unsafe { self.host.read_volatile() }
-    }
-}
-
-impl Drop for Flag {
-    fn drop(&mut self) {
-        let _ = cuda!(cuMemFreeHost(self.host.cast()));
     }
 }
 

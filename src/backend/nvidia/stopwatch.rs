@@ -17,7 +17,7 @@ use std::rc::Rc;
 use crate::backend::WorkCounts;
 use crate::backend::nvidia::compile;
 use crate::backend::nvidia::cuda::{
-    Arguments, Buffer, CudaError, Device, Event, Flag, Geometry, Graph, Kernel, Result, Stream,
+    Arguments, Buffer, CudaError, Device, Event, Geometry, Graph, Kernel, Result, Stream, Words,
 };
 use crate::backend::nvidia::work::{Site, Work};
 use crate::domain::Check;
@@ -30,6 +30,10 @@ pub const GATE_NS: u64 = 5_000_000_000;
 
 /// Launches queued behind the gate: the driver's queue holds about a thousand, and a full one would wait for the gate.
 pub const QUEUED_LAUNCHES: u64 = 448;
+
+/// Places of the gate's words.
+const OPEN: usize = 0;
+const EXPIRED: usize = 1;
 
 /// How often the flushed cache's size is written.
 pub const FLUSH: usize = 2;
@@ -120,8 +124,9 @@ pub struct Stopwatch {
     method: Method,
     gate: Kernel,
     stamp: Kernel,
-    open: Flag,
-    expired: Flag,
+    /// Whether the gate stands open, and whether it opened itself.
+    words: Words,
+    words_at: [u64; 2],
     stamps: [Buffer; 2],
     multiprocessors: u32,
     flush: Option<Buffer>,
@@ -142,21 +147,22 @@ impl Stopwatch {
         let compiled = compile::compile("clock.cu", SOURCE, architecture, &[])?;
         let module = device.module(&compiled.image)?;
         let multiprocessors = u32::try_from(device.multiprocessors()?).unwrap_or(1);
-        let words = multiprocessors as usize * 2 * size_of::<u64>();
+        let stamps_bytes = multiprocessors as usize * 2 * size_of::<u64>();
         device.reset_persisting_cache();
         let flush = match method {
             Method::Cold => Some(device.allocate(FLUSH * device.l2_bytes()?.max(1 << 20))?),
             _ => None,
         };
+        let words = device.words(2)?;
         let mut watch = Self {
             device: Rc::clone(device),
             stream: device.stream()?,
             method,
             gate: module.kernel("gate")?,
             stamp: module.kernel("stamp")?,
-            open: device.flag()?,
-            expired: device.flag()?,
-            stamps: [device.allocate(words)?, device.allocate(words)?],
+            words_at: [words.address_on(device, OPEN)?, words.address_on(device, EXPIRED)?],
+            words,
+            stamps: [device.allocate(stamps_bytes)?, device.allocate(stamps_bytes)?],
             multiprocessors,
             flush,
             events: Vec::new(),
@@ -166,7 +172,7 @@ impl Stopwatch {
         };
         // Code is loaded at the first launch, which waits: with the gate closed it would wait for ever.
         watch.close_gate()?;
-        watch.open.set(1);
+        watch.words.set(OPEN, 1);
         watch.look(0)?;
         watch.look(1)?;
         watch.stream.synchronize()?;
@@ -246,10 +252,10 @@ impl Stopwatch {
         let replays = if self.method == Method::Graph { self.replays(works, iterations)? } else { Vec::new() };
         self.close_gate()?;
         let queued = self.queue(works, iterations, &replays);
-        self.open.set(1);
+        self.words.set(OPEN, 1);
         queued?;
         self.stream.synchronize()?;
-        if self.expired.get() != 0 {
+        if self.words.get(EXPIRED) != 0 {
             return Err(CudaError::Untimeable(format!(
                 "the workload waited for the device inside the timed region: the gate that holds its kernels opened itself \
                  after {} s; take the synchronisation (or allocation) out of it, or measure it as a command",
@@ -264,9 +270,10 @@ impl Stopwatch {
     }
 
     fn close_gate(&self) -> Result<()> {
-        self.open.set(0);
-        self.expired.set(0);
-        let arguments = Arguments::new().u64(self.open.address()).u64(self.expired.address()).u64(GATE_NS);
+        self.words.set(OPEN, 0);
+        self.words.set(EXPIRED, 0);
+        let [open, expired] = self.words_at;
+        let arguments = Arguments::new().u64(open).u64(expired).u64(GATE_NS);
         self.gate.launch(&Geometry::linear(1, 1), &arguments, &self.stream)
     }
 

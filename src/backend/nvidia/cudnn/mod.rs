@@ -542,12 +542,10 @@ fn fold(graph: &mut Graph, shape: &Shape, a: Tensor, b: Tensor, into: Tensor) ->
     let shares = graph.matmul(a, b, dims, shape.element.data_type())?;
     graph.reduce_into(Reduction::CUDNN_REDUCE_TENSOR_ADD, shares, into)
 }
+
 #[cfg(test)]
 mod tests {
-    use cudarc::cudnn::sys::cudnnBackendDescriptorType_t as Kind;
-
     use super::*;
-    use crate::backend::nvidia::cudnn::graph::name;
 
     fn shape() -> Shape {
         Shape::packed(2, 8, 2, 256, 64, Element::Bf16, Layout::Bshd)
