@@ -124,9 +124,14 @@ fn the_suites_for_gpus_are_accepted_and_their_files_are_there() {
     let shown = blocks_of(NVIDIA, "toml");
     assert_eq!(
         shown.iter().map(|text| Suite::parse("nvidia.md", text, &names).expect("valid").cases.len()).sum::<usize>(),
-        2
+        3
     );
-    for path in ["suites/nvidia-kernels.toml", "suites/nvidia-collectives.toml", "suites/nvidia-roadmap.toml", "examples/cuda-kernel/regrade.toml"] {
+    for path in [
+        "suites/nvidia-kernels.toml",
+        "suites/nvidia-collectives.toml",
+        "suites/nvidia-roadmap.toml",
+        "examples/cuda-kernel/regrade.toml",
+    ] {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
         let suite = Suite::load(&path, &names).unwrap_or_else(|error| panic!("{error}"));
         for case in &suite.cases {

@@ -233,6 +233,7 @@ fn sorted(folder: &Path, prefix: &str) -> Vec<PathBuf> {
 }
 
 /// What `doctor` says of them, where there is a driver. Loading them all takes up to a second.
+#[must_use]
 pub fn findings() -> Vec<Finding> {
     LIBRARIES[1..]
         .iter()

@@ -289,6 +289,7 @@ impl Product {
         operands: &Operands,
         stream: &Stream,
     ) -> Result<Self> {
+        use sys::cublasLtMatmulDescAttributes_t as Attribute;
         let [a, b, d] = shape.elements;
         let (compute, scale_type, scalars) = match (a, d) {
             (Element::F64, _) => (
@@ -311,7 +312,6 @@ impl Product {
         let mut raw = ptr::null_mut();
         lt!(cublasLtMatmulDescCreate(&raw mut raw, compute, data_type(scale_type)))?;
         let operation = Operation(raw);
-        use sys::cublasLtMatmulDescAttributes_t as Attribute;
         let flipped = |yes: bool| {
             // `CUBLAS_OP_T` and `CUBLAS_OP_N` of cublas_api.h, which these bindings leave to those of cuBLAS.
             i32::from(yes)

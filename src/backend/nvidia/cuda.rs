@@ -222,10 +222,15 @@ impl Device {
     }
 
     /// Gives back the part of the cache that an earlier program may have set aside for data that stays.
-    pub fn reset_persisting_cache(&self) {
+    ///
+    /// # Errors
+    /// As the driver refuses to make the device current.
+    pub fn reset_persisting_cache(&self) -> Result<()> {
+        self.make_current()?;
         // A device without that feature refuses, and then there is nothing to give back.
         let _ = cuda!(cuCtxResetPersistingL2Cache());
         let _ = cuda!(cuCtxSetLimit(sys::CUlimit::CU_LIMIT_PERSISTING_L2_CACHE_SIZE, 0));
+        Ok(())
     }
 
     /// The highest sum of buffers that were alive at one time, bytes: exact, and the same in every process.
@@ -239,6 +244,7 @@ impl Device {
     /// # Errors
     /// As the driver refuses, an earlier fault of a kernel included.
     pub fn synchronize(&self) -> Result<()> {
+        self.make_current()?;
         cuda!(cuCtxSynchronize())
     }
 
@@ -328,6 +334,7 @@ impl Device {
     /// # Errors
     /// As the driver refuses.
     pub fn memory(&self) -> Result<(usize, usize)> {
+        self.make_current()?;
         let (mut free, mut total) = (0, 0);
         cuda!(cuMemGetInfo_v2(&raw mut free, &raw mut total))?;
         Ok((free, total))

@@ -43,9 +43,9 @@ fn element_option(element: Element) -> Result<String> {
 }
 
 fn blocks(count: usize) -> Result<u32> {
-    u32::try_from(count.max(1))
+    i32::try_from(count.max(1))
         .ok()
-        .filter(|count| *count <= i32::MAX as u32)
+        .map(i32::cast_unsigned)
         .ok_or_else(|| CudaError::Parameter(format!("{count} blocks are more than a grid has")))
 }
 

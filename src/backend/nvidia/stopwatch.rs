@@ -148,7 +148,7 @@ impl Stopwatch {
         let module = device.module(&compiled.image)?;
         let multiprocessors = u32::try_from(device.multiprocessors()?).unwrap_or(1);
         let stamps_bytes = multiprocessors as usize * 2 * size_of::<u64>();
-        device.reset_persisting_cache();
+        device.reset_persisting_cache()?;
         let flush = match method {
             Method::Cold => Some(device.allocate(FLUSH * device.l2_bytes()?.max(1 << 20))?),
             _ => None,
@@ -233,11 +233,10 @@ impl Stopwatch {
         match self.method {
             Method::Cold => QUEUED_LAUNCHES / (launches + 3),
             Method::Hot => QUEUED_LAUNCHES / (launches + 2),
-            Method::Batch => QUEUED_LAUNCHES / launches,
             // Graphs of one kernel take little of the queue. Others take as much as their kernels do, it seems: with more than a
             // thousand of a transformer block's, launching graphs waited for the gate (seen on an H100).
             Method::Graph if launches == 1 => GRAPH_ITERATIONS * QUEUED_LAUNCHES / 4,
-            Method::Graph => QUEUED_LAUNCHES / launches,
+            Method::Batch | Method::Graph => QUEUED_LAUNCHES / launches,
         }
         .max(1)
     }

@@ -32,16 +32,19 @@ def spread(values):
 if (folder / "bars.sqlite").exists():
     ours = {case: statistics.median(values) for case, values in launches("bars.sqlite", "latency").items()}
     peers = [json.loads((folder / f"peers-{turn}.json").read_text()) for turn in (1, 2)]
+    # The lowest of PyTorch's figures, by any way of timing, backend and turn: what it can do at its best here.
     best = {}
     for work in peers[0]:
-        rested, bench = (statistics.mean(peer[work][key] for peer in peers) for key in ("rested_s", "do_bench_s"))
+        benches = [peer[work]["do_bench_s"] for peer in peers]
+        lowest = min([*benches, *(peer[work]["rested_s"] for peer in peers)])
         case = work.split(" ")[0]
-        if case not in best or rested < best[case][0]:
-            best[case] = (rested, bench, work)
-    print("| work | regrade, ms | PyTorch rested, ms | rate against it | do_bench, ms | time against it |\n|---|---|---|---|---|---|")
-    for case, (rested, bench, work) in best.items():
+        if case not in best or lowest < best[case][0]:
+            best[case] = (lowest, benches, work)
+    print("| work | regrade, ms | PyTorch at its best, ms | rate against it | do_bench, ms (two turns) |\n|---|---|---|---|---|")
+    for case, (lowest, benches, work) in best.items():
         time = ours[case]
-        print(f"| {work} | {time * 1e3:.4f} | {rested * 1e3:.4f} | {rested / time:.3f} | {bench * 1e3:.4f} | {time / bench:.3f} |")
+        turns = ", ".join(f"{bench * 1e3:.4f}" for bench in benches)
+        print(f"| {work} | {time * 1e3:.4f} | {lowest * 1e3:.4f} | {lowest / time:.3f} | {turns} |")
     copied = 2 * 2**30 / ours["copy"]
     for case in ("softmax", "layernorm"):
         moved = 2 * 16384 * 8192 * 2 / ours[case]

@@ -148,7 +148,7 @@ impl Stopwatch {
             let module = device.module(&compile("clock.cu", SOURCE, &site.architecture, &[])?.image)?;
             let multiprocessors = u32::try_from(device.multiprocessors()?).unwrap_or(1);
             let room = multiprocessors as usize * 2 * size_of::<u64>();
-            device.reset_persisting_cache();
+            device.reset_persisting_cache()?;
             let flush = match method {
                 Method::Cold => Some(device.allocate(FLUSH * device.l2_bytes()?.max(1 << 20))?),
                 _ => None,

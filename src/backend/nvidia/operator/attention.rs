@@ -58,7 +58,7 @@ impl Sizes {
     }
 
     /// 4·B·H·S²·D forward, half of it where the mask hides half, two and a half times as much backward (the convention of the
-    /// FlashAttention papers: five products against two).
+    /// `FlashAttention` papers: five products against two).
     fn flops(self, backward: bool) -> f64 {
         let full = 4.0 * (self.batch * self.heads) as f64 * (self.seq as f64).powi(2) * self.depth as f64;
         full * if self.causal { 0.5 } else { 1.0 } * if backward { 2.5 } else { 1.0 }

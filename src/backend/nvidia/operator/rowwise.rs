@@ -25,7 +25,7 @@ enum Kind {
 struct Rows {
     kind: Kind,
     element: Element,
-    rows: usize,
+    height: usize,
     cols: usize,
     seed: u64,
     kernel: Rowwise,
@@ -63,7 +63,7 @@ fn make(site: &Site, workload: &Workload, seed: u64, kind: Kind) -> Result<Box<d
     Ok(Box::new(Rows {
         kind,
         element,
-        rows,
+        height: rows,
         cols,
         seed,
         kernel: Rowwise::new(site, name, element, rows, cols)?,
@@ -102,7 +102,7 @@ impl Work for Rows {
         };
         let (gamma, beta) = (vector(&self.gamma)?, vector(&self.beta)?);
         let (mut got, mut want) = (Vec::new(), Vec::new());
-        for row in work::picks(self.seed, "rows", COMPARED, self.rows) {
+        for row in work::picks(self.seed, "rows", COMPARED, self.height) {
             let x = site.range(&self.x, self.element, row * cols, cols)?;
             got.extend(site.range(&self.y, self.element, row * cols, cols)?);
             want.extend(match self.kind {
