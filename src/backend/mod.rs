@@ -153,6 +153,12 @@ pub trait Backend: Sync {
     /// Whether it can run anything here. Never panics, never blocks for more than seconds.
     fn availability(&self) -> Availability;
 
+    /// Versions of the libraries that do the work, major and minor, by name: part of what makes two machines the same testbed.
+    /// Called once a session; loading them may take a second.
+    fn toolkit(&self) -> BTreeMap<String, String> {
+        BTreeMap::new()
+    }
+
     /// Whether it can run this workload at all (operators, precisions), assuming it is ready.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 
-use crate::backend::{Availability, BACKENDS};
+use crate::backend::{self, Availability, BACKENDS, Backend};
 use crate::cli::{Measure, Select};
 use crate::command::context::Context;
 use crate::command::git::WorkTree;
@@ -135,7 +135,9 @@ pub fn testbed(plan: &Plan, machine: &[(&'static str, Availability)]) -> Testbed
     let mut facts = BTreeMap::new();
     for (name, availability) in machine {
         if let (true, Availability::Ready { facts: stable, .. }) = (used.contains(name), availability) {
-            facts.extend(stable.iter().map(|(fact, value)| (format!("backend.{name}.{fact}"), value.clone())));
+            let toolkit = backend::find(name).map(Backend::toolkit).unwrap_or_default();
+            let all = stable.clone().into_iter().chain(toolkit);
+            facts.extend(all.map(|(fact, value)| (format!("backend.{name}.{fact}"), value)));
         }
     }
     hardware::testbed(facts)
@@ -320,15 +322,15 @@ impl Header {
     }
 }
 
-/// Finds absent checkpoints before anything is measured, not minutes later in a launch.
+/// Finds absent checkpoints and kernels before anything is measured, not minutes later in a launch.
 fn check_files(plan: &Plan) -> Result<()> {
     for case in plan.cases.iter().filter(|case| case.skip.is_none()) {
-        if let Ok(path) = case.workload.text("checkpoint")
-            && !Path::new(path).is_file()
-        {
+        let weights = case.workload.text("checkpoint").ok().map(|path| ("its weights", path));
+        let code = case.workload.kernel.iter().flat_map(|kernel| kernel.sources()).map(|path| ("its code", path));
+        for (what, path) in weights.into_iter().chain(code).filter(|(_, path)| !Path::new(path).is_file()) {
             let folder = std::env::current_dir().unwrap_or_default();
             return Err(usage(format!(
-                "`{}` takes its weights from `{path}`, and there is no such file in {}; paths of a suite start from the \
+                "`{}` takes {what} from `{path}`, and there is no such file in {}; paths of a suite start from the \
                  current folder",
                 case.id,
                 folder.display()

@@ -26,6 +26,17 @@ pub struct Kernel {
     pub tolerance: Option<f64>,
 }
 
+impl Kernel {
+    /// Paths of the files that its code comes from, the reference's included.
+    pub fn sources(&self) -> impl Iterator<Item = &str> {
+        let reference = match &self.reference {
+            Some(KernelReference::Kernel(code)) => Some(code.source.as_str()),
+            _ => None,
+        };
+        [self.code.source.as_str()].into_iter().chain(reference)
+    }
+}
+
 /// Code and geometry.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct KernelCode {

@@ -250,7 +250,8 @@ impl Gpu {
 }
 
 /// `580.159.04` → `580.159`: patch releases do not make another testbed.
-fn major_minor(version: &str) -> String {
+#[must_use]
+pub fn major_minor(version: &str) -> String {
     version.splitn(3, '.').take(2).collect::<Vec<_>>().join(".")
 }
 

@@ -22,6 +22,7 @@ mod telemetry;
 #[cfg(test)]
 mod tests;
 
+pub use gpu::major_minor;
 pub use nvml::{Absent, Probe};
 pub use telemetry::Watch;
 

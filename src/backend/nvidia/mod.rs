@@ -15,7 +15,8 @@ use crate::backend::nvidia::timed::{How, Timed, loading};
 use crate::backend::nvidia::work::Site;
 use crate::backend::{Availability, Backend, BackendError, Prepared};
 use crate::domain::{DeviceInfo, Skip, Workload, WorkloadKind};
-use crate::hardware::{self, gpu::Gpu};
+use crate::hardware::cuda::Library;
+use crate::hardware::{self, gpu::Gpu, major_minor};
 
 mod blas;
 mod collective;
@@ -51,6 +52,13 @@ impl Backend for Nvidia {
             Ok(gpus) => Availability::Ready { facts: facts(&gpus), devices: gpus.iter().map(device).collect() },
             Err(absent) => Availability::Unavailable(Skip { reason: absent.reason, remedy: absent.remedy }),
         }
+    }
+
+    fn toolkit(&self) -> BTreeMap<String, String> {
+        [("nvrtc", Library::Nvrtc), ("cublaslt", Library::CublasLt), ("cudnn", Library::Cudnn)]
+            .into_iter()
+            .filter_map(|(name, library)| Some((name.to_owned(), major_minor(&library.version()?))))
+            .collect()
     }
 
     fn supports(&self, workload: &Workload) -> Result<(), Skip> {
