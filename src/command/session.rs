@@ -327,7 +327,7 @@ fn check_files(plan: &Plan) -> Result<()> {
     for case in plan.cases.iter().filter(|case| case.skip.is_none()) {
         let weights = case.workload.text("checkpoint").ok().map(|path| ("its weights", path));
         let code = case.workload.kernel.iter().flat_map(|kernel| kernel.sources()).map(|path| ("its code", path));
-        for (what, path) in weights.into_iter().chain(code).filter(|(_, path)| !Path::new(path).is_file()) {
+        if let Some((what, path)) = weights.into_iter().chain(code).find(|(_, path)| !Path::new(path).is_file()) {
             let folder = std::env::current_dir().unwrap_or_default();
             return Err(usage(format!(
                 "`{}` takes {what} from `{path}`, and there is no such file in {}; paths of a suite start from the \
