@@ -191,3 +191,17 @@ pub static BACKENDS: &[&dyn Backend] = &[
 pub fn find(name: &str) -> Option<&'static dyn Backend> {
     BACKENDS.iter().copied().find(|backend| backend.name() == name)
 }
+
+/// How wrong results are: the largest difference over the largest value of the reference. NaN, which passes no check, when
+/// anything is NaN, when nothing was compared, or when the counts differ.
+#[must_use]
+pub fn relative_error(got: &[f64], want: &[f64]) -> f64 {
+    if got.len() != want.len() || want.is_empty() {
+        return f64::NAN;
+    }
+    // `f64::max` would drop a NaN.
+    let largest = |a: f64, b: f64| if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) };
+    let difference = got.iter().zip(want).map(|(got, want)| (got - want).abs()).fold(0.0, largest);
+    let scale = want.iter().map(|want| want.abs()).fold(0.0, largest);
+    if difference == 0.0 { 0.0 } else { difference / scale }
+}

@@ -323,11 +323,7 @@ impl Prepared for Timed {
         let mut facts: BTreeMap<String, Json> = self.works[0].facts();
         facts.insert("ordinal".to_owned(), json!(self.site.device.ordinal));
         facts.insert("sets".to_owned(), json!(self.works.len()));
-        for (name, library) in [("nvrtc", Library::Nvrtc), ("cublaslt", Library::CublasLt), ("cudnn", Library::Cudnn)] {
-            if self.works[0].facts().contains_key(name) || library == Library::Nvrtc {
-                facts.insert(name.to_owned(), json!(library.version()));
-            }
-        }
+        facts.insert("nvrtc".to_owned(), json!(Library::Nvrtc.version()));
         let name = self.site.device.name().unwrap_or_else(|_| "NVIDIA GPU".to_owned());
         DeviceInfo { backend: "nvidia".to_owned(), name, facts }
     }

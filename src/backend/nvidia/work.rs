@@ -14,6 +14,7 @@ use crate::backend::nvidia::compile::{Compiled, compile};
 use crate::backend::nvidia::cuda::{
     Arguments, Buffer, CudaError, Device, Footprint, Geometry, Kernel, Module, Result, Stream,
 };
+pub use crate::backend::relative_error as error;
 use crate::domain::{Check, Metric};
 
 const REFERENCE: &str = include_str!("kernels/reference.cu");
@@ -465,19 +466,6 @@ pub fn picks(seed: u64, name: &str, count: usize, bound: usize) -> Vec<u64> {
     places[0] = 0;
     places[count - 1] = bound as u64 - 1;
     places
-}
-
-/// The largest difference over the largest value of the reference; NaN, which passes no check, where anything is NaN or
-/// counts differ.
-pub fn error(got: &[f64], want: &[f64]) -> f64 {
-    if got.len() != want.len() || want.is_empty() {
-        return f64::NAN;
-    }
-    // `f64::max` would drop a NaN.
-    let largest = |a: f64, b: f64| if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) };
-    let difference = got.iter().zip(want).map(|(got, want)| (got - want).abs()).fold(0.0, largest);
-    let scale = want.iter().map(|want| want.abs()).fold(0.0, largest);
-    if difference == 0.0 { 0.0 } else { difference / scale }
 }
 
 /// What the compiler made of a kernel, as metrics: registers, shared memory, spilled bytes and occupancy at a geometry.

@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::backend::cpu::operator::precision;
 use crate::backend::cpu::{random, this_device};
-use crate::backend::{BackendError, Prepared, WorkCounts};
+use crate::backend::{BackendError, Prepared, WorkCounts, relative_error};
 use crate::domain::{Check, DeviceInfo};
 use crate::measure::{Subject, SubjectError};
 
@@ -42,17 +42,9 @@ pub struct Compared {
 }
 
 impl Compared {
-    /// The largest difference over the largest value of the reference. NaN when anything is NaN, when nothing was
-    /// compared, or when the counts differ: none of these passes a check.
+    /// How wrong it is, as [`relative_error`] has it.
     pub fn error(&self) -> f64 {
-        if self.got.len() != self.want.len() || self.want.is_empty() {
-            return f64::NAN;
-        }
-        // `f64::max` would drop a NaN.
-        let largest = |a: f64, b: f64| if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) };
-        let difference = self.got.iter().zip(&self.want).map(|(got, want)| (got - want).abs()).fold(0.0, largest);
-        let scale = self.want.iter().map(|want| want.abs()).fold(0.0, largest);
-        if difference == 0.0 { 0.0 } else { difference / scale }
+        relative_error(&self.got, &self.want)
     }
 }
 

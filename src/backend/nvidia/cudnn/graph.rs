@@ -276,8 +276,6 @@ pub(super) enum Port {
 }
 
 impl Port {
-    pub(super) const COUNT: usize = Self::AmaxO as usize + 1;
-
     fn name(self) -> &'static str {
         match self {
             Self::Q => "Q",
@@ -300,8 +298,6 @@ impl Port {
         }
     }
 }
-
-pub(super) type Addresses = [u64; Port::COUNT];
 
 /// A tensor of the graph.
 #[derive(Debug, Clone, Copy)]
@@ -631,14 +627,16 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn bind(&self, addresses: &Addresses, workspace: u64) -> Result<Binding, Error> {
+    /// Addresses that are missing or zero are refused where the graph needs them.
+    pub(super) fn bind(&self, given: &[(Port, u64)], workspace: u64) -> Result<Binding, Error> {
+        let address = |port: Port| given.iter().find(|(known, _)| *known == port).map_or(0, |(_, address)| *address);
         let mut ids = Vec::with_capacity(self.sources.len());
         let mut data = Vec::with_capacity(self.sources.len());
         for &(id, source) in &self.sources {
             ids.push(id);
             data.push(Address(match source {
-                Source::Caller(port) if addresses[port as usize] == 0 => return Err(Error::Missing(port.name())),
-                Source::Caller(port) => addresses[port as usize] as *mut c_void,
+                Source::Caller(port) if address(port) == 0 => return Err(Error::Missing(port.name())),
+                Source::Caller(port) => address(port) as *mut c_void,
                 Source::Scalar(index) => ptr::from_ref(&self.scalars[index]).cast_mut().cast(),
                 Source::Scratch(at) => (workspace + (self.scratch_at + at) as u64) as *mut c_void,
             }));

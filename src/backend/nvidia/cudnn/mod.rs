@@ -19,7 +19,7 @@ use cudarc::cudnn::sys::{
 };
 
 use crate::backend::nvidia::cuda::Stream;
-use crate::backend::nvidia::cudnn::graph::{Addresses, FLOAT, Graph, Plan, Port, Tensor, packed, sound, version};
+use crate::backend::nvidia::cudnn::graph::{FLOAT, Graph, Plan, Port, Tensor, packed, sound, version};
 
 mod graph;
 
@@ -291,13 +291,10 @@ impl Forward {
         scales: Option<&Scales>,
         workspace: u64,
     ) -> Result<Binding, Error> {
-        let mut addresses: Addresses = [0; Port::COUNT];
-        for (port, address) in [(Port::Q, q), (Port::K, k), (Port::V, v), (Port::O, o)] {
-            addresses[port as usize] = address;
-        }
-        addresses[Port::Stats as usize] = stats.unwrap_or(0);
+        let stats = stats.unwrap_or(0);
+        let mut addresses = vec![(Port::Q, q), (Port::K, k), (Port::V, v), (Port::O, o), (Port::Stats, stats)];
         if let Some(scales) = scales {
-            for (port, address) in [
+            addresses.extend([
                 (Port::DescaleQ, scales.descale_q),
                 (Port::DescaleK, scales.descale_k),
                 (Port::DescaleV, scales.descale_v),
@@ -306,9 +303,7 @@ impl Forward {
                 (Port::ScaleO, scales.scale_o),
                 (Port::AmaxS, scales.amax_s),
                 (Port::AmaxO, scales.amax_o),
-            ] {
-                addresses[port as usize] = address;
-            }
+            ]);
         }
         self.plan.bind(&addresses, workspace)
     }
@@ -397,8 +392,7 @@ impl Backward {
     ///
     /// When an address that the plan needs is missing.
     pub fn bind(&self, tensors: &Gradients, workspace: u64) -> Result<Binding, Error> {
-        let mut addresses: Addresses = [0; Port::COUNT];
-        for (port, address) in [
+        let addresses = [
             (Port::Q, tensors.q),
             (Port::K, tensors.k),
             (Port::V, tensors.v),
@@ -408,9 +402,7 @@ impl Backward {
             (Port::GradQ, tensors.grad_q),
             (Port::GradK, tensors.grad_k),
             (Port::GradV, tensors.grad_v),
-        ] {
-            addresses[port as usize] = address;
-        }
+        ];
         self.plan.bind(&addresses, workspace)
     }
 
