@@ -28,6 +28,7 @@ mod nccl;
 mod operator;
 mod stopwatch;
 mod timed;
+mod watched;
 mod work;
 
 /// The adapter.
@@ -93,14 +94,18 @@ impl Backend for Nvidia {
 
 /// What makes two machines the same testbed: the first GPU's facts, and how many of which there are.
 fn facts(gpus: &[Gpu]) -> BTreeMap<String, String> {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for gpu in gpus {
-        *counts.entry(&gpu.name).or_default() += 1;
-    }
-    let all: Vec<String> = counts.iter().map(|(name, count)| format!("{count} x {name}")).collect();
     let mut facts = gpus.first().map(Gpu::facts).unwrap_or_default();
-    facts.insert("devices".to_owned(), all.join(", "));
+    facts.insert("devices".to_owned(), counted(gpus.iter().map(|gpu| gpu.name.as_str())));
     facts
+}
+
+/// `1 x NVIDIA H100 PCIe, 2 x NVIDIA H200`.
+fn counted<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for name in names {
+        *counts.entry(name).or_default() += 1;
+    }
+    counts.iter().map(|(name, count)| format!("{count} x {name}")).collect::<Vec<_>>().join(", ")
 }
 
 fn device(gpu: &Gpu) -> DeviceInfo {
@@ -116,4 +121,15 @@ fn device(gpu: &Gpu) -> DeviceInfo {
     .map(|(name, value)| (name.to_owned(), value))
     .collect();
     DeviceInfo { backend: Nvidia::NAME.to_owned(), name: gpu.name.clone(), facts }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gpus_are_counted_by_their_names() {
+        assert_eq!(counted(["H100", "H100"].into_iter()), "2 x H100");
+        assert_eq!(counted(["H200", "H100", "H200"].into_iter()), "1 x H100, 2 x H200");
+    }
 }

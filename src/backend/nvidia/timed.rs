@@ -10,24 +10,17 @@ use serde_json::{Value as Json, json};
 use crate::backend::nvidia::cuda::{CudaError, Result};
 use crate::backend::nvidia::operator;
 use crate::backend::nvidia::stopwatch::{Method, Stopwatch};
+use crate::backend::nvidia::watched::{ASK_EVERY, Watched, joules};
 use crate::backend::nvidia::work::{Arithmetic, Site, Work};
 use crate::backend::{BackendError, Ceiling, Counted, Prepared, WorkCounts};
 use crate::domain::{Check, DeviceInfo, Evidence, Metric};
 use crate::hardware::cuda::Library;
-use crate::hardware::gpu::{FAULTS, Now};
 use crate::hardware::{Probe, peaks};
 use crate::measure::{Reading, Subject, SubjectError};
 use crate::stats::quantile::median;
 
 /// What events tell apart, seconds (CUDA's programming guide: about half a microsecond).
 pub const EVENT_RESOLUTION_S: f64 = 0.5e-6;
-
-/// How often the driver is asked what holds the clocks down: each time costs tens of microseconds between samples.
-pub const ASK_EVERY: Duration = Duration::from_millis(20);
-
-/// A sample whose clock is below this share of the settled one was disturbed (nvbench's rule, against the settled clock
-/// instead of the nominal one, so that a capped card is not refused for ever).
-pub const LEAST_CLOCK: f64 = 0.75;
 
 /// Windows that the settling clock is judged by, and how long each is.
 pub const WINDOWS: usize = 10;
@@ -40,9 +33,6 @@ const LEAST_REST: f64 = 1.0;
 const MOST_REST: f64 = 16.0;
 /// No pause is longer, seconds.
 const LONGEST_PAUSE_S: f64 = 0.5;
-
-/// Seconds over which energy is counted: the counter moves every 20 to 100 ms.
-pub const ENERGY_S: f64 = 3.0;
 
 /// Work that is not longer than this many empty kernels by the same method shows the method's cost, not its own.
 pub const LEAST_EMPTIES: f64 = 1.25;
@@ -57,20 +47,13 @@ pub struct Timed {
     watch: Stopwatch,
     /// The same work on several sets of buffers, where the method rotates.
     works: Vec<Box<dyn Work>>,
-    probe: Option<Probe>,
+    watched: Watched,
     how: How,
     /// The pause before each sample, as a multiple of what the sample takes.
     rest: f64,
     last_s: f64,
     settled: Settled,
     asked: Instant,
-    /// Every reason that was seen while samples were taken.
-    reasons: BTreeMap<&'static str, u64>,
-    before: Now,
-    errors_before: Option<u64>,
-    /// Clocks, power and temperatures seen between samples.
-    seen: Vec<Now>,
-    clocks_mhz: Vec<f64>,
     measured: Vec<(&'static str, f64)>,
     /// What one set of buffers takes, bytes.
     device_memory: u64,
@@ -103,9 +86,7 @@ impl Timed {
     /// When the workload cannot be made, or does not run.
     pub fn load(site: Site, how: How, make: &mut dyn FnMut(&Site) -> Result<Box<dyn Work>>) -> Result<Self> {
         // Before anything runs here: what is on the device now belongs to others.
-        let probe = site.device.bus_id().ok().and_then(|bus_id| Probe::at(&bus_id));
-        let before = probe.as_ref().map(Probe::now).unwrap_or_default();
-        let errors_before = probe.as_ref().and_then(Probe::uncorrected_errors);
+        let watched = Watched::new(&site.device);
         let held = site.device.highest_allocated();
         let mut works = vec![make(&site)?];
         let each = site.device.highest_allocated() - held;
@@ -120,17 +101,12 @@ impl Timed {
             site,
             watch,
             works,
-            probe,
+            watched,
             how,
             rest: 0.0,
             last_s: 0.0,
             settled: Settled::default(),
             asked: Instant::now(),
-            reasons: BTreeMap::new(),
-            before,
-            errors_before,
-            seen: Vec::new(),
-            clocks_mhz: Vec::new(),
             measured: Vec::new(),
             device_memory: each,
         })
@@ -180,7 +156,7 @@ impl Timed {
     }
 
     fn power_capped(&self) -> bool {
-        self.probe.as_ref().is_some_and(|probe| probe.limited_by().contains(&"software power cap"))
+        self.watched.probe.as_ref().is_some_and(|probe| probe.limited_by().contains(&"software power cap"))
     }
 
     /// What the device says of itself, from time to time; a reason to throw the sample away.
@@ -189,25 +165,7 @@ impl Timed {
             return None;
         }
         self.asked = Instant::now();
-        let now = self.probe.as_ref()?.now();
-        let fault = now.limited_by.iter().find(|reason| FAULTS.contains(reason)).copied();
-        for reason in &now.limited_by {
-            *self.reasons.entry(reason).or_default() += 1;
-        }
-        self.seen.push(now);
-        fault.map(|reason| format!("the GPU's clocks were held down: {reason}"))
-    }
-
-    fn joules(&mut self, latency_s: f64) -> Result<Option<f64>> {
-        let counter = |probe: &Option<Probe>| probe.as_ref().and_then(Probe::energy_j);
-        let Some(before) = counter(&self.probe) else { return Ok(None) };
-        let batch = ((0.05 / latency_s).ceil() as u64).clamp(1, 1 << 16);
-        let (start, mut iterations) = (Instant::now(), 0_u64);
-        while start.elapsed().as_secs_f64() < ENERGY_S {
-            self.watch.run(&mut self.works, batch)?;
-            iterations += batch;
-        }
-        Ok(counter(&self.probe).map(|after| (after - before) / iterations as f64))
+        self.watched.look().map(|reason| format!("the GPU's clocks were held down: {reason}"))
     }
 
     /// Datasheet and measured rates that bound the work.
@@ -218,7 +176,7 @@ impl Timed {
         let beyond = counts.bytes.is_some_and(|bytes| bytes > BEYOND_CACHE * cache);
         let counts_bytes = counts.bytes.is_some() && (beyond || self.how.method == Method::Cold);
         let mut ceilings = Vec::new();
-        if let Some(peaks) = self.probe.as_ref().and_then(Probe::gpu).as_ref().and_then(peaks::of) {
+        if let Some(peaks) = self.watched.probe.as_ref().and_then(Probe::gpu).as_ref().and_then(peaks::of) {
             if let Some(rate) = arithmetic.and_then(|arithmetic| peak_of(peaks, arithmetic)) {
                 let metric = Metric::FLOPS_UTILIZATION;
                 ceilings.push(Ceiling { metric, of: Counted::Flops, rate: rate * 1e12, hard: true });
@@ -299,12 +257,8 @@ impl Subject for Timed {
         self.last_s = lap.seconds;
         let mut disturbed = self.look();
         if let Some(hz) = lap.clock_hz {
-            self.clocks_mhz.push(hz / 1e6);
-            if hz < LEAST_CLOCK * self.settled.clock_hz {
-                disturbed.get_or_insert_with(|| {
-                    format!("the SM clock fell to {:.0} MHz from {:.0} MHz", hz / 1e6, self.settled.clock_hz / 1e6)
-                });
-            }
+            let fell = self.watched.fell(hz);
+            disturbed = disturbed.or(fell.map(|fell| format!("the SM clock {fell}")));
         }
         Ok(Reading { wall_s: lap.seconds, cpu_s: None, clock_hz: lap.clock_hz, disturbed })
     }
@@ -334,7 +288,7 @@ impl Prepared for Timed {
 
     fn settle(&mut self, cap_s: f64) -> std::result::Result<(), BackendError> {
         self.settled = self.drive(cap_s).map_err(loading)?;
-        self.clocks_mhz.clear();
+        self.watched.settled_hz = self.settled.clock_hz;
         Ok(())
     }
 
@@ -359,45 +313,25 @@ impl Prepared for Timed {
         let mut values = self.works[0].values();
         values.push((Metric::DEVICE_MEMORY, self.device_memory as f64));
         if self.how.energy {
-            values.extend(self.joules(latency_s).map_err(loading)?.map(|joules| (Metric::ENERGY, joules)));
+            let (watch, works) = (&mut self.watch, &mut self.works);
+            let one = std::slice::from_ref(&self.watched);
+            let joules = joules(one, latency_s, |iterations| watch.run(works, iterations)).map_err(loading)?;
+            values.extend(joules.map(|joules| (Metric::ENERGY, joules)));
         }
         Ok(values)
     }
 
     fn evidence(&mut self) -> Vec<Evidence> {
-        let mut facts: BTreeMap<String, Json> = BTreeMap::new();
-        let mut put = |name: &str, value: Json| {
-            if !value.is_null() {
-                facts.insert(name.to_owned(), value);
-            }
-        };
-        put("settle_s", json!(self.settled.seconds));
-        put("settle_first_mhz", json!(self.settled.first_hz / 1e6));
-        put("settled_mhz", json!(self.settled.clock_hz / 1e6));
-        put("settled", json!(self.settled.steady));
-        put("rest", json!(self.rest));
-        put("empty_kernel_s", json!(self.watch.empty_s()));
-        if !self.clocks_mhz.is_empty() {
-            let of = |pick: fn(f64, f64) -> f64, start: f64| self.clocks_mhz.iter().copied().fold(start, pick);
-            put("sm_mhz_min", json!(of(f64::min, f64::INFINITY)));
-            put("sm_mhz_median", json!(median(&self.clocks_mhz)));
-            put("sm_mhz_max", json!(of(f64::max, 0.0)));
-        }
-        for (name, rate) in &self.measured {
-            put(name, json!(rate));
-        }
-        put("busy_percent_before", json!(self.before.busy_percent));
-        put("sm_mhz_before", json!(self.before.sm_mhz));
-        put("temperature_c_before", json!(self.before.temperature_c));
-        put("processes_before", json!(self.before.processes.len()));
-        put("limited_by", json!(self.reasons));
-        let highest = |of: fn(&Now) -> Option<f64>| self.seen.iter().filter_map(of).reduce(f64::max);
-        put("power_w_max", json!(highest(|now| now.power_w)));
-        put("temperature_c_max", json!(highest(|now| now.temperature_c.map(f64::from))));
-        put("memory_mhz_max", json!(highest(|now| now.memory_mhz.map(f64::from))));
-        if let (Some(was), Some(is)) = (self.errors_before, self.probe.as_ref().and_then(Probe::uncorrected_errors)) {
-            put("uncorrected_errors", json!(is.saturating_sub(was)));
-        }
+        let mut facts = self.watched.facts();
+        let own = [
+            ("settle_s", json!(self.settled.seconds)),
+            ("settle_first_mhz", json!(self.settled.first_hz / 1e6)),
+            ("settled", json!(self.settled.steady)),
+            ("rest", json!(self.rest)),
+            ("empty_kernel_s", json!(self.watch.empty_s())),
+        ];
+        let measured = self.measured.iter().map(|(name, rate)| (*name, json!(rate)));
+        facts.extend(own.into_iter().chain(measured).map(|(name, value)| (name.to_owned(), value)));
         vec![Evidence { source: "nvml".to_owned(), facts }]
     }
 
