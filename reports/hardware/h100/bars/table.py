@@ -1,4 +1,5 @@
-"""Tables from what bars.sh left in a folder: rates and agreement beside PyTorch, and how closely launches repeat.
+"""Tables from what bars.sh left in a folder: rates and agreement beside PyTorch, and how closely launches repeat. Where the folder
+has kernels.sqlite, how closely those launches repeat, whatever run they belong to.
 
 table.py FOLDER
 """
@@ -16,7 +17,8 @@ def launches(database, metric):
     """Case → the median of each launch, in the order in which they were made."""
     rows = sqlite3.connect(folder / database).execute(
         "SELECT case_id, median FROM launches JOIN metrics ON metrics.launch = launches.key"
-        " WHERE name = ? AND outcome = 'measured' ORDER BY position",
+        " JOIN runs ON runs.key = launches.run"
+        " WHERE name = ? AND outcome = 'measured' AND suite_name != 'nvidia-roadmap' ORDER BY launches.started_ns",
         (metric,),
     )
     found = {}
@@ -60,3 +62,10 @@ if (folder / "resolution.sqlite").exists():
             f"| {case} | {len(values)} | {statistics.median(values) * 1e6:.2f} | {spread(values):.2%} | {spread(cycles[case]):.2%} |"
             f" {len(peer)} | {spread(peer):.2%} |"
         )
+
+if (folder / "kernels.sqlite").exists():
+    time, cycles = (launches("kernels.sqlite", metric) for metric in ("latency", "cycles"))
+    print("| case | launches | median, us | variation of time | of cycles |\n|---|---|---|---|---|")
+    for case, values in sorted(time.items()):
+        median = statistics.median(values) * 1e6
+        print(f"| {case} | {len(values)} | {median:.2f} | {spread(values):.2%} | {spread(cycles[case]):.2%} |")
