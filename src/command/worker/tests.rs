@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::backend::BackendError;
+use crate::backend::{BackendError, Ceiling};
 use crate::domain::{Case, CaseId, Check, DeviceInfo, Sampling, StopReason, Workload, WorkloadKind};
 use crate::measure::{Reading, Subject, SubjectError};
 
@@ -23,6 +23,9 @@ struct Fake {
     breaks: Breaks,
     check: Result<f64, &'static str>,
     counts: WorkCounts,
+    /// FLOP/s that no device exceeds.
+    ceiling: Option<f64>,
+    doubt: Option<&'static str>,
 }
 
 impl Default for Fake {
@@ -31,6 +34,8 @@ impl Default for Fake {
             breaks: Breaks::Nowhere,
             check: Ok(0.0),
             counts: WorkCounts { flops: Some(8.0), bytes: Some(2.0), items: Some((32.0, "tokens")) },
+            ceiling: None,
+            doubt: None,
         }
     }
 }
@@ -88,6 +93,13 @@ impl Prepared for Fake {
     }
     fn counts(&self) -> WorkCounts {
         self.counts
+    }
+    fn ceilings(&mut self) -> Result<Vec<Ceiling>, BackendError> {
+        let ceiling = |rate| Ceiling { metric: Metric::FLOPS_UTILIZATION, of: Counted::Flops, rate, hard: true };
+        Ok(self.ceiling.map(ceiling).into_iter().collect())
+    }
+    fn doubt(&self, _latency_s: f64) -> Option<String> {
+        self.doubt.map(str::to_owned)
     }
     fn check(&mut self) -> Result<Vec<Check>, BackendError> {
         let error = self.check.map_err(|what| BackendError::Unsupported(what.to_owned()))?;
@@ -225,6 +237,24 @@ fn undeclared_work_has_no_rates() {
     let fake = Fake { counts: WorkCounts::default(), ..Fake::default() };
     let values = values(&said(&fake, 0.0).0);
     assert!(!values.keys().any(|name| name.ends_with("_rate") || name == "throughput"), "{values:?}");
+}
+
+#[test]
+fn a_share_of_a_ceiling_is_told_and_more_than_all_of_it_is_invalid() {
+    let (messages, outcome) = said(&Fake { ceiling: Some(32.0), ..Fake::default() }, 0.0);
+    assert_eq!((outcome, values(&messages)["flops_utilization"].1), (Outcome::measured(), 0.5));
+    let (messages, outcome) = said(&Fake { ceiling: Some(8.0), ..Fake::default() }, 0.0);
+    assert_eq!((outcome.kind, values(&messages)["flops_utilization"].1), (OutcomeKind::Invalid, 2.0));
+    assert!(outcome.reason.is_some_and(|reason| reason.contains("200.0 %")));
+}
+
+#[test]
+fn a_doubtful_time_is_invalid_and_wrong_numbers_outrank_it() {
+    let doubtful = Fake { doubt: Some("too short"), ..Fake::default() };
+    let (_, outcome) = said(&doubtful, 0.0);
+    assert_eq!(outcome, Outcome::because(OutcomeKind::Invalid, "too short"));
+    let (_, outcome) = said(&Fake { check: Ok(0.5), ..doubtful }, 0.0);
+    assert!(outcome.kind == OutcomeKind::Failed && outcome.reason.is_some_and(|why| why.contains("wrong numbers")));
 }
 
 #[test]
