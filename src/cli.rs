@@ -94,7 +94,7 @@ pub enum Format {
 }
 
 /// Which cases.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Selection")]
 pub struct Select {
     /// Only cases whose id matches the glob, e.g. 'bert*batch=8*'; repeat for more

@@ -275,8 +275,11 @@ fn in_pairs(
     let Some(paired) =
         pairs::session(arguments, suite, &mut subjects, judged.as_ref(), sessions, budget, store, context)?
     else {
+        let Some(screened) = screened else {
+            context.tell("no case of this selection can run here; `regrade list` says why");
+            return Ok(Exit::Nothing);
+        };
         // Nothing was suspicious: history says it all.
-        let screened = screened.expect("without a screen everything is paired");
         return finish(arguments, &screened, None, store, context);
     };
     drop(judged);

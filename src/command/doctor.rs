@@ -10,11 +10,13 @@ use anstyle::{AnsiColor, Style};
 use anyhow::Context;
 use serde::Serialize;
 
-use crate::backend::{Availability, BACKENDS, Backend};
+use crate::backend::Availability;
 use crate::cli::Format;
+use crate::command::session;
 use crate::exit::Exit;
 use crate::hardware::{self, Finding, Level};
 
+mod health;
 #[cfg(test)]
 mod tests;
 
@@ -39,7 +41,8 @@ struct Judgement {
     reason: String,
 }
 
-/// Writes the findings and the judgement. Takes about a second, because the machine is watched and probed.
+/// Writes the findings and the judgement. Takes about a second, because the machine is watched and probed, and some
+/// five more for each GPU, which is measured.
 ///
 /// Ends with [`Exit::Environment`] on an unfit machine, so that a CI job can refuse to measure there.
 ///
@@ -47,7 +50,9 @@ struct Judgement {
 /// When `out` cannot be written.
 pub fn run(format: Format, colour: bool, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let mut findings = hardware::findings();
-    findings.extend(BACKENDS.iter().map(|backend| backend_finding(*backend)));
+    let machine = session::machine();
+    findings.extend(machine.iter().map(|(name, availability)| backend_finding(name, availability)));
+    findings.extend(health::findings(&machine)?);
     findings.push(git());
     findings.extend(disk(Path::new(BASELINES)));
     let judgement = judge(&findings);
@@ -79,15 +84,15 @@ fn label(id: &str) -> String {
     id.replace('_', " ")
 }
 
-fn backend_finding(backend: &dyn Backend) -> Finding {
-    let (text, remedy) = match backend.availability() {
+fn backend_finding(name: &str, availability: &Availability) -> Finding {
+    let (text, remedy) = match availability {
         Availability::Ready { devices, .. } => {
             let names: Vec<&str> = devices.iter().map(|device| device.name.as_str()).collect();
-            (format!("{} ready: {}", backend.name(), names.join(", ")), None)
+            (format!("{name} ready: {}", names.join(", ")), None)
         }
         Availability::Unavailable(skip) => {
-            let text = format!("{} unavailable: {}", backend.name(), skip.reason);
-            (text, Some(skip.remedy))
+            let text = format!("{name} unavailable: {}", skip.reason);
+            (text, Some(skip.remedy.clone()))
         }
     };
     Finding {

@@ -37,6 +37,10 @@ const LONGEST_PAUSE_S: f64 = 0.5;
 /// Work that is not longer than this many empty kernels by the same method shows the method's cost, not its own.
 pub const LEAST_EMPTIES: f64 = 1.25;
 
+/// A device whose own copy stays below this share of its datasheet's bandwidth is ill, shared or throttled: a healthy one reaches 0.85
+/// to 0.93 (H100: 0.90), whatever its power limit.
+const LEAST_COPY: f64 = 0.5;
+
 /// Several times the cache: work that moves more is bounded by memory even where its output stays in the cache.
 const BEYOND_CACHE: f64 = 8.0;
 
@@ -55,6 +59,8 @@ pub struct Timed {
     settled: Settled,
     asked: Instant,
     measured: Vec<(&'static str, f64)>,
+    /// What the measured rates say of the device, where it is not well.
+    ill: Option<String>,
     /// What one set of buffers takes, bytes.
     device_memory: u64,
 }
@@ -108,6 +114,7 @@ impl Timed {
             settled: Settled::default(),
             asked: Instant::now(),
             measured: Vec::new(),
+            ill: None,
             device_memory: each,
         })
     }
@@ -176,7 +183,8 @@ impl Timed {
         let beyond = counts.bytes.is_some_and(|bytes| bytes > BEYOND_CACHE * cache);
         let counts_bytes = counts.bytes.is_some() && (beyond || self.how.method == Method::Cold);
         let mut ceilings = Vec::new();
-        if let Some(peaks) = self.watched.probe.as_ref().and_then(Probe::gpu).as_ref().and_then(peaks::of) {
+        let peaks = self.watched.probe.as_ref().and_then(Probe::gpu).as_ref().and_then(peaks::of);
+        if let Some(peaks) = peaks {
             if let Some(rate) = arithmetic.and_then(|arithmetic| peak_of(peaks, arithmetic)) {
                 let metric = Metric::FLOPS_UTILIZATION;
                 ceilings.push(Ceiling { metric, of: Counted::Flops, rate: rate * 1e12, hard: true });
@@ -188,6 +196,7 @@ impl Timed {
         }
         if counts_bytes && let Some(rate) = operator::copy_rate(&self.site)? {
             self.measured.push(("measured_bandwidth_bytes_per_s", rate));
+            self.ill = peaks.and_then(|peaks| ill(rate, peaks.bandwidth * 1e9));
             ceilings.push(Ceiling { metric: Metric::HBM_OF_MEASURED, of: Counted::Bytes, rate, hard: false });
         }
         if let Some(arithmetic) = arithmetic
@@ -198,6 +207,16 @@ impl Timed {
         }
         Ok(ceilings)
     }
+}
+
+/// What a copy at `rate` says of a device that should reach `datasheet`, both bytes/s.
+pub fn ill(rate: f64, datasheet: f64) -> Option<String> {
+    (rate < LEAST_COPY * datasheet).then(|| {
+        format!(
+            "this GPU is not well: its own copy reaches {:.0} % of its datasheet's bandwidth; `regrade doctor` measures it alone",
+            100.0 * rate / datasheet
+        )
+    })
 }
 
 /// The datasheet's dense peak of a unit, TFLOP/s.
@@ -211,16 +230,24 @@ const fn peak_of(peaks: &peaks::Peaks, arithmetic: Arithmetic) -> Option<f64> {
     }
 }
 
-/// How many sets of buffers a method rotates over: until they are five times the cache, within reason.
+/// How many sets of buffers a method rotates over.
+///
+/// In a graph, until they are five times the cache, so that nothing is found there. Cold work takes a few: where its buffers lie in
+/// physical memory moves it by up to a percent, differently in each process (a training step on an H100: 925 or 931 us), and a launch
+/// is to be about the work. Hot and batched work must find its data where it left them.
 fn sets(site: &Site, method: Method, each: u64) -> Result<usize> {
     const MOST: u64 = 64;
     const CACHES: u64 = 5;
-    if method != Method::Graph {
-        return Ok(1);
-    }
+    const PLACES: u64 = 4;
+    /// More takes longer to fill than it is worth.
+    const MOST_BYTES: u64 = 512 << 20;
     let cache = site.device.l2_bytes()? as u64;
     let (free, _) = site.device.memory()?;
-    let wanted = (CACHES * cache).div_ceil(each.max(1)).clamp(1, MOST);
+    let wanted = match method {
+        Method::Graph => (CACHES * cache).div_ceil(each.max(1)).clamp(1, MOST),
+        Method::Cold if each <= MOST_BYTES => PLACES,
+        _ => 1,
+    };
     let fits = 1 + free as u64 / 2 / each.max(1);
     Ok(wanted.min(fits) as usize)
 }
@@ -299,14 +326,15 @@ impl Prepared for Timed {
     fn doubt(&self, latency_s: f64) -> Option<String> {
         let empty_s = self.watch.empty_s();
         // In a graph kernels follow each other as closely as the device can: that time is the work's own.
-        (self.how.method != Method::Graph && latency_s < LEAST_EMPTIES * empty_s).then(|| {
+        let short = (self.how.method != Method::Graph && latency_s < LEAST_EMPTIES * empty_s).then(|| {
             format!(
                 "too short for timing = \"{}\": {:.2} us, of which an empty kernel takes {:.2} us; use timing = \"graph\"",
                 self.how.method.name(),
                 latency_s * 1e6,
                 empty_s * 1e6
             )
-        })
+        });
+        short.or_else(|| self.ill.clone())
     }
 
     fn values(&mut self, latency_s: f64) -> std::result::Result<Vec<(&'static str, f64)>, BackendError> {
@@ -350,5 +378,12 @@ mod tests {
         assert!(!is_steady(&climbing));
         let noisy: Vec<f64> = (0..10).map(|i| 1.98e9 + if i % 2 == 0 { 1e6 } else { -1e6 }).collect();
         assert!(is_steady(&noisy));
+    }
+
+    #[test]
+    fn a_device_far_below_its_datasheet_is_not_well() {
+        assert_eq!(ill(3.0e12, 3.35e12), None);
+        let said = ill(1.2e12, 3.35e12).expect("36 % is ill");
+        assert!(said.contains("36 % of its datasheet's bandwidth"), "{said}");
     }
 }

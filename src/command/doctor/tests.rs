@@ -1,6 +1,7 @@
 //! The parts that need neither a quiet machine nor a backend.
 
 use super::*;
+use crate::backend::Backend;
 use crate::backend::absent::Absent;
 
 fn finding(id: &'static str, level: Level, remedy: Option<&str>) -> Finding {
@@ -62,7 +63,7 @@ fn json_holds_the_same() {
 #[test]
 fn an_absent_backend_is_told_with_its_remedy_and_spoils_nothing() {
     let absent = Absent { name: "abacus", describe: "beads" };
-    let finding = backend_finding(&absent);
+    let finding = backend_finding(absent.name(), &absent.availability());
     assert!(finding.text.starts_with("abacus unavailable: "), "{}", finding.text);
     assert!(finding.remedy.is_some());
     assert_eq!(judge(&[finding]).fitness, Fitness::Fit);
