@@ -62,8 +62,11 @@ class Program:
     carry: int = 0
     seed: int = 1
     platforms: tuple = EVERYWHERE
-    #: Computes the same numbers where ``function`` itself cannot run on a CPU.
+    #: Computes the outputs from numpy arrays in another way; without it ``function`` runs on the CPU. Where that
+    #: cannot be, give a function from ``jax.jit``: its operations are counted, too.
     reference: Optional[Callable] = None
+    #: Versions of what the program comes from, if that is not JAX.
+    made_with: tuple = ()
     #: Makes the lowering possible on a machine without the hardware: a context manager.
     lowering: Optional[Callable] = None
 
@@ -158,7 +161,7 @@ def serialize(module):
     return artifact, text
 
 
-def made_with(*others):
+def made_with(others):
     versions = [*others, f"jax {jax.__version__}", f"StableHLO {stablehlo.get_current_version()}"]
     return ", ".join([*versions, f"pinned to {VHLO_VERSION}"])
 
@@ -207,7 +210,7 @@ def nine_digits(value):
 # The manifest
 
 
-def manifest(program, artifact, text, flops, outputs, made):
+def manifest(program, artifact, text, flops, outputs):
     return {
         "format": 1,
         "name": program.name,
@@ -215,7 +218,7 @@ def manifest(program, artifact, text, flops, outputs, made):
         "program": f"{program.name}.vhlo",
         "sha256": hashlib.sha256(artifact).hexdigest(),
         "source_sha256": hashlib.sha256(text.encode()).hexdigest(),
-        "made_with": made,
+        "made_with": made_with(program.made_with),
         "precision": program.precision,
         "platforms": list(program.platforms),
         "flops": flops,
@@ -264,16 +267,16 @@ def export(program, reference=True):
     shapes = [(o.dtype, o.shape) for o in lowered.out_info]
 
     flops = values = None
+    run = program.reference
     if "cpu" in program.platforms:
         compiled = lowered.compile()
-        flops = round(compiled.cost_analysis()["flops"])
-        run = compiled
+        run = run or compiled
     else:
-        run = program.reference and jax.jit(program.reference)
-        if run:
-            specs = [jax.ShapeDtypeStruct(i.shape, DTYPES[i.dtype]) for i in program.inputs]
-            flops = round(run.lower(*specs).compile().cost_analysis()["flops"])
+        specs = [jax.ShapeDtypeStruct(i.shape, DTYPES[i.dtype]) for i in program.inputs]
+        compiled = run and run.lower(*specs).compile()
+    if compiled:
+        flops = round(compiled.cost_analysis()["flops"])
     if reference and run:
-        values = jax.block_until_ready(run(*generate_all(program.inputs, program.seed)))
+        values = run(*generate_all(program.inputs, program.seed))
     outputs = describe_outputs(shapes, values)
-    return manifest(program, artifact, text, flops, outputs, made_with()), artifact
+    return manifest(program, artifact, text, flops, outputs), artifact

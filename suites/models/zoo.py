@@ -51,9 +51,9 @@ def tokens(batch, length, vocabulary, name="tokens"):
     return Input(name, "i32", (batch, length), "index", vocabulary)
 
 
-def wide(x):
+def wide(dtype):
     """At least f32: where bf16 would lose too much. f64 stays f64, so that a program can be evaluated in it."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return jnp.promote_types(dtype, jnp.float32)
 
 
 # Parts
@@ -64,14 +64,14 @@ def linear(p, name, x):
 
 
 def layer_norm(p, name, x, epsilon):
-    y = wide(x)
+    y = x.astype(wide(x.dtype))
     y = y - y.mean(-1, keepdims=True)
     y = (y * jax.lax.rsqrt((y * y).mean(-1, keepdims=True) + epsilon)).astype(x.dtype)
     return y * p[f"{name}.weight"] + p[f"{name}.bias"]
 
 
 def rms_norm(x, weight, epsilon=1e-5):
-    y = wide(x)
+    y = x.astype(wide(x.dtype))
     return (y * jax.lax.rsqrt((y * y).mean(-1, keepdims=True) + epsilon)).astype(x.dtype) * weight
 
 
@@ -86,12 +86,14 @@ def attend(q, k, v, mask=None):
     of ``q`` may share one of ``k`` and ``v``."""
     batch, length, heads, width = q.shape
     groups = k.shape[2]
-    q = q.reshape(batch, length, groups, heads // groups, width)
-    scores = jnp.einsum("bsgrd,btgd->bgrst", q, k, preferred_element_type=wide(q[:0]).dtype) / math.sqrt(width)
+    # The heads that share a key become more rows of one matrix, so that no key is copied.
+    q = q.reshape(batch, length, groups, -1, width).transpose(0, 2, 3, 1, 4).reshape(batch, groups, -1, width)
+    k, v = k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3)
+    scores = jnp.matmul(q, k, preferred_element_type=wide(q.dtype)) / math.sqrt(width)
     if mask is not None:
-        scores = jnp.where(mask, scores, -1e9)
-    weights = jax.nn.softmax(scores, -1).astype(v.dtype)
-    return jnp.einsum("bgrst,btgd->bsgrd", weights, v).reshape(batch, length, heads, width)
+        scores = jnp.where(jnp.tile(mask, (heads // groups, 1)), scores, -1e9)
+    y = jax.nn.softmax(scores, -1).astype(v.dtype) @ v
+    return y.reshape(batch, heads, length, width).transpose(0, 2, 1, 3)
 
 
 def self_attention(p, name, x, heads, mask):
@@ -114,7 +116,7 @@ def rows(table, index):
 
 
 def cross_entropy(logits, labels):
-    logs = jax.nn.log_softmax(wide(logits), -1)
+    logs = jax.nn.log_softmax(logits.astype(wide(logits.dtype)), -1)
     return -jnp.take_along_axis(logs, labels[..., None], -1, mode="clip").mean()
 
 
@@ -202,7 +204,7 @@ def attention(name, batch, heads, length, width, dtype, fused=False):
         "tokens",
         precision=dtype,
         platforms=("cuda",),
-        reference=naive,
+        reference=jax.jit(naive),
         lowering=pretend_cudnn,
     )
 
@@ -375,11 +377,11 @@ def llama_block(name):
 
     def rotate(x):
         """Rotary positions; the tables are computed in the program, which is smaller than to hold them."""
-        kind = wide(x[:0]).dtype
+        kind = wide(x.dtype)
         frequency = 10000.0 ** (-jnp.arange(0, size, 2, dtype=kind) / size)
         angle = (jnp.arange(length, dtype=kind)[:, None] * frequency)[:, None, :]
         cosine, sine = jnp.cos(angle), jnp.sin(angle)
-        a, b = jnp.split(wide(x), 2, -1)
+        a, b = jnp.split(x.astype(kind), 2, -1)
         return jnp.concatenate([a * cosine - b * sine, b * cosine + a * sine], -1).astype(x.dtype)
 
     def forward(p, x):
