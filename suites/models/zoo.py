@@ -1,8 +1,8 @@
 """The programs: pure functions over flat lists of arrays, the weights among them.
 
-Weights are random and come from a seed: time and memory do not depend on their values, and nothing needs to be shipped.
-Scales are chosen so that activations stay near one and no output is zero but for rounding, so that a relative error means
-something. GELU is the approximation by tanh throughout, because the exact one needs an operation outside of StableHLO.
+Weights are random and come from a seed: time and memory do not depend on their values, and nothing needs to be
+shipped. Scales are chosen so that activations stay near one and no output is zero but for rounding, so that a relative
+error means something. GELU is the approximation by tanh throughout, which needs nothing but StableHLO.
 """
 
 import contextlib
@@ -150,8 +150,11 @@ def training(weights, data, loss):
     def function(*arrays):
         w, m, v = (arrays[i * n : (i + 1) * n] for i in range(3))
         step = arrays[3 * n] + 1.0
-        of = lambda w: loss(dict(zip(names, w)), *arrays[3 * n + 1 :])
-        value, gradients = jax.value_and_grad(of)(w)
+
+        def loss_of(w):
+            return loss(dict(zip(names, w)), *arrays[3 * n + 1 :])
+
+        value, gradients = jax.value_and_grad(loss_of)(w)
         m = [beta1 * a + (1 - beta1) * g for a, g in zip(m, gradients)]
         v = [beta2 * a + (1 - beta2) * g * g for a, g in zip(v, gradients)]
         m_scale, v_scale = 1 / (1 - beta1**step), 1 / (1 - beta2**step)
@@ -191,14 +194,19 @@ def attention(name, batch, heads, length, width, dtype, fused=False):
     inputs = [Input(n, dtype, shape, "normal", 1.0) for n in "qkv"]
     how = "fused by cuDNN" if fused else "with its scores in memory"
     text = f"Attention {how}, batch {batch}, {heads} heads of {width}, {length} tokens, {dtype}"
-    naive = lambda q, k, v: (attend(q, k, v),)
+
+    def naive(q, k, v):
+        return (attend(q, k, v),)
+
+    def cudnn(q, k, v):
+        return (jax.nn.dot_product_attention(q, k, v, implementation="cudnn"),)
+
     if not fused:
         return Program(name, text, naive, inputs, batch * length, "tokens", precision=dtype)
-    function = lambda q, k, v: (jax.nn.dot_product_attention(q, k, v, implementation="cudnn"),)
     return Program(
         name,
         text,
-        function,
+        cudnn,
         inputs,
         batch * length,
         "tokens",
@@ -215,10 +223,11 @@ def pretend_cudnn():
     what the program is for, a Hopper with cuDNN 9.10 or newer."""
     from jax._src.cudnn import fused_attention_stablehlo as fused
 
-    with (
-        mock.patch.object(fused, "check_cudnn_version", lambda: 91000),
-        mock.patch.object(fused, "check_compute_capability", lambda capability: True),
-    ):
+    version = mock.patch.object(fused, "check_cudnn_version", lambda: 91000)
+    kind = mock.patch.object(
+        fused, "check_compute_capability", lambda least: tuple(map(int, least.split("."))) <= (9, 0)
+    )
+    with version, kind:
         yield
 
 
@@ -243,7 +252,10 @@ def gpt2_forward(p, ids, layers, heads):
 
 def gpt2(name, length, dtype="f32"):
     weights = gpt2_weights(12, 768, 50257, dtype)
-    forward = lambda p, ids: gpt2_forward(p, ids, 12, 12)
+
+    def forward(p, ids):
+        return gpt2_forward(p, ids, 12, 12)
+
     function, inputs = inference(weights, [tokens(1, length, 50257)], forward)
     text = f"GPT-2 small, forward, batch 1 x {length} tokens, {dtype}"
     return Program(name, text, function, inputs, length, "tokens", precision=dtype)
@@ -251,7 +263,10 @@ def gpt2(name, length, dtype="f32"):
 
 def language_train(name, what, layers, width, heads, vocabulary, batch, length):
     weights = gpt2_weights(layers, width, vocabulary)
-    loss = lambda p, ids: cross_entropy(gpt2_forward(p, ids[:, :-1], layers, heads), ids[:, 1:])
+
+    def loss(p, ids):
+        return cross_entropy(gpt2_forward(p, ids[:, :-1], layers, heads), ids[:, 1:])
+
     function, inputs, carry = training(weights, [tokens(batch, length + 1, vocabulary)], loss)
     text = f"{what}, training step with AdamW, batch {batch} x {length} tokens, f32"
     return Program(name, text, function, inputs, batch * length, "tokens", carry=carry)
@@ -309,9 +324,7 @@ def resnet50(name, batch):
 
     def apply(p, name, x, stride=1):
         dimensions = ("NHWC", "HWIO", "NHWC")
-        y = jax.lax.conv_general_dilated(
-            x, p[f"{name}.weight"], (stride, stride), "SAME", dimension_numbers=dimensions
-        )
+        y = jax.lax.conv_general_dilated(x, p[f"{name}.weight"], (stride, stride), "SAME", dimension_numbers=dimensions)
         scale = jax.lax.rsqrt(p[f"{name}.variance"] + 1e-5) * p[f"{name}.gain"]
         return (y - p[f"{name}.mean"]) * scale + p[f"{name}.bias"]
 
@@ -392,7 +405,9 @@ def llama_block(name):
         return x + (jax.nn.silu(y @ p["gate"]) * (y @ p["up"])) @ p["down"]
 
     function, inputs = inference(weights, [Input("x", "bf16", (1, length, width), "normal", 1.0)], forward)
-    text = f"A layer of Llama ({width} wide, {heads} heads, {groups} for keys), forward, batch 1 x {length} tokens, bf16"
+    text = (
+        f"A layer of Llama ({width} wide, {heads} heads, {groups} for keys), forward, batch 1 x {length} tokens, bf16"
+    )
     return Program(name, text, function, inputs, length, "tokens", precision="bf16")
 
 
