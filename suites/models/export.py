@@ -6,7 +6,7 @@
     python3 suites/models/export.py --list
     python3 suites/models/export.py --check gpt2     # would it be the same again?
 
-Needs no GPU. Reference values come from one run on this machine's CPU; GPT-2's training step takes 8 GB for it.
+Needs no GPU. Reference values come from one run on this machine's CPU; GPT-2's training step takes 5 GB for it.
 """
 
 import argparse
