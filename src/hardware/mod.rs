@@ -19,6 +19,7 @@ pub mod peaks;
 mod probe;
 mod processes;
 mod telemetry;
+pub mod watched;
 #[cfg(test)]
 mod tests;
 

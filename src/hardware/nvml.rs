@@ -136,6 +136,19 @@ impl Probe {
         Some(Self { nvml, index })
     }
 
+    /// The GPU of this number among those that this process may see, in the order of CUDA (`CUDA_VISIBLE_DEVICES` counts where it
+    /// gives numbers, and the bus decides otherwise: `CUDA_DEVICE_ORDER=PCI_BUS_ID` makes both agree everywhere).
+    #[must_use]
+    pub fn nth(ordinal: u32) -> Option<Self> {
+        let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
+        let numbers: Option<Vec<u32>> =
+            visible.map(|list| list.split(',').filter_map(|word| word.trim().parse().ok()).collect());
+        let index = numbers.and_then(|numbers| numbers.get(ordinal as usize).copied()).unwrap_or(ordinal);
+        let nvml = Nvml::init().ok()?;
+        nvml.device_by_index(index).ok()?;
+        Some(Self { nvml, index })
+    }
+
     /// What it is.
     #[must_use]
     pub fn gpu(&self) -> Option<Gpu> {

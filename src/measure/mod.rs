@@ -77,7 +77,10 @@ pub trait Subject {
 
 /// Reads the clocks around `work`. The CPU clock is the outer pair: reading it costs a system call, which must not
 /// count as wall time.
-fn host_time(work: impl FnOnce() -> Result<(), SubjectError>) -> Result<Reading, SubjectError> {
+///
+/// # Errors
+/// As `work`.
+pub fn host_time(work: impl FnOnce() -> Result<(), SubjectError>) -> Result<Reading, SubjectError> {
     let cpu_before = clock::process_cpu_s();
     let start = Instant::now();
     work()?;

@@ -28,7 +28,6 @@ mod nccl;
 mod operator;
 mod stopwatch;
 mod timed;
-mod watched;
 mod work;
 
 /// The adapter.

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
 
-use crate::backend::nvidia::cuda::{CudaError, Result};
+use crate::backend::nvidia::cuda::{CudaError, Device, Result};
 use crate::backend::nvidia::operator;
 use crate::backend::nvidia::stopwatch::{Method, Stopwatch};
-use crate::backend::nvidia::watched::{ASK_EVERY, Watched, joules};
 use crate::backend::nvidia::work::{Arithmetic, Site, Work};
 use crate::backend::{BackendError, Ceiling, Counted, Prepared, WorkCounts};
 use crate::domain::{Check, DeviceInfo, Evidence, Metric};
 use crate::hardware::cuda::Library;
+use crate::hardware::watched::{ASK_EVERY, Watched, joules};
 use crate::hardware::{Probe, peaks};
 use crate::measure::{Reading, Subject, SubjectError};
 use crate::stats::quantile::median;
@@ -92,7 +92,7 @@ impl Timed {
     /// When the workload cannot be made, or does not run.
     pub fn load(site: Site, how: How, make: &mut dyn FnMut(&Site) -> Result<Box<dyn Work>>) -> Result<Self> {
         // Before anything runs here: what is on the device now belongs to others.
-        let watched = Watched::new(&site.device);
+        let watched = watch(&site.device);
         let held = site.device.highest_allocated();
         let mut works = vec![make(&site)?];
         let each = site.device.highest_allocated() - held;
@@ -217,6 +217,11 @@ pub fn ill(rate: f64, datasheet: f64) -> Option<String> {
             100.0 * rate / datasheet
         )
     })
+}
+
+/// The driver's word on a device, from now on.
+pub fn watch(device: &Device) -> Watched {
+    Watched::new(device.ordinal, device.bus_id().ok().and_then(|bus_id| Probe::at(&bus_id)))
 }
 
 /// The datasheet's dense peak of a unit, TFLOP/s.

@@ -13,14 +13,14 @@ use crate::backend::nvidia::collective::stopwatch::{Lap, Stopwatch};
 use crate::backend::nvidia::counted;
 use crate::backend::nvidia::cuda::Result;
 use crate::backend::nvidia::timed::{
-    EVENT_RESOLUTION_S, How, LEAST_EMPTIES, WINDOW_S, WINDOWS, is_steady, loading, running,
+    EVENT_RESOLUTION_S, How, LEAST_EMPTIES, WINDOW_S, WINDOWS, is_steady, loading, running, watch,
 };
-use crate::backend::nvidia::watched::{ASK_EVERY, Watched, joules};
 use crate::backend::nvidia::work::Site;
 use crate::backend::{BackendError, Prepared, WorkCounts};
 use crate::domain::{Check, DeviceInfo, Evidence, Metric};
 use crate::hardware::Probe;
 use crate::hardware::cuda::Library;
+use crate::hardware::watched::{ASK_EVERY, Watched, joules};
 use crate::measure::{Reading, Subject, SubjectError};
 use crate::stats::quantile::median;
 
@@ -47,7 +47,7 @@ impl Timed {
     /// When the work cannot be made, or does not run.
     pub fn load(ordinals: &[usize], how: How, make: impl FnOnce(&[Site]) -> Result<Exchange>) -> Result<Self> {
         let sites = ordinals.iter().map(|ordinal| Site::open(*ordinal)).collect::<Result<Vec<_>>>()?;
-        let watched = sites.iter().map(|site| Watched::new(&site.device)).collect();
+        let watched = sites.iter().map(|site| watch(&site.device)).collect();
         let mut work = make(&sites)?;
         let device_memory = sites.iter().map(|site| site.device.highest_allocated()).max().unwrap_or(0);
         let mut watch = Stopwatch::new(&sites, how.method)?;

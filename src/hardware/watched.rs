@@ -8,10 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
 
-use crate::backend::nvidia::cuda::{Device, Result};
 use crate::hardware::Probe;
 use crate::hardware::gpu::{FAULTS, Now};
-use crate::stats::quantile::median;
 
 /// How often the driver is asked what holds the clocks down: each time costs tens of microseconds between samples.
 pub const ASK_EVERY: Duration = Duration::from_millis(20);
@@ -43,10 +41,10 @@ pub struct Watched {
 
 impl Watched {
     /// Takes the first look: before anything runs here, what is on the device belongs to others.
-    pub fn new(device: &Device) -> Self {
-        let probe = device.bus_id().ok().and_then(|bus_id| Probe::at(&bus_id));
+    #[must_use]
+    pub fn new(ordinal: i32, probe: Option<Probe>) -> Self {
         Self {
-            ordinal: device.ordinal,
+            ordinal,
             before: probe.as_ref().map(Probe::now).unwrap_or_default(),
             errors_before: probe.as_ref().and_then(Probe::uncorrected_errors),
             probe,
@@ -76,6 +74,7 @@ impl Watched {
     }
 
     /// Everything that was seen, as evidence has it.
+    #[must_use]
     pub fn facts(&self) -> BTreeMap<String, Json> {
         let mut facts: BTreeMap<String, Json> = BTreeMap::new();
         let mut put = |name: &str, value: Json| {
@@ -87,7 +86,9 @@ impl Watched {
         if !self.clocks_mhz.is_empty() {
             let of = |pick: fn(f64, f64) -> f64, start: f64| self.clocks_mhz.iter().copied().fold(start, pick);
             put("sm_mhz_min", json!(of(f64::min, f64::INFINITY)));
-            put("sm_mhz_median", json!(median(&self.clocks_mhz)));
+            let mut sorted = self.clocks_mhz.clone();
+            sorted.sort_by(f64::total_cmp);
+            put("sm_mhz_median", json!(sorted[sorted.len() / 2]));
             put("sm_mhz_max", json!(of(f64::max, 0.0)));
         }
         put("busy_percent_before", json!(self.before.busy_percent));
@@ -111,7 +112,11 @@ impl Watched {
 ///
 /// # Errors
 /// When the work fails.
-pub fn joules(watched: &[Watched], latency_s: f64, mut run: impl FnMut(u64) -> Result<()>) -> Result<Option<f64>> {
+pub fn joules<E>(
+    watched: &[Watched],
+    latency_s: f64,
+    mut run: impl FnMut(u64) -> Result<(), E>,
+) -> Result<Option<f64>, E> {
     let counters = || -> Option<f64> { watched.iter().map(|one| one.probe.as_ref().and_then(Probe::energy_j)).sum() };
     let Some(before) = counters() else { return Ok(None) };
     let batch = ((0.05 / latency_s).ceil() as u64).clamp(1, 1 << 16);

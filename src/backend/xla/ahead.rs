@@ -1,0 +1,166 @@
+//! A program compiled for devices that are not here: nothing is run, and everything the compiler says is a metric.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value as Json, json};
+
+use crate::backend::xla::engine::said;
+use crate::backend::xla::pjrt::{Compiled, Options, Plugin, Value};
+use crate::backend::xla::plugins::{self, Platform};
+use crate::backend::xla::program::Program;
+use crate::backend::xla::running::{compile, costs, described, marks};
+use crate::backend::xla::{failed, loading};
+use crate::backend::{BackendError, Prepared, WorkCounts};
+use crate::domain::{Check, DeviceInfo, Evidence, Metric};
+use crate::measure::{Subject, SubjectError};
+
+/// Devices that compilers know by name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Target {
+    /// Whose compiler.
+    pub platform: Platform,
+    /// The compiler's name of the devices.
+    topology: String,
+    options: Vec<(String, Value)>,
+    flags: &'static [&'static str],
+}
+
+/// What the compiler must know of an H100 SXM to compile for one that is not here: XLA's `GpuTargetConfigProto`, the figures from the
+/// CUDA programming guide (compute capability 9.0) and NVIDIA's datasheet.
+const H100: &str = "gpu_device_info { threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152 \
+    shared_memory_per_core: 233472 threads_per_core_limit: 2048 core_count: 132 fpus_per_core: 128 \
+    block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535 memory_bandwidth: 3352320000000 \
+    l2_cache_size: 52428800 clock_rate_ghz: 1.98 device_memory_size: 84942979072 shared_memory_per_block_optin: 232448 \
+    cuda_compute_capability { major: 9 } registers_per_core_limit: 65536 registers_per_block_limit: 65536 } \
+    platform_name: \"CUDA\" dnn_version_info { major: 9 minor: 8 } runtime_version { major: 12 minor: 9 } \
+    device_description_str: \"NVIDIA H100 80GB HBM3\"";
+
+/// Generations of TPU that libtpu compiles for.
+const TPUS: [&str; 5] = ["v4", "v5e", "v5p", "v6e", "v7x"];
+
+impl Target {
+    /// The devices of a suite's word: `v5e:2x2`, `h100`.
+    ///
+    /// # Errors
+    /// When no compiler knows them.
+    pub fn named(word: &str) -> Result<Self, String> {
+        let generation = word.split(':').next().unwrap_or_default();
+        if word == "h100" {
+            return Ok(Self {
+                platform: Platform::Cuda,
+                topology: "h100".to_owned(),
+                options: vec![
+                    ("target_config".to_owned(), Value::Text(H100.to_owned())),
+                    ("topology".to_owned(), Value::Text("1x1x1".to_owned())),
+                ],
+                // Choosing kernels by trying them needs a device.
+                flags: &["xla_gpu_autotune_level=0"],
+            });
+        }
+        if TPUS.contains(&generation) && word.len() > generation.len() + 1 {
+            return Ok(Self { platform: Platform::Tpu, topology: word.to_owned(), options: Vec::new(), flags: &[] });
+        }
+        Err(format!(
+            "no compiler here knows the devices `{word}`: write h100, or a TPU with its topology, such as v5e:2x2, v5p:2x2x1, v6e:2x2, \
+             v4:2x2x1"
+        ))
+    }
+}
+
+/// A program that was compiled and will not be run.
+#[derive(Debug)]
+pub struct Ahead {
+    compiled: Compiled,
+    program: Program,
+    target: String,
+    kind: String,
+    facts: BTreeMap<String, Json>,
+    compile_s: f64,
+    compile_cpu_s: Option<f64>,
+}
+
+impl Ahead {
+    /// Compiles.
+    ///
+    /// # Errors
+    /// When the plugin knows no such devices, or the program does not compile.
+    pub fn load(
+        plugin: &plugins::Plugin,
+        target: &Target,
+        program: Program,
+        mut options: Options,
+    ) -> Result<Self, BackendError> {
+        let loaded = Plugin::load(&plugin.path).map_err(|error| loading("loading the compiler", error))?;
+        let topology = loaded.topology(&target.topology, &target.options).map_err(|error| {
+            loading("asking the compiler for its devices", error)
+        })?;
+        let devices = topology.devices().map_err(|error| loading("asking for the devices", error))?;
+        let mut flags = Options::flags_of(&target.flags.join(" ")).map_err(|error| loading("flags", error))?;
+        flags.append(&mut options.flags);
+        options.flags = flags;
+        let (compiled, compile_s, compile_cpu_s) = compile(|| topology.compile(&program.code, &options))?;
+        let mut facts = said(&loaded, plugin).map_err(|error| loading("asking the plugin", error))?;
+        facts.insert("devices".to_owned(), json!(devices.len()));
+        let kind = devices.first().map_or_else(|| target.topology.clone(), |device| device.kind.clone());
+        for (name, value) in devices.first().map(|device| device.attributes.as_slice()).unwrap_or_default() {
+            facts.insert(format!("device.{name}"), json!(value.to_string()));
+        }
+        Ok(Self { compiled, program, target: target.topology.clone(), kind, facts, compile_s, compile_cpu_s })
+    }
+}
+
+impl Subject for Ahead {
+    fn run(&mut self, _iterations: u64) -> Result<(), SubjectError> {
+        Err(failed(crate::backend::xla::pjrt::PjrtError::Argument("a program for another device is not run".to_owned())))
+    }
+}
+
+impl Prepared for Ahead {
+    fn is_timed(&self) -> bool {
+        false
+    }
+
+    fn device(&self) -> DeviceInfo {
+        let mut facts = self.facts.clone();
+        facts.insert("program_sha256".to_owned(), json!(self.program.manifest.sha256));
+        let name = format!("{} (compiled for, not here)", self.kind);
+        DeviceInfo { backend: "xla:compile".to_owned(), name, facts }
+    }
+
+    fn counts(&self) -> WorkCounts {
+        WorkCounts { flops: self.program.manifest.flops, ..WorkCounts::default() }
+    }
+
+    fn values(&mut self, _latency_s: f64) -> Result<Vec<(&'static str, f64)>, BackendError> {
+        let mut values = vec![(Metric::COMPILE_TIME, self.compile_s)];
+        values.extend(self.compile_cpu_s.map(|seconds| (Metric::COMPILE_CPU_TIME, seconds)));
+        let costs = costs(&self.compiled).map_err(|error| loading("asking what the program costs", error))?;
+        values.extend(described(&self.compiled, &costs).map_err(|error| loading("asking about the program", error))?);
+        Ok(values)
+    }
+
+    fn evidence(&mut self) -> Vec<Evidence> {
+        let mut facts: BTreeMap<String, Json> = [("compiled_for".to_owned(), json!(self.target))].into();
+        marks(&self.compiled, &mut facts);
+        vec![Evidence { source: "xla".to_owned(), facts }]
+    }
+
+    fn check(&mut self) -> Result<Vec<Check>, BackendError> {
+        // Nothing was run, so there are no numbers.
+        Ok(Vec::new())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_known_by_their_names() {
+        assert_eq!(Target::named("h100").map(|target| target.platform), Ok(Platform::Cuda));
+        assert_eq!(Target::named("v5e:2x2").map(|target| target.platform), Ok(Platform::Tpu));
+        for word in ["v5e", "v9:1", "", "v5e:", "H100"] {
+            assert!(Target::named(word).is_err(), "{word}");
+        }
+    }
+}

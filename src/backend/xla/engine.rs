@@ -1,0 +1,94 @@
+//! A plugin that is loaded and connected: its devices, and how it is asked for them.
+//!
+//! Must not know programs.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::{Value as Json, json};
+
+use crate::backend::xla::pjrt::{Client, Device, PjrtError, Plugin, Result, Value, offered};
+use crate::backend::xla::plugins::{self, Platform};
+
+/// A connected plugin. Fields go in this order: devices before their client.
+#[derive(Debug)]
+pub struct Engine {
+    /// Devices that a workload uses, in order.
+    pub devices: Vec<Device>,
+    /// Which kind.
+    pub platform: Platform,
+    /// The connection.
+    pub client: Client,
+    /// What is known of the plugin and the first device.
+    pub facts: BTreeMap<String, Json>,
+    /// Vendor's name of the first device.
+    pub kind: String,
+}
+
+impl Engine {
+    /// Connects to `count` devices from number `first` on.
+    ///
+    /// # Errors
+    /// When the plugin cannot be loaded, or has too few devices.
+    pub fn open(platform: Platform, plugin: &plugins::Plugin, first: usize, count: usize) -> Result<Self> {
+        let loaded = Plugin::load(&plugin.path)?;
+        let client = loaded.client(&options(platform, first, count))?;
+        let devices = client.devices()?;
+        // A GPU's plugin was asked for these alone and counts from 0; the others show all that there is.
+        let skipped = if matches!(platform, Platform::Tpu) { first } else { 0 };
+        let found = devices.len();
+        let devices: Vec<Device> = devices.into_iter().skip(skipped).take(count).collect();
+        if devices.len() < count {
+            return Err(PjrtError::Argument(format!("{count} devices from number {first} on are asked for, {found} are here")));
+        }
+        let description = devices[0].description()?;
+        let mut facts = said(&loaded, plugin)?;
+        let (name, version) = client.platform()?;
+        facts.insert("platform".to_owned(), json!(name));
+        facts.insert("platform_version".to_owned(), json!(version.lines().next().unwrap_or_default()));
+        facts.insert("devices".to_owned(), json!(count));
+        for (name, value) in &description.attributes {
+            facts.insert(format!("device.{name}"), json!(value.to_string()));
+        }
+        Ok(Self { devices, platform, client, facts, kind: description.kind })
+    }
+
+    /// Most bytes that were ever taken of the first device's memory, where it counts.
+    pub fn peak_memory(&self) -> Result<Option<i64>> {
+        Ok(offered(self.devices[0].memory())?.and_then(|memory| memory.peak))
+    }
+}
+
+/// What a plugin says of itself, and where it came from.
+pub fn said(loaded: &Plugin, plugin: &plugins::Plugin) -> Result<BTreeMap<String, Json>> {
+    let (major, minor) = loaded.version();
+    let mut facts: BTreeMap<String, Json> = [
+        ("plugin".to_owned(), json!(plugin.path.display().to_string())),
+        ("plugin_bytes".to_owned(), json!(size(&plugin.path))),
+        ("package".to_owned(), json!(plugin.package)),
+        ("api".to_owned(), json!(format!("{major}.{minor}"))),
+    ]
+    .into();
+    for (name, value) in offered(loaded.attributes())?.unwrap_or_default() {
+        facts.insert(name, json!(value.to_string()));
+    }
+    facts.retain(|_, value| !value.is_null());
+    Ok(facts)
+}
+
+fn size(path: &Path) -> Option<u64> {
+    Some(std::fs::metadata(path).ok()?.len())
+}
+
+/// How a client is made: CPU plugins make several devices of one processor unless told, and GPU plugins take most of every
+/// device's memory.
+fn options(platform: Platform, first: usize, count: usize) -> Vec<(String, Value)> {
+    match platform {
+        Platform::Cpu => vec![("cpu_device_count".to_owned(), Value::Int((first + count) as i64))],
+        Platform::Cuda | Platform::Rocm => {
+            let devices = (first..first + count).map(|device| device as i64).collect();
+            vec![("visible_devices".to_owned(), Value::Ints(devices)), ("preallocate".to_owned(), Value::Bool(false))]
+        }
+        Platform::Oneapi | Platform::Tpu => Vec::new(),
+    }
+}

@@ -1,0 +1,256 @@
+//! StableHLO programs through the PJRT plugins of XLA: TPU, NVIDIA, AMD, Intel and CPU, one adapter each, and one that compiles for
+//! devices that are not here.
+//!
+//! Layers, from the bottom: `pjrt` (the interface) · `plugins` (which there are) · `engine` (one, connected) · `program` (what is run) ·
+//! `running` (timed on a device) and `ahead` (compiled only). Plugins are loaded at run time, in worker processes only: some hang, and
+//! none can be unloaded.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::backend::xla::ahead::{Ahead, Target};
+use crate::backend::xla::engine::Engine;
+use crate::backend::xla::pjrt::{Options, PjrtError};
+use crate::backend::xla::plugins::Platform;
+use crate::backend::xla::program::Program;
+use crate::backend::xla::running::Running;
+use crate::backend::{Availability, Backend, BackendError, Prepared};
+use crate::domain::{DeviceInfo, Skip, Workload, WorkloadKind};
+use crate::hardware;
+use crate::measure::SubjectError;
+
+mod ahead;
+mod engine;
+mod models;
+mod pjrt;
+pub mod plugins;
+mod program;
+mod running;
+
+/// Programs on the devices of one kind of plugin.
+#[derive(Debug)]
+pub struct Xla(pub Platform);
+
+/// Programs compiled for devices that are not here.
+#[derive(Debug)]
+pub struct Compile;
+
+/// Variables of workers: libtpu otherwise asks a cloud's metadata service for minutes, and XLA's log is worth its warnings alone.
+const ENVIRONMENT: &[(&str, &str)] = &[("TPU_SKIP_MDS_QUERY", "1"), ("TF_CPP_MIN_LOG_LEVEL", "1")];
+
+impl Backend for Xla {
+    fn name(&self) -> &'static str {
+        self.0.backend()
+    }
+
+    fn describe(&self) -> &'static str {
+        match self.0 {
+            Platform::Cpu => "XLA programs on the CPU (PJRT plugin)",
+            Platform::Cuda => "XLA programs on NVIDIA GPUs (PJRT plugin)",
+            Platform::Rocm => "XLA programs on AMD GPUs (PJRT plugin)",
+            Platform::Oneapi => "XLA programs on Intel GPUs (PJRT plugin)",
+            Platform::Tpu => "XLA programs on TPUs (libtpu)",
+        }
+    }
+
+    fn availability(&self) -> Availability {
+        let found = plugins::find(self.0).and_then(|plugin| Ok((device(self.0)?, plugin)));
+        match found {
+            Ok((mut device, plugin)) => {
+                device.backend = self.name().to_owned();
+                let mut facts: BTreeMap<String, String> =
+                    [("device".to_owned(), device.name.clone()), ("plugin".to_owned(), named(&plugin))].into();
+                if let Some(gpu) = hardware::gpus().ok().filter(|_| self.0 == Platform::Cuda).and_then(|gpus| gpus.into_iter().next()) {
+                    facts.extend(gpu.facts());
+                }
+                Availability::Ready { devices: vec![device], facts }
+            }
+            Err(skip) => Availability::Unavailable(skip),
+        }
+    }
+
+    fn supports(&self, workload: &Workload) -> Result<(), Skip> {
+        if workload.optional_text("compile_for").is_some() {
+            return Err(Skip {
+                reason: "a program that is compiled for other devices is not run".to_owned(),
+                remedy: "give such benchmarks backends = [\"xla:compile\"]".to_owned(),
+            });
+        }
+        match workload.kind {
+            WorkloadKind::Program | WorkloadKind::Command => Ok(()),
+            WorkloadKind::Model => models::embedded(workload).map(|_| ()),
+            _ => Err(Skip {
+                reason: format!("{} has no {} `{}`", self.name(), kind_word(workload.kind), workload.name),
+                remedy: "write a `program`, or a `model` that was exported (`regrade list`)".to_owned(),
+            }),
+        }
+    }
+
+    fn environment(&self) -> &'static [(&'static str, &'static str)] {
+        ENVIRONMENT
+    }
+
+    fn load(&self, workload: &Workload, _seed: u64) -> Result<Box<dyn Prepared>, BackendError> {
+        let plugin = plugins::find(self.0).map_err(|skip| BackendError::Unsupported(format!("{}; {}", skip.reason, skip.remedy)))?;
+        let program = program_of(workload)?;
+        let platforms = &program.manifest.platforms;
+        if !platforms.is_empty() && !platforms.iter().any(|name| name == self.0.name()) {
+            let what = format!("program `{}` is for {} only", program.manifest.name, platforms.join(", "));
+            return Err(BackendError::Unsupported(what));
+        }
+        let size = |name: &str, otherwise: usize| {
+            Ok(workload.optional_size(name).map_err(BackendError::Unsupported)?.unwrap_or(otherwise))
+        };
+        let count = size("replicas", 1)?;
+        let engine = Engine::open(self.0, &plugin, size("device", 0)?, count)
+            .map_err(|error| loading(&format!("the plugin {}", plugin.path.display()), error))?;
+        let options = Options { replicas: u32::try_from(count).unwrap_or(1), ..options(workload, self.0)? };
+        Ok(Box::new(Running::load(engine, program, options)?))
+    }
+}
+
+impl Backend for Compile {
+    fn name(&self) -> &'static str {
+        "xla:compile"
+    }
+
+    fn describe(&self) -> &'static str {
+        "XLA programs compiled for TPUs and H100s that are not here"
+    }
+
+    fn availability(&self) -> Availability {
+        let found: Vec<plugins::Plugin> =
+            [Platform::Tpu, Platform::Cuda].into_iter().filter_map(|platform| plugins::find(platform).ok()).collect();
+        if found.is_empty() {
+            return Availability::Unavailable(Skip {
+                reason: "there is no compiler for TPUs or NVIDIA GPUs here".to_owned(),
+                remedy: "install one: `regrade backend install xla-tpu` or `xla-cuda12`; neither needs the device".to_owned(),
+            });
+        }
+        let devices = found
+            .iter()
+            .map(|plugin| DeviceInfo {
+                backend: self.name().to_owned(),
+                name: format!("compiler for {}", plugin.platform.name()),
+                facts: BTreeMap::new(),
+            })
+            .collect();
+        let facts = found.iter().map(|plugin| (format!("plugin.{}", plugin.platform.name()), named(plugin))).collect();
+        Availability::Ready { devices, facts }
+    }
+
+    fn supports(&self, workload: &Workload) -> Result<(), Skip> {
+        let Some(word) = workload.optional_text("compile_for") else {
+            return Err(Skip {
+                reason: "it does not say which devices to compile for".to_owned(),
+                remedy: "write `compile_for`, such as \"v5e:2x2\" or \"h100\"".to_owned(),
+            });
+        };
+        let target = Target::named(word)
+            .map_err(|reason| Skip { reason, remedy: "correct `compile_for`".to_owned() })?;
+        plugins::find(target.platform).map(|_| ())
+    }
+
+    fn environment(&self) -> &'static [(&'static str, &'static str)] {
+        ENVIRONMENT
+    }
+
+    fn load(&self, workload: &Workload, _seed: u64) -> Result<Box<dyn Prepared>, BackendError> {
+        let word = workload.text("compile_for").map_err(BackendError::Unsupported)?;
+        let target = Target::named(word).map_err(BackendError::Unsupported)?;
+        let plugin = plugins::find(target.platform)
+            .map_err(|skip| BackendError::Unsupported(format!("{}; {}", skip.reason, skip.remedy)))?;
+        let options = options(workload, target.platform)?;
+        Ok(Box::new(Ahead::load(&plugin, &target, program_of(workload)?, options)?))
+    }
+}
+
+const fn kind_word(kind: WorkloadKind) -> &'static str {
+    match kind {
+        WorkloadKind::Model => "model",
+        WorkloadKind::Operator => "operator",
+        WorkloadKind::Command => "command",
+        WorkloadKind::Kernel => "kernel",
+        WorkloadKind::Reference => "reference workload",
+        WorkloadKind::Program => "program",
+    }
+}
+
+/// A plugin as a fact of the testbed: its package, or its file where that is all there is.
+fn named(plugin: &plugins::Plugin) -> String {
+    plugin.package.clone().unwrap_or_else(|| {
+        plugin.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+    })
+}
+
+/// The first device of a kind, as far as can be told without the plugin.
+fn device(platform: Platform) -> Result<DeviceInfo, Skip> {
+    let named = |name: String, facts| DeviceInfo { backend: String::new(), name, facts };
+    match platform {
+        Platform::Cuda => {
+            let gpus = hardware::gpus().map_err(|absent| Skip { reason: absent.reason, remedy: absent.remedy })?;
+            let gpu = &gpus[0];
+            let (major, minor) = gpu.compute_capability;
+            let facts = [
+                ("compute_capability".to_owned(), (f64::from(major) + f64::from(minor) / 10.0).into()),
+                ("memory_bytes".to_owned(), gpu.memory.into()),
+            ];
+            Ok(named(gpu.name.clone(), facts.into()))
+        }
+        Platform::Cpu => {
+            let model = hardware::stable_facts().get("cpu.model").cloned();
+            Ok(named(model.unwrap_or_else(|| "CPU".to_owned()), BTreeMap::new()))
+        }
+        Platform::Tpu => tpu().map(|name| named(name, BTreeMap::new())),
+        // Nothing tells without the plugin; where there is none, launches fail with the plugin's own words.
+        Platform::Rocm | Platform::Oneapi => Ok(named(platform.name().to_owned(), BTreeMap::new())),
+    }
+}
+
+fn tpu() -> Result<String, Skip> {
+    let there = |path: &str| Path::new(path).exists();
+    if there("/dev/accel0") || there("/dev/vfio/0") {
+        return Ok("TPU".to_owned());
+    }
+    Err(Skip {
+        reason: "there is no TPU here: no /dev/accel* and no /dev/vfio/*".to_owned(),
+        remedy: "run on a TPU VM; `regrade run --compile-only` compiles for TPUs without one".to_owned(),
+    })
+}
+
+/// Options of a compilation from a workload's parameters.
+fn options(workload: &Workload, platform: Platform) -> Result<Options, BackendError> {
+    let words = workload.optional_text("xla_flags").unwrap_or_default();
+    let mut flags = Options::flags_of(words).map_err(|error| BackendError::Unsupported(error.to_string()))?;
+    // One thread is one thread: the pool that NPROC sizes still has a helper.
+    if platform == Platform::Cpu && workload.size("threads") == Ok(1) && !words.contains("xla_cpu_multi_thread_eigen") {
+        flags.push(("xla_cpu_multi_thread_eigen".to_owned(), pjrt::Flag::Bool(false)));
+    }
+    Ok(Options { flags, ..Options::default() })
+}
+
+/// What a workload runs.
+fn program_of(workload: &Workload) -> Result<Program, BackendError> {
+    if workload.kind == WorkloadKind::Model {
+        let files = models::embedded(workload).map_err(|skip| BackendError::Unsupported(skip.reason))?;
+        return Program::of(files.program.to_vec(), files.manifest.as_bytes()).map_err(BackendError::Unsupported);
+    }
+    let path = PathBuf::from(workload.text("program").map_err(BackendError::Unsupported)?);
+    // Suites say `models/gpt2.vhlo`, as it lies beside them.
+    let beside = Path::new("suites").join(&path);
+    let path = if !path.exists() && beside.exists() { beside } else { path };
+    Program::read(&path).map_err(|error| BackendError::Unsupported(error.to_string()))
+}
+
+/// An error of a plugin as the port's.
+fn loading(context: &str, error: PjrtError) -> BackendError {
+    match error {
+        error if error.is_out_of_memory() => BackendError::OutOfMemory(error.to_string()),
+        error => BackendError::Engine { context: context.to_owned(), source: Box::new(error) },
+    }
+}
+
+/// A failed iteration as the measuring side's.
+fn failed(error: PjrtError) -> SubjectError {
+    SubjectError { context: "running the program".to_owned(), source: Box::new(error) }
+}

@@ -1,0 +1,389 @@
+//! Programs on disk: a portable artifact and the manifest that says what goes in and what must come out (suites/models/README.md).
+//!
+//! Must not know plugins.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use crate::backend::xla::pjrt::Element;
+use crate::backend::relative_error;
+use crate::domain::Check;
+
+/// Version of the manifest's format.
+const FORMAT: u32 = 1;
+/// No artifact is larger, bytes.
+const MOST_CODE: u64 = 1 << 30;
+/// No array of a program is larger, bytes.
+const MOST_ARRAY: usize = 1 << 37;
+
+/// Why a program cannot be used: which file, and what about it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{}: {what}", path.display())]
+pub struct ProgramError {
+    path: PathBuf,
+    what: String,
+}
+
+/// The manifest.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Manifest {
+    format: u32,
+    /// For people.
+    pub name: String,
+    /// The artifact's file, beside the manifest.
+    program: String,
+    /// Hash of its bytes.
+    pub sha256: String,
+    /// Versions of what made it.
+    #[serde(default)]
+    pub made_with: String,
+    /// Of the matrix products.
+    #[serde(default)]
+    pub precision: String,
+    /// Where it runs; everywhere if empty.
+    #[serde(default)]
+    pub platforms: Vec<String>,
+    /// Operations of a run.
+    pub flops: Option<f64>,
+    /// Items of a run, and what they are.
+    pub items: Option<f64>,
+    /// What an item is.
+    pub item: Option<String>,
+    /// The first so many results are the first arguments of the next run.
+    #[serde(default)]
+    pub carry: usize,
+    /// Of the arguments.
+    #[serde(default)]
+    pub seed: u64,
+    /// Largest difference over the largest value of a result.
+    #[serde(default = "tolerance")]
+    tolerance: f64,
+    /// Arguments, in order.
+    pub inputs: Vec<Input>,
+    /// Results, in order.
+    #[serde(default)]
+    pub outputs: Vec<Output>,
+}
+
+const fn tolerance() -> f64 {
+    1e-3
+}
+
+/// An argument.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Input {
+    /// For people.
+    pub name: String,
+    dtype: String,
+    /// Sizes, slowest first.
+    pub shape: Vec<i64>,
+    fill: Fill,
+    scale: f64,
+}
+
+/// What an argument holds at first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Fill {
+    /// Nearly normal values.
+    Normal,
+    /// One value.
+    Constant,
+    /// Whole numbers from 0 up to the scale.
+    Index,
+}
+
+/// A result, and values of it that are known.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Output {
+    dtype: String,
+    /// Sizes, slowest first.
+    pub shape: Vec<i64>,
+    /// Largest absolute value in the whole result.
+    largest: Option<f64>,
+    /// Places in it, counted row by row.
+    #[serde(default)]
+    at: Vec<usize>,
+    /// Values there.
+    #[serde(default)]
+    values: Vec<f64>,
+}
+
+/// A program, read and found whole.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Program {
+    /// What is said of it.
+    pub manifest: Manifest,
+    /// The artifact.
+    pub code: Vec<u8>,
+}
+
+impl Program {
+    /// Reads `path`, an artifact, and the manifest of the same name beside it.
+    ///
+    /// # Errors
+    /// When either cannot be read, they do not belong together, or the manifest makes no sense.
+    pub fn read(path: &Path) -> Result<Self, ProgramError> {
+        let error = |path: &Path, what: String| ProgramError { path: path.to_owned(), what };
+        let bytes = |path: &Path| {
+            let length = std::fs::metadata(path).map(|metadata| metadata.len());
+            match length {
+                Ok(length) if length > MOST_CODE => Err(error(path, format!("{length} bytes are too many"))),
+                _ => std::fs::read(path).map_err(|cause| error(path, format!("cannot be read: {cause}"))),
+            }
+        };
+        let code = bytes(path)?;
+        let beside = path.with_extension("json");
+        let text = bytes(&beside).map_err(|cause| ProgramError {
+            what: format!("{}; a program has a manifest beside it: suites/models/README.md says how it is made", cause.what),
+            ..cause
+        })?;
+        Self::of(code, &text).map_err(|what| error(&beside, what))
+    }
+
+    /// A program and its manifest.
+    pub fn of(code: Vec<u8>, manifest: &[u8]) -> Result<Self, String> {
+        let manifest: Manifest =
+            serde_json::from_slice(manifest).map_err(|cause| format!("is no manifest: {cause}"))?;
+        manifest.validate()?;
+        let hash: String = Sha256::digest(&code).iter().map(|byte| format!("{byte:02x}")).collect();
+        if hash != manifest.sha256 {
+            return Err(format!(
+                "describes another program: `sha256` is {}, {} has {hash}; export both again",
+                manifest.sha256, manifest.program
+            ));
+        }
+        Ok(Self { manifest, code })
+    }
+
+    /// Bytes that a run must read and write at least: every argument and result once.
+    #[must_use]
+    pub fn bytes(&self) -> f64 {
+        let inputs = self.manifest.inputs.iter().map(Input::bytes);
+        let outputs = self.manifest.outputs.iter().map(|output| element(&output.dtype).bytes_of(&output.shape).unwrap_or(0));
+        inputs.chain(outputs).sum::<usize>() as f64
+    }
+
+    /// Compares results with what is known of them, each as dense bytes.
+    pub fn check(&self, results: &[Vec<u8>]) -> Vec<Check> {
+        let known = self.manifest.outputs.iter().enumerate().filter(|(_, output)| output.largest.is_some());
+        let errors: Vec<(usize, f64)> = known
+            .map(|(number, output)| {
+                let got = results.get(number).map_or_else(Vec::new, |bytes| values(element(&output.dtype), bytes));
+                (number, output.error(&got))
+            })
+            .collect();
+        let check = |name: String, reference: &str, error: f64, tolerance: f64| Check {
+            name,
+            reference: reference.to_owned(),
+            error,
+            tolerance,
+            pass: error <= tolerance,
+        };
+        if errors.is_empty() {
+            // Nothing is known: at least the numbers must be numbers.
+            let finite = self.manifest.outputs.iter().zip(results).all(|(output, bytes)| {
+                values(element(&output.dtype), bytes).iter().all(|value| value.is_finite())
+            });
+            let error = if finite { 0.0 } else { f64::NAN };
+            return vec![check("results are numbers".to_owned(), "none is known", error, 0.0)];
+        }
+        // Of hundreds of results the worst is told.
+        let worst = errors.iter().copied().fold(errors[0], |worst, one| if one.1 > worst.1 || one.1.is_nan() { one } else { worst });
+        let name = format!("result {} of {}", worst.0, self.manifest.outputs.len());
+        vec![check(name, "the manifest's values", worst.1, self.manifest.tolerance)]
+    }
+}
+
+impl Manifest {
+    fn validate(&self) -> Result<(), String> {
+        if self.format != FORMAT {
+            return Err(format!("has format {}; this version of regrade reads {FORMAT}", self.format));
+        }
+        if self.carry > self.inputs.len() || self.carry > self.outputs.len() {
+            return Err(format!(
+                "carries {} results over, of {} arguments and {} results",
+                self.carry,
+                self.inputs.len(),
+                self.outputs.len()
+            ));
+        }
+        let arrays = self.inputs.iter().map(|input| (&input.dtype, &input.shape));
+        for (dtype, shape) in arrays.chain(self.outputs.iter().map(|output| (&output.dtype, &output.shape))) {
+            let bytes = Element::named(dtype).ok_or_else(|| format!("has an array of `{dtype}`"))?.bytes_of(shape);
+            if bytes.is_none_or(|bytes| bytes > MOST_ARRAY) {
+                return Err(format!("has an array of {shape:?} {dtype}"));
+            }
+        }
+        for (number, input) in self.inputs.iter().enumerate() {
+            let index = input.fill == Fill::Index;
+            if !input.scale.is_finite() || (index && (input.dtype != "i32" || input.scale < 1.0)) {
+                return Err(format!("fills argument {number} (`{}`) with {} of scale {}", input.name, input.dtype, input.scale));
+            }
+        }
+        for (number, (input, output)) in self.inputs.iter().zip(&self.outputs).take(self.carry).enumerate() {
+            if (&input.dtype, &input.shape) != (&output.dtype, &output.shape) {
+                return Err(format!("carries result {number} over to an argument of another type or shape"));
+            }
+        }
+        for (number, output) in self.outputs.iter().enumerate() {
+            let count = element(&output.dtype).bytes_of(&output.shape).unwrap_or(0) / element(&output.dtype).bytes();
+            if output.at.len() != output.values.len() || output.at.iter().any(|place| *place >= count) {
+                return Err(format!("knows values of result {number} that it does not have"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The type of a name that was validated.
+fn element(name: &str) -> Element {
+    Element::named(name).unwrap_or(Element::F32)
+}
+
+impl Input {
+    /// Element type.
+    #[must_use]
+    pub fn element(&self) -> Element {
+        element(&self.dtype)
+    }
+
+    fn bytes(&self) -> usize {
+        self.element().bytes_of(&self.shape).unwrap_or(0)
+    }
+
+    /// Its values, dense bytes: a function of the seed and its place alone, the same in the exporter.
+    #[must_use]
+    pub fn values(&self, seed: u64, place: usize) -> Vec<u8> {
+        let start = seed.wrapping_add((place as u64 + 1) << 32);
+        let (element, scale) = (self.element(), self.scale);
+        let count = self.bytes() / element.bytes();
+        let mut bytes = Vec::with_capacity(self.bytes());
+        let whole = scale as u64;
+        for i in 0..count as u64 {
+            match self.fill {
+                Fill::Constant => push(&mut bytes, element, scale as f32),
+                Fill::Normal => push(&mut bytes, element, normal(mix(start, i), scale)),
+                Fill::Index => bytes.extend_from_slice(&((mix(start, i) % whole.max(1)) as i32).to_le_bytes()),
+            }
+        }
+        bytes
+    }
+}
+
+/// Element `i` of `SplitMix64` from a start (Steele, Lea and Flood 2014).
+const fn mix(start: u64, i: u64) -> u64 {
+    let z = start.wrapping_add((i.wrapping_add(1)).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+/// The sum of four uniform values, which is nearly normal; its deviation is `scale`.
+fn normal(z: u64, scale: f64) -> f32 {
+    let sum: u64 = (0..4).map(|part| (z >> (16 * part)) & 0xffff).sum();
+    ((sum as f64 - 131_070.0) / 37_837.2 * scale) as f32
+}
+
+fn push(bytes: &mut Vec<u8>, element: Element, value: f32) {
+    match element {
+        Element::F32 => bytes.extend_from_slice(&value.to_le_bytes()),
+        Element::Bf16 => bytes.extend_from_slice(&half::bf16::from_f32(value).to_le_bytes()),
+        Element::F16 => bytes.extend_from_slice(&half::f16::from_f32(value).to_le_bytes()),
+        Element::F64 => bytes.extend_from_slice(&f64::from(value).to_le_bytes()),
+        Element::I32 => bytes.extend_from_slice(&(value as i32).to_le_bytes()),
+    }
+}
+
+/// Dense bytes as numbers.
+fn values(element: Element, bytes: &[u8]) -> Vec<f64> {
+    fn chunks<const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> f64) -> Vec<f64> {
+        bytes.as_chunks::<N>().0.iter().map(|chunk| read(*chunk)).collect()
+    }
+    match element {
+        Element::F32 => chunks(bytes, |chunk| f64::from(f32::from_le_bytes(chunk))),
+        Element::Bf16 => chunks(bytes, |chunk| half::bf16::from_le_bytes(chunk).to_f64()),
+        Element::F16 => chunks(bytes, |chunk| half::f16::from_le_bytes(chunk).to_f64()),
+        Element::F64 => chunks(bytes, f64::from_le_bytes),
+        Element::I32 => chunks(bytes, |chunk| f64::from(i32::from_le_bytes(chunk))),
+    }
+}
+
+impl Output {
+    /// How wrong a whole result is, by its known values and its largest one; NaN where there is none to compare or one is no
+    /// number.
+    fn error(&self, got: &[f64]) -> f64 {
+        let Some(largest) = self.largest else { return f64::NAN };
+        if got.iter().any(|value| value.is_nan()) {
+            return f64::NAN;
+        }
+        let Some(at) = self.at.iter().map(|place| got.get(*place).copied()).collect::<Option<Vec<f64>>>() else {
+            return f64::NAN;
+        };
+        // The largest value stands at the end of both, so that errors are relative to it.
+        let highest = got.iter().fold(0.0_f64, |highest, value| highest.max(value.abs()));
+        let got: Vec<f64> = at.into_iter().chain([highest]).collect();
+        let want: Vec<f64> = self.values.iter().copied().chain([largest]).collect();
+        relative_error(&got, &want)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn models() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("suites/models")
+    }
+
+    #[test]
+    fn every_committed_program_is_whole() {
+        let mut count = 0;
+        for entry in std::fs::read_dir(models()).expect("the folder") {
+            let path = entry.expect("an entry").path();
+            if path.extension().is_some_and(|extension| extension == "vhlo") {
+                let program = Program::read(&path).unwrap_or_else(|error| panic!("{error}"));
+                assert!(program.bytes() > 0.0 && program.manifest.flops.is_some(), "{}", path.display());
+                count += 1;
+            }
+        }
+        assert!(count >= 15, "{count}");
+    }
+
+    #[test]
+    fn the_generator_is_the_exporter_s() {
+        // suites/models/README.md: GPT-2's first input, seed 1.
+        let input = Input { name: String::new(), dtype: "f32".to_owned(), shape: vec![3], fill: Fill::Normal, scale: 0.02 };
+        assert_eq!(values(Element::F32, &input.values(1, 0)), [0.009_296_142_5_f32, 0.004_279_914_78, -0.005_758_353_44].map(f64::from));
+        let labels = Input { dtype: "i32".to_owned(), shape: vec![100], fill: Fill::Index, scale: 16.0, ..input };
+        assert!(values(Element::I32, &labels.values(1, 3)).iter().all(|value| (0.0..16.0).contains(value)));
+    }
+
+    #[test]
+    fn manifests_that_make_no_sense_are_refused() {
+        let program = Program::read(&models().join("mlp-train.vhlo")).expect("a program");
+        let with = |change: &dyn Fn(&mut Manifest)| {
+            let mut manifest = program.manifest.clone();
+            change(&mut manifest);
+            manifest.validate().expect_err("refused")
+        };
+        assert!(with(&|manifest| manifest.format = 2).contains("format 2"));
+        assert!(with(&|manifest| manifest.carry = 1000).contains("carries 1000"));
+        assert!(with(&|manifest| manifest.inputs[0].shape = vec![i64::MAX, 8]).contains("array"));
+        assert!(with(&|manifest| manifest.inputs[0].dtype = "f8".to_owned()).contains("`f8`"));
+        assert!(with(&|manifest| manifest.inputs[0].shape = vec![2]).contains("carries result 0"));
+        assert!(with(&|manifest| manifest.outputs[0].at = vec![usize::MAX; 4]).contains("result 0"));
+        assert!(Program::of(vec![1], b"{").expect_err("no JSON").contains("is no manifest"));
+    }
+
+    #[test]
+    fn wrong_numbers_and_missing_results_fail_the_check() {
+        let program = Program::read(&models().join("mlp-train.vhlo")).expect("a program");
+        let zeros: Vec<Vec<u8>> = program.manifest.outputs.iter().map(|output| vec![0; element(&output.dtype).bytes_of(&output.shape).unwrap_or(0)]).collect();
+        assert!(program.check(&zeros).iter().any(|check| !check.pass));
+        assert!(program.check(&[]).iter().any(|check| !check.pass));
+    }
+}

@@ -1,0 +1,317 @@
+//! A program on devices, as the port wants it: compiled, filled, timed, watched, checked.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use serde_json::json;
+
+use crate::backend::xla::engine::Engine;
+use crate::backend::xla::pjrt::{Buffer, Device, Element, Event, Executable, Options, PjrtError, Result, Value, offered};
+use crate::backend::xla::plugins::Platform;
+use crate::backend::xla::program::Program;
+use crate::backend::xla::{failed, loading};
+use crate::backend::{BackendError, Ceiling, Counted, Prepared, WorkCounts};
+use crate::domain::{Check, DeviceInfo, Evidence, Metric};
+use crate::hardware::watched::{ASK_EVERY, Watched};
+use crate::hardware::{Probe, peaks};
+use crate::measure::{self, Reading, Subject, SubjectError};
+
+/// Bytes of the array whose transfers are timed, and how often.
+const TRANSFER: (usize, usize) = (64 << 20, 5);
+
+/// A program, ready to be timed.
+#[derive(Debug)]
+pub struct Running {
+    // Buffers and programs go before the engine that they live in.
+    /// Arguments of each device.
+    arguments: Vec<Vec<Buffer>>,
+    executable: Executable,
+    program: Program,
+    options: Options,
+    engine: Engine,
+    compile_s: f64,
+    compile_cpu_s: Option<f64>,
+    first_step_s: f64,
+    costs: BTreeMap<String, f64>,
+    watched: Option<Watched>,
+    asked: Instant,
+}
+
+impl Running {
+    /// Compiles, fills the arguments and runs once.
+    ///
+    /// # Errors
+    /// When the plugin refuses any of it.
+    pub fn load(engine: Engine, program: Program, options: Options) -> std::result::Result<Self, BackendError> {
+        // Before anything runs here: what is on the device now belongs to others.
+        let watched = (engine.platform == Platform::Cuda).then(|| {
+            let ordinal = engine.devices[0].local_id().unwrap_or(0);
+            Watched::new(ordinal, u32::try_from(ordinal).ok().and_then(Probe::nth))
+        });
+        let (executable, compile_s, compile_cpu_s) = compile(|| engine.client.compile(&program.code, &options))?;
+        let outputs = executable.outputs().map_err(|error| loading("compiling", error))?;
+        let declared = program.manifest.outputs.len();
+        if declared != 0 && outputs != declared {
+            let what = format!("the program has {outputs} results, and its manifest {declared}");
+            return Err(BackendError::Unsupported(what));
+        }
+        let arguments = fill(&engine.devices, &program).map_err(|error| loading("filling the arguments", error))?;
+        let costs = costs(&executable).map_err(|error| loading("asking what the program costs", error))?;
+        let mut running = Self {
+            arguments,
+            executable,
+            program,
+            options,
+            engine,
+            compile_s,
+            compile_cpu_s,
+            first_step_s: 0.0,
+            costs,
+            watched,
+            asked: Instant::now(),
+        };
+        let start = Instant::now();
+        running.steps(1).map_err(|error| loading("the first run", error))?;
+        running.first_step_s = start.elapsed().as_secs_f64();
+        Ok(running)
+    }
+
+    /// Starts so many runs one behind the other and waits for all of them; what is carried over is the next run's arguments.
+    fn steps(&mut self, count: u64) -> Result<()> {
+        let mut pending: Vec<Event> = Vec::new();
+        for _ in 0..count {
+            let (_, events) = self.step()?;
+            pending.extend(events);
+        }
+        pending.iter().try_for_each(Event::wait)
+    }
+
+    /// Starts one run. Results that are not carried over are returned.
+    fn step(&mut self) -> Result<(Vec<Vec<Buffer>>, Vec<Event>)> {
+        let carry = self.program.manifest.carry;
+        let lists: Vec<Vec<&Buffer>> = self.arguments.iter().map(|list| list.iter().collect()).collect();
+        let (mut results, events) = self.executable.launch(&lists, carry)?;
+        for (list, results) in self.arguments.iter_mut().zip(&mut results) {
+            for (place, result) in results.drain(..carry.min(results.len())).enumerate() {
+                list[place] = result;
+            }
+        }
+        Ok((results, events))
+    }
+
+    /// What a step costs by the manifest, or by the compiler.
+    fn flops(&self) -> Option<f64> {
+        self.program.manifest.flops.or_else(|| self.costs.get("flops").copied())
+    }
+
+    fn look(&mut self) -> Option<String> {
+        let watched = self.watched.as_mut()?;
+        if self.asked.elapsed() < ASK_EVERY {
+            return None;
+        }
+        self.asked = Instant::now();
+        watched.look().map(|reason| format!("the GPU's clocks were held down: {reason}"))
+    }
+
+    /// Time to load the compiled program from its serialised form, which is what a cache saves; absent where it has none.
+    fn reload(&self) -> Result<Option<f64>> {
+        let Some(bytes) = offered(self.executable.serialize())? else { return Ok(None) };
+        let start = Instant::now();
+        let restored = offered(self.engine.client.restore(&bytes))?;
+        Ok(restored.map(|_| start.elapsed().as_secs_f64()))
+    }
+
+    /// Bytes a second to the device and back: the fastest of some transfers.
+    fn transfers(&self) -> Result<[f64; 2]> {
+        let (bytes, times) = TRANSFER;
+        let values = vec![0_u8; bytes];
+        let shape = [(bytes / Element::F32.bytes()) as i64];
+        let mut best = [f64::INFINITY; 2];
+        for _ in 0..times {
+            let start = Instant::now();
+            let buffer = self.engine.devices[0].upload(Element::F32, &shape, &values)?;
+            buffer.wait()?;
+            best[0] = best[0].min(start.elapsed().as_secs_f64());
+            let start = Instant::now();
+            buffer.download()?;
+            best[1] = best[1].min(start.elapsed().as_secs_f64());
+        }
+        Ok(best.map(|seconds| bytes as f64 / seconds))
+    }
+
+    fn measured(&self) -> Result<Vec<(&'static str, f64)>> {
+        let mut values = vec![(Metric::COMPILE_TIME, self.compile_s), (Metric::FIRST_STEP_TIME, self.first_step_s)];
+        values.extend(self.compile_cpu_s.map(|seconds| (Metric::COMPILE_CPU_TIME, seconds)));
+        values.extend(self.reload()?.map(|seconds| (Metric::RELOAD_TIME, seconds)));
+        values.extend(self.engine.peak_memory()?.map(|bytes| (Metric::DEVICE_MEMORY, bytes as f64)));
+        values.extend(described(&self.executable, &self.costs)?);
+        let [up, down] = self.transfers()?;
+        values.extend([(Metric::UPLOAD_RATE, up), (Metric::DOWNLOAD_RATE, down)]);
+        Ok(values)
+    }
+
+    /// Runs once from the arguments as they were in the beginning, and compares.
+    fn compare(&mut self) -> Result<Vec<Check>> {
+        // Fresh arguments do not fit beside the old ones everywhere.
+        self.arguments.clear();
+        self.arguments = fill(&self.engine.devices, &self.program)?;
+        let lists: Vec<Vec<&Buffer>> = self.arguments.iter().map(|list| list.iter().collect()).collect();
+        let (results, events) = self.executable.launch(&lists, self.program.manifest.carry)?;
+        events.iter().try_for_each(Event::wait)?;
+        let mut checks = Vec::new();
+        for (device, results) in results.iter().enumerate() {
+            let values = results.iter().map(Buffer::download).collect::<Result<Vec<_>>>()?;
+            for mut check in self.program.check(&values) {
+                if device > 0 {
+                    check.name = format!("{} on device {device}", check.name);
+                }
+                checks.push(check);
+            }
+        }
+        Ok(checks)
+    }
+}
+
+/// Compiles; the result, wall seconds and this process's CPU seconds.
+pub fn compile<T>(
+    work: impl FnOnce() -> Result<T>,
+) -> std::result::Result<(T, f64, Option<f64>), BackendError> {
+    let mut compiled = None;
+    // The clocks are read around it as around any work; its error is the caller's.
+    let reading = measure::host_time(|| {
+        compiled = Some(work());
+        Ok(())
+    });
+    let reading = reading.unwrap_or_default();
+    match compiled {
+        Some(Ok(compiled)) => Ok((compiled, reading.wall_s, reading.cpu_s)),
+        Some(Err(error)) => Err(loading("compiling", error)),
+        None => Err(BackendError::Unsupported("nothing was compiled".to_owned())),
+    }
+}
+
+/// Arguments of each device from the manifest.
+fn fill(devices: &[Device], program: &Program) -> Result<Vec<Vec<Buffer>>> {
+    let mut arguments: Vec<Vec<Buffer>> = devices.iter().map(|_| Vec::new()).collect();
+    for (place, input) in program.manifest.inputs.iter().enumerate() {
+        let values = input.values(program.manifest.seed, place);
+        for (device, list) in devices.iter().zip(&mut arguments) {
+            list.push(device.upload(input.element(), &input.shape, &values)?);
+        }
+    }
+    // Transfers may go on behind the call; none may reach into the first run.
+    arguments.iter().flatten().try_for_each(Buffer::wait)?;
+    Ok(arguments)
+}
+
+/// The compiler's counts by XLA's names, where it offers any.
+pub fn costs(compiled: &crate::backend::xla::pjrt::Compiled) -> Result<BTreeMap<String, f64>> {
+    let costs = offered(compiled.costs())?.unwrap_or_default();
+    let numbers = costs.into_iter().filter_map(|(name, value): (String, Value)| Some((name, value.number()?)));
+    Ok(numbers.filter(|(_, value)| value.is_finite() && *value > 0.0).collect())
+}
+
+/// What a compiled program says of itself, as metrics.
+pub fn described(
+    compiled: &crate::backend::xla::pjrt::Compiled,
+    costs: &BTreeMap<String, f64>,
+) -> Result<Vec<(&'static str, f64)>> {
+    let mut values = Vec::new();
+    // Zero where the compiler does not count.
+    values.extend(offered(compiled.code_size())?.filter(|bytes| *bytes > 0).map(|bytes| (Metric::CODE_SIZE, bytes as f64)));
+    if let Some(memory) = offered(compiled.memory())? {
+        values.push((Metric::PROGRAM_MEMORY, memory.total() as f64));
+        values.push((Metric::TEMPORARY_MEMORY, memory.temporary as f64));
+    }
+    values.extend(costs.get("flops").map(|flops| (Metric::COMPILED_FLOPS, *flops)));
+    values.extend(costs.get("bytes accessed").map(|bytes| (Metric::COMPILED_BYTES, *bytes)));
+    Ok(values)
+}
+
+impl Subject for Running {
+    fn run(&mut self, iterations: u64) -> std::result::Result<(), SubjectError> {
+        self.steps(iterations).map_err(failed)
+    }
+
+    fn time(&mut self, iterations: u64) -> std::result::Result<Reading, SubjectError> {
+        let mut reading = measure::host_time(|| self.steps(iterations).map_err(failed))?;
+        reading.disturbed = self.look();
+        Ok(reading)
+    }
+}
+
+impl Prepared for Running {
+    fn device(&self) -> DeviceInfo {
+        let mut facts = self.engine.facts.clone();
+        facts.insert("program".to_owned(), json!(self.program.manifest.name));
+        facts.insert("program_sha256".to_owned(), json!(self.program.manifest.sha256));
+        facts.insert("program_made_with".to_owned(), json!(self.program.manifest.made_with));
+        if !self.options.flags.is_empty() {
+            facts.insert("xla_flags".to_owned(), json!(format!("{:?}", self.options.flags)));
+        }
+        DeviceInfo { backend: self.engine.platform.backend().to_owned(), name: self.engine.kind.clone(), facts }
+    }
+
+    fn counts(&self) -> WorkCounts {
+        let manifest = &self.program.manifest;
+        let unit = match manifest.item.as_deref() {
+            Some("tokens") => "tokens",
+            Some("images") => "images",
+            Some("samples") => "samples",
+            _ => "items",
+        };
+        let devices = self.engine.devices.len() as f64;
+        WorkCounts {
+            flops: self.flops(),
+            bytes: Some(self.program.bytes()),
+            items: manifest.items.map(|items| (items * devices, unit)),
+        }
+    }
+
+    fn ceilings(&mut self) -> std::result::Result<Vec<Ceiling>, BackendError> {
+        let gpu = self.watched.as_ref().and_then(|watched| watched.probe.as_ref()).and_then(Probe::gpu);
+        let Some(peaks) = gpu.as_ref().and_then(peaks::of) else { return Ok(Vec::new()) };
+        let flops = match self.program.manifest.precision.as_str() {
+            "bf16" | "f16" => peaks.bf16,
+            _ => peaks.fp32,
+        };
+        // Not hard: a compiler may find that less need be done than the manifest says.
+        let ceiling = |metric, of, rate| Ceiling { metric, of, rate, hard: false };
+        Ok(vec![
+            ceiling(Metric::FLOPS_UTILIZATION, Counted::Flops, flops * 1e12),
+            ceiling(Metric::HBM_UTILIZATION, Counted::Bytes, peaks.bandwidth * 1e9),
+        ])
+    }
+
+    fn values(&mut self, _latency_s: f64) -> std::result::Result<Vec<(&'static str, f64)>, BackendError> {
+        self.measured().map_err(|error| loading("after measuring", error))
+    }
+
+    fn evidence(&mut self) -> Vec<Evidence> {
+        let watched = self.watched.as_ref().map(|watched| Evidence { source: "nvml".to_owned(), facts: watched.facts() });
+        let mut facts = BTreeMap::new();
+        marks(&self.executable, &mut facts);
+        watched.into_iter().chain([Evidence { source: "xla".to_owned(), facts }]).collect()
+    }
+
+    fn check(&mut self) -> std::result::Result<Vec<Check>, BackendError> {
+        self.compare().map_err(|error| loading("running once more", error))
+    }
+}
+
+/// What tells whether the compiler made the same of a program as before.
+pub fn marks(compiled: &crate::backend::xla::pjrt::Compiled, facts: &mut BTreeMap<String, serde_json::Value>) {
+    use sha2::{Digest, Sha256};
+    if let Ok(fingerprint) = compiled.fingerprint() {
+        facts.insert("fingerprint".to_owned(), json!(fingerprint));
+    }
+    if let Ok(optimized) = compiled.optimized() {
+        let hash: String = Sha256::digest(&optimized).iter().map(|byte| format!("{byte:02x}")).collect();
+        facts.insert("optimized_sha256".to_owned(), json!(hash));
+    }
+}
+
+/// Whether an error of a plugin means that the device is full.
+pub fn is_full(error: &PjrtError) -> bool {
+    error.is_out_of_memory()
+}
