@@ -97,6 +97,9 @@ pub enum Format {
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Selection")]
 pub struct Select {
+    /// Only programs compiled for devices that are not here: the same as `--backend xla:compile`
+    #[arg(long, conflicts_with = "backend")]
+    pub compile_only: bool,
     /// Only cases whose id matches the glob, e.g. 'bert*batch=8*'; repeat for more
     #[arg(long, short, value_name = "GLOB")]
     pub filter: Vec<String>,

@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
+use crate::backend::xla::plugins::Platform;
 use crate::domain::{Check, DeviceInfo, Evidence, Skip, Workload};
 use crate::measure::Subject;
 
-pub mod absent;
 pub mod cpu;
 pub mod nvidia;
+pub mod xla;
 
 /// Whether a backend can run anything here.
 #[derive(Debug, Clone, PartialEq)]
@@ -96,6 +97,11 @@ pub trait Prepared: Subject {
     /// What one iteration amounts to.
     fn counts(&self) -> WorkCounts;
 
+    /// Whether it is run and timed at all; otherwise [`Prepared::values`] is everything there is to know of it.
+    fn is_timed(&self) -> bool {
+        true
+    }
+
     /// Brings the device to a steady state before anything is timed, within `cap_s` seconds. Called once, after loading.
     ///
     /// # Errors
@@ -159,6 +165,11 @@ pub trait Backend: Sync {
         BTreeMap::new()
     }
 
+    /// Variables that its worker processes find, unless the user has set them.
+    fn environment(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+
     /// Whether it can run this workload at all (operators, precisions), assuming it is ready.
     ///
     /// # Errors
@@ -183,7 +194,12 @@ pub trait Backend: Sync {
 pub static BACKENDS: &[&dyn Backend] = &[
     &cpu::Cpu,
     &nvidia::Nvidia,
-    &absent::Absent { name: "xla", describe: "StableHLO programs on TPU, GPU and CPU (PJRT plugins)" },
+    &xla::Xla(Platform::Cpu),
+    &xla::Xla(Platform::Cuda),
+    &xla::Xla(Platform::Rocm),
+    &xla::Xla(Platform::Oneapi),
+    &xla::Xla(Platform::Tpu),
+    &xla::Compile,
 ];
 
 /// The adapter of this name.

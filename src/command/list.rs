@@ -117,7 +117,7 @@ fn text(listing: &Listing, cases: bool, context: &Context) -> String {
     let _ = writeln!(out, "{bold}Backends{reset}");
     for line in &listing.backends {
         let state = if line.ready { "ready" } else { "unavailable" };
-        let _ = writeln!(out, "  {:<8} {state:<11} {}", line.name, line.detail);
+        let _ = writeln!(out, "  {:<11} {state:<11} {}", line.name, line.detail);
     }
     for suite in &listing.suites {
         let skipped = suite.cases.iter().filter(|case| case.skipped.is_some()).count();

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 
+use crate::backend::xla::Compile;
 use crate::backend::{self, Availability, BACKENDS, Backend};
 use crate::cli::{Measure, Select};
 use crate::command::context::Context;
@@ -102,8 +103,8 @@ pub fn plan(
     seed: u64,
     launches: Option<u32>,
 ) -> Result<Plan> {
-    let selection =
-        Selection { filters: select.filter.clone(), tags: select.tag.clone(), backends: select.backend.clone() };
+    let backends = if select.compile_only { vec![Compile.name().to_owned()] } else { select.backend.clone() };
+    let selection = Selection { filters: select.filter.clone(), tags: select.tag.clone(), backends };
     let supports: Vec<_> = BACKENDS.iter().map(|backend| move |workload: &_| backend.supports(workload)).collect();
     let views: Vec<BackendView<'_>> = machine
         .iter()

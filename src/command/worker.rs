@@ -86,6 +86,9 @@ fn load_and_measure(request: &Request, backend: &dyn Backend, send: Tell<'_>) ->
     send(Message::Device(prepared.device()))?;
     send(value(Metric::LOAD_TIME, load_s))?;
 
+    if !prepared.is_timed() {
+        return untimed(prepared.as_mut(), send);
+    }
     if let Err(error) = prepared.settle(request.case.sampling.max_warmup_s) {
         return Ok(failed(format!("warming up `{}`: {error}", workload.name)));
     }
@@ -114,6 +117,25 @@ fn load_and_measure(request: &Request, backend: &dyn Backend, send: Tell<'_>) ->
         Some(doubt) if checked.kind == OutcomeKind::Measured => doubt,
         _ => checked,
     })
+}
+
+/// A workload that is made and not run: what was learnt by making it.
+fn untimed(prepared: &mut dyn Prepared, send: Tell<'_>) -> Result<Outcome, ProtocolError> {
+    let values = prepared.values(f64::NAN);
+    for evidence in prepared.evidence() {
+        send(Message::Evidence(evidence))?;
+    }
+    let values = match values {
+        Ok(values) => values,
+        Err(error) => return Ok(failed(error.to_string())),
+    };
+    for (name, number) in values {
+        send(value(name, number))?;
+    }
+    if let Some(bytes) = peak_memory() {
+        send(value(Metric::PEAK_MEMORY, bytes))?;
+    }
+    check(prepared, send)
 }
 
 /// Samples, values made of them, and how they came about.

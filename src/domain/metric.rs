@@ -101,6 +101,16 @@ const STANDARD: &[Standard] = {
         row(Metric::HBM_OF_MEASURED, "1", Higher, Ratio, Derived),
         row(Metric::DEVICE_MEMORY, "B", Lower, Size, Exact),
         row(Metric::COMPILE_TIME, "s", Lower, Timing, Noisy),
+        row(Metric::COMPILE_CPU_TIME, "s", Lower, Timing, Noisy),
+        row(Metric::RELOAD_TIME, "s", Lower, Timing, Noisy),
+        row(Metric::FIRST_STEP_TIME, "s", Lower, Timing, Noisy),
+        row(Metric::CODE_SIZE, "B", Lower, Size, Exact),
+        row(Metric::PROGRAM_MEMORY, "B", Lower, Size, Exact),
+        row(Metric::TEMPORARY_MEMORY, "B", Lower, Size, Exact),
+        row(Metric::COMPILED_FLOPS, "FLOP", Lower, Count, Exact),
+        row(Metric::COMPILED_BYTES, "B", Lower, Size, Exact),
+        row(Metric::UPLOAD_RATE, "B/s", Higher, Rate, Noisy),
+        row(Metric::DOWNLOAD_RATE, "B/s", Higher, Rate, Noisy),
         row(Metric::REGISTERS, "registers", Lower, Count, Exact),
         row(Metric::SHARED_MEMORY, "B", Lower, Size, Exact),
         row(Metric::LOCAL_MEMORY, "B", Lower, Size, Exact),
@@ -144,7 +154,27 @@ impl Metric {
     pub const HBM_OF_MEASURED: &'static str = "hbm_of_measured";
     /// Most device memory that the workload's own buffers took at one time, bytes.
     pub const DEVICE_MEMORY: &'static str = "device_memory";
-    /// Time to compile kernels, seconds.
+    /// Process CPU time of a compilation (all threads), seconds.
+    pub const COMPILE_CPU_TIME: &'static str = "compile_cpu_time";
+    /// Time to load a compiled program from its serialised form, as from a cache, seconds.
+    pub const RELOAD_TIME: &'static str = "reload_time";
+    /// Time of the first run in a process, seconds.
+    pub const FIRST_STEP_TIME: &'static str = "first_step_time";
+    /// Machine code of a compiled program, bytes.
+    pub const CODE_SIZE: &'static str = "code_size";
+    /// What a compiled program needs of a device's memory at one time, by its compiler, bytes.
+    pub const PROGRAM_MEMORY: &'static str = "program_memory";
+    /// Of that, what is neither argument nor result, bytes.
+    pub const TEMPORARY_MEMORY: &'static str = "temporary_memory";
+    /// Operations of a run, by the compiler's count after its passes.
+    pub const COMPILED_FLOPS: &'static str = "compiled_flops";
+    /// Bytes that a run reads and writes, by the compiler's count after its passes.
+    pub const COMPILED_BYTES: &'static str = "compiled_bytes";
+    /// Bytes a second from the host's memory to the device's.
+    pub const UPLOAD_RATE: &'static str = "upload_rate";
+    /// Bytes a second from the device's memory to the host's.
+    pub const DOWNLOAD_RATE: &'static str = "download_rate";
+    /// Time to compile kernels or a program, seconds.
     pub const COMPILE_TIME: &'static str = "compile_time";
     /// Registers of a thread.
     pub const REGISTERS: &'static str = "registers";

@@ -48,6 +48,8 @@ pub enum WorkloadKind {
     Command,
     /// A kernel of the user's.
     Kernel,
+    /// A program for XLA, from a file.
+    Program,
     /// A pinned program that watches the machine.
     Reference,
 }
@@ -108,6 +110,15 @@ impl Workload {
         match self.params.get(name) {
             Some(ParamValue::Text(v)) => Ok(v),
             other => Err(self.wrong(name, "a text", other)),
+        }
+    }
+
+    /// A text parameter that may be absent.
+    #[must_use]
+    pub fn optional_text(&self, name: &str) -> Option<&str> {
+        match self.params.get(name) {
+            Some(ParamValue::Text(text)) => Some(text),
+            _ => None,
         }
     }
 
@@ -231,6 +242,20 @@ pub const COMMON: &[Param] = &[
     param("device", ParamKind::Index, "which GPU, counted from 0").only(NVIDIA),
     flag("energy", "measure energy too, in a phase of three seconds of its own").only(NVIDIA),
 ];
+
+/// A program for XLA, which brings its own sizes and element types.
+pub const PROGRAM: Entry = Entry {
+    kind: WorkloadKind::Program,
+    name: "program",
+    help: "a StableHLO program with its manifest",
+    params: &[
+        param("program", ParamKind::OptionalText, "portable artifact; its manifest lies beside it"),
+        param("compile_for", ParamKind::OptionalText, "devices that are not here, such as v5e:2x2 or h100: compile, run nothing"),
+        param("xla_flags", ParamKind::OptionalText, "flags of XLA for this compilation, such as xla_cpu_enable_fast_math=true"),
+        param("replicas", ParamKind::OptionalSize, "devices that run it at once, each with its own arguments; one by default"),
+        param("device", ParamKind::Index, "the first device, counted from 0"),
+    ],
+};
 
 /// Ways of timing on a GPU.
 pub const TIMINGS: &[&str] = &["cold", "hot", "batch", "graph"];
@@ -386,6 +411,7 @@ pub fn find(kind: WorkloadKind, name: &str) -> Option<&'static Entry> {
 impl Entry {
     /// Every parameter it understands, its own first.
     pub fn all_params(&self) -> impl Iterator<Item = &'static Param> {
-        self.params.iter().chain(COMMON)
+        let common = if matches!(self.kind, WorkloadKind::Program) { &COMMON[..1] } else { COMMON };
+        self.params.iter().chain(common)
     }
 }

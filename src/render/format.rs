@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use crate::domain::{Estimate, Metric};
 use crate::render::text;
+use crate::report::CaseView;
 
 /// Stands where there is no number.
 pub const NOTHING: &str = "-";
@@ -241,6 +242,39 @@ fn rounded(value: f64) -> f64 {
 
 fn spaced(number: String, unit: &str) -> String {
     if unit.is_empty() { number } else { format!("{number} {unit}") }
+}
+
+/// What else was measured of a case that a person looks for: shares of what the device can do, its memory, what compiling took and
+/// made. Nothing where there is nothing of that.
+pub fn further(case: &CaseView) -> Option<String> {
+    const FURTHER: [(&str, &str); 15] = [
+        (Metric::FLOPS_UTILIZATION, "of the datasheet's FLOP/s"),
+        (Metric::HBM_UTILIZATION, "of its bandwidth"),
+        (Metric::DEVICE_MEMORY, "of device memory"),
+        (Metric::ENERGY, "an iteration"),
+        (Metric::BUS_RATE, "on the bus"),
+        (Metric::COMPILE_TIME, "to compile"),
+        (Metric::RELOAD_TIME, "to reload"),
+        (Metric::FIRST_STEP_TIME, "for the first step"),
+        (Metric::CODE_SIZE, "of code"),
+        (Metric::PROGRAM_MEMORY, "for a run"),
+        (Metric::COMPILED_FLOPS, "compiled"),
+        (Metric::COMPILED_BYTES, "moved"),
+        (Metric::REGISTERS, "a thread"),
+        (Metric::LOCAL_MEMORY, "spilled"),
+        (Metric::OCCUPANCY, "occupancy"),
+    ];
+    let told: Vec<String> = FURTHER
+        .iter()
+        .filter_map(|(name, words)| {
+            let view = case.metrics.iter().find(|view| view.metric.name == *name)?;
+            let share = [Metric::FLOPS_UTILIZATION, Metric::HBM_UTILIZATION, Metric::OCCUPANCY].contains(name);
+            let number =
+                if share { format!("{:.1} %", 100.0 * view.median) } else { value(view.median, &view.metric) };
+            Some(format!("{number} {words}"))
+        })
+        .collect();
+    (!told.is_empty()).then(|| told.join(", "))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::backend::{self, Backend};
 use crate::domain::{
     Case, Check, Direction, Evidence, Launch, LaunchId, Metric, MetricKind, Outcome, OutcomeKind, Samples, Value,
     WorkloadKind,
@@ -24,7 +25,7 @@ use crate::runner::{RunnerError, Settings};
 /// Variables by which engines and BLAS libraries size their thread pools: set to the case's thread count, so that it
 /// is never a library's guess.
 const THREAD_VARIABLES: &[&str] =
-    &["RAYON_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"];
+    &["RAYON_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NPROC"];
 
 /// The C library's allocator in built-in workloads: memory is kept between iterations instead of going back to the
 /// kernel and being faulted in again, as the caching allocators of ML frameworks do. Page faults were more than half of
@@ -185,11 +186,14 @@ fn command(
             command
         }
         _ => {
-            // A kernel's code lies in the tree, and this program compiles and times it in both arms alike.
-            let own = case.reference || case.workload.kind == WorkloadKind::Kernel;
+            // The code of a kernel or a program lies in the tree, and this program compiles and times it in both arms alike.
+            let own =
+                case.reference || matches!(case.workload.kind, WorkloadKind::Kernel | WorkloadKind::Program);
             let program = if own { settings.harness.as_path() } else { worker };
             let mut command = Command::new(program);
             command.arg("worker").envs(&settings.tree.env).env(ALLOCATOR.0, ALLOCATOR.1);
+            let wanted = backend::find(&case.backend).map_or(&[][..], Backend::environment);
+            command.envs(wanted.iter().copied().filter(|(name, _)| std::env::var_os(name).is_none()));
             if let Some(folder) = &settings.tree.folder {
                 command.current_dir(folder);
             }

@@ -99,10 +99,12 @@ pub(super) struct BuildTable {
 pub(super) struct BenchmarkTable {
     /// Name, unique in the suite: letters, digits, `-`, `_`, `.`. Case ids begin with it.
     pub(super) name: At<String>,
-    /// A built-in model to run. Give exactly one of `model`, `operator`, `kernel`, `command`.
+    /// A built-in model to run. Give exactly one of `model`, `operator`, `program`, `kernel`, `command`.
     pub(super) model: Option<At<String>>,
     /// A built-in operator to run.
     pub(super) operator: Option<At<String>>,
+    /// A StableHLO program for XLA: a portable artifact with its manifest beside it (suites/models).
+    pub(super) program: Option<At<String>>,
     /// A CUDA kernel of your own.
     pub(super) kernel: Option<At<KernelTable>>,
     /// A program and its arguments. `{axis}` stands for the axis' value; `{{axis}}` for the literal text.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::workload::{CATALOGUE, COMMON, Entry, Param, ParamKind, find};
+use crate::domain::workload::{CATALOGUE, COMMON, Entry, PROGRAM, Param, ParamKind, find};
 use crate::domain::{ParamValue, Workload, WorkloadKind};
 use crate::suite::at::At;
 use crate::suite::error::Problems;
@@ -101,6 +101,9 @@ impl Work {
 pub(super) fn entry(benchmark: &BenchmarkTable) -> Option<&'static Entry> {
     let model = benchmark.model.as_ref().map(|name| (WorkloadKind::Model, name));
     let operator = benchmark.operator.as_ref().map(|name| (WorkloadKind::Operator, name));
+    if benchmark.program.is_some() || benchmark.axes.iter().any(|(key, _)| key.value == PROGRAM.name) {
+        return Some(&PROGRAM);
+    }
     model.or(operator).and_then(|(kind, name)| find(kind, name))
 }
 
@@ -129,11 +132,13 @@ pub(super) fn work(
         (WorkloadKind::Model, "model", benchmark.model.as_ref()),
         (WorkloadKind::Operator, "operator", benchmark.operator.as_ref()),
     ];
+    let by_axis = benchmark.axes.iter().any(|(key, _)| key.value == PROGRAM.name);
     let given = kinds.iter().filter(|(_, _, name)| name.is_some()).count()
+        + usize::from(benchmark.program.is_some() || by_axis)
         + usize::from(benchmark.command.is_some())
         + usize::from(benchmark.kernel.is_some());
     if given != 1 {
-        let help = "give exactly one of `model`, `operator`, `kernel`, `command`".to_owned();
+        let help = "give exactly one of `model`, `operator`, `program`, `kernel`, `command`".to_owned();
         let message = match given {
             0 => format!("benchmark `{}` runs nothing", benchmark.name.value),
             _ => format!("benchmark `{}` runs several things", benchmark.name.value),
@@ -154,6 +159,9 @@ pub(super) fn work(
         if let Some(key) = keys {
             problems.add(&key.span, format!("only a command takes `{what}`"), "remove it".to_owned());
         }
+    }
+    if benchmark.program.is_some() || by_axis {
+        return Some(program(file, benchmark, problems));
     }
     if let Some(table) = &benchmark.kernel {
         return Some(kernel(benchmark, table, backends, problems));
@@ -325,6 +333,19 @@ fn kernel(benchmark: &BenchmarkTable, table: &At<KernelTable>, backends: &[Strin
         );
     }
     Work::Kernel { name: benchmark.name.value.clone(), table: Box::new(table.value.clone()), params }
+}
+
+/// A program from a file, or one of several along an axis.
+fn program(file: &SuiteFile, benchmark: &BenchmarkTable, problems: &mut Problems) -> Work {
+    let mut params = params(file, benchmark, &PROGRAM, problems);
+    if let Some(path) = &benchmark.program {
+        if benchmark.axes.iter().any(|(key, _)| key.value == PROGRAM.name) {
+            let help = "keep one of the two".to_owned();
+            problems.add(&path.span, "`program` is set here and by an axis".to_owned(), help);
+        }
+        params.insert(PROGRAM.name.to_owned(), ParamValue::Text(path.value.clone()));
+    }
+    Work::BuiltIn { entry: &PROGRAM, params }
 }
 
 /// Stands in messages for what a benchmark's kernel is.

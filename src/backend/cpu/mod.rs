@@ -49,6 +49,10 @@ impl Backend for Cpu {
                 reason: "the cpu backend runs no CUDA kernels".to_owned(),
                 remedy: "write backends = [\"nvidia\"]".to_owned(),
             }),
+            WorkloadKind::Program => Err(Skip {
+                reason: "the cpu backend runs no programs for XLA".to_owned(),
+                remedy: "write backends = [\"xla:cpu\"], or another of XLA's".to_owned(),
+            }),
         }
     }
 
@@ -60,7 +64,7 @@ impl Backend for Cpu {
             WorkloadKind::Model => model::load(workload, seed),
             WorkloadKind::Operator => operator::load(workload, seed),
             WorkloadKind::Reference => reference::load(workload, seed),
-            WorkloadKind::Command | WorkloadKind::Kernel => {
+            WorkloadKind::Command | WorkloadKind::Kernel | WorkloadKind::Program => {
                 Err(BackendError::Unsupported("not a workload of the cpu backend".to_owned()))
             }
         }

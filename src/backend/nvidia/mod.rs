@@ -66,9 +66,9 @@ impl Backend for Nvidia {
             WorkloadKind::Operator if Kind::of(workload).is_some() => collective::supports(workload),
             WorkloadKind::Operator | WorkloadKind::Kernel => operator::supports(workload),
             WorkloadKind::Command => Ok(()),
-            WorkloadKind::Model | WorkloadKind::Reference => Err(Skip {
-                reason: format!("the nvidia backend has no model `{}`", workload.name),
-                remedy: "measure a program of your own there (a `command`), or an operator".to_owned(),
+            WorkloadKind::Model | WorkloadKind::Program | WorkloadKind::Reference => Err(Skip {
+                reason: format!("the nvidia backend has no model or program `{}`", workload.name),
+                remedy: "write backends = [\"xla:cuda\"] for it, or measure a program of your own here (a `command`)".to_owned(),
             }),
         }
     }

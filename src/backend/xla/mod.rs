@@ -16,7 +16,7 @@ use crate::backend::xla::program::Program;
 use crate::backend::xla::running::Running;
 use crate::backend::{Availability, Backend, BackendError, Prepared};
 use crate::domain::{DeviceInfo, Skip, Workload, WorkloadKind};
-use crate::hardware;
+use crate::hardware::{self, tpu};
 use crate::measure::SubjectError;
 
 mod ahead;
@@ -201,21 +201,13 @@ fn device(platform: Platform) -> Result<DeviceInfo, Skip> {
             let model = hardware::stable_facts().get("cpu.model").cloned();
             Ok(named(model.unwrap_or_else(|| "CPU".to_owned()), BTreeMap::new()))
         }
-        Platform::Tpu => tpu().map(|name| named(name, BTreeMap::new())),
+        Platform::Tpu => {
+            let tpu = tpu::detect().map_err(|absent| Skip { reason: absent.reason, remedy: absent.remedy })?;
+            Ok(named(tpu.describe(), BTreeMap::new()))
+        }
         // Nothing tells without the plugin; where there is none, launches fail with the plugin's own words.
         Platform::Rocm | Platform::Oneapi => Ok(named(platform.name().to_owned(), BTreeMap::new())),
     }
-}
-
-fn tpu() -> Result<String, Skip> {
-    let there = |path: &str| Path::new(path).exists();
-    if there("/dev/accel0") || there("/dev/vfio/0") {
-        return Ok("TPU".to_owned());
-    }
-    Err(Skip {
-        reason: "there is no TPU here: no /dev/accel* and no /dev/vfio/*".to_owned(),
-        remedy: "run on a TPU VM; `regrade run --compile-only` compiles for TPUs without one".to_owned(),
-    })
 }
 
 /// Options of a compilation from a workload's parameters.
@@ -229,16 +221,24 @@ fn options(workload: &Workload, platform: Platform) -> Result<Options, BackendEr
     Ok(Options { flags, ..Options::default() })
 }
 
+/// The file of a program: as the suite writes it, from where regrade was started or from `suites/`, where `models/gpt2.vhlo` lies; and
+/// `gpt2` alone is that file.
+fn found(word: &str) -> PathBuf {
+    let beside = Path::new("suites");
+    let short = beside.join("models").join(word).with_extension("vhlo");
+    let places = [PathBuf::from(word), beside.join(word)];
+    let short = (!word.contains(['/', '.'])).then_some(short);
+    let all = short.into_iter().chain(places);
+    all.into_iter().find(|path| path.is_file()).unwrap_or_else(|| PathBuf::from(word))
+}
+
 /// What a workload runs.
 fn program_of(workload: &Workload) -> Result<Program, BackendError> {
     if workload.kind == WorkloadKind::Model {
         let files = models::embedded(workload).map_err(|skip| BackendError::Unsupported(skip.reason))?;
         return Program::of(files.program.to_vec(), files.manifest.as_bytes()).map_err(BackendError::Unsupported);
     }
-    let path = PathBuf::from(workload.text("program").map_err(BackendError::Unsupported)?);
-    // Suites say `models/gpt2.vhlo`, as it lies beside them.
-    let beside = Path::new("suites").join(&path);
-    let path = if !path.exists() && beside.exists() { beside } else { path };
+    let path = found(workload.text("program").map_err(BackendError::Unsupported)?);
     Program::read(&path).map_err(|error| BackendError::Unsupported(error.to_string()))
 }
 

@@ -6,12 +6,13 @@ use std::time::Instant;
 use serde_json::json;
 
 use crate::backend::xla::engine::Engine;
-use crate::backend::xla::pjrt::{Buffer, Device, Element, Event, Executable, Options, PjrtError, Result, Value, offered};
+use crate::backend::xla::pjrt::{Buffer, Device, Element, Event, Executable, Options, Result, Value, offered};
 use crate::backend::xla::plugins::Platform;
 use crate::backend::xla::program::Program;
 use crate::backend::xla::{failed, loading};
 use crate::backend::{BackendError, Ceiling, Counted, Prepared, WorkCounts};
 use crate::domain::{Check, DeviceInfo, Evidence, Metric};
+use crate::hardware::tpu::Version;
 use crate::hardware::watched::{ASK_EVERY, Watched};
 use crate::hardware::{Probe, peaks};
 use crate::measure::{self, Reading, Subject, SubjectError};
@@ -269,6 +270,16 @@ impl Prepared for Running {
     }
 
     fn ceilings(&mut self) -> std::result::Result<Vec<Ceiling>, BackendError> {
+        if let Some(version) = Version::of_kind(&self.engine.kind) {
+            let chip = version.chip();
+            // A device of PJRT may be half a chip.
+            let told = self.engine.facts.get("device.num_cores").and_then(|cores| cores.as_str()?.parse::<f64>().ok());
+            let Some(share) = told.map(|cores| cores / f64::from(chip.cores)) else { return Ok(Vec::new()) };
+            let ceiling = |metric, of, rate: f64| Ceiling { metric, of, rate: rate * share, hard: false };
+            let flops = chip.bf16.map(|rate| ceiling(Metric::FLOPS_UTILIZATION, Counted::Flops, rate * 1e12));
+            let bytes = ceiling(Metric::HBM_UTILIZATION, Counted::Bytes, chip.bandwidth * 1e9);
+            return Ok(flops.into_iter().chain([bytes]).collect());
+        }
         let gpu = self.watched.as_ref().and_then(|watched| watched.probe.as_ref()).and_then(Probe::gpu);
         let Some(peaks) = gpu.as_ref().and_then(peaks::of) else { return Ok(Vec::new()) };
         let flops = match self.program.manifest.precision.as_str() {
@@ -309,9 +320,4 @@ pub fn marks(compiled: &crate::backend::xla::pjrt::Compiled, facts: &mut BTreeMa
         let hash: String = Sha256::digest(&optimized).iter().map(|byte| format!("{byte:02x}")).collect();
         facts.insert("optimized_sha256".to_owned(), json!(hash));
     }
-}
-
-/// Whether an error of a plugin means that the device is full.
-pub fn is_full(error: &PjrtError) -> bool {
-    error.is_out_of_memory()
 }

@@ -57,6 +57,7 @@ fn row_of(case: &CaseView) -> Row {
         OutcomeKind::Failed | OutcomeKind::TimedOut | OutcomeKind::OutOfMemory => colour(AnsiColor::Red),
     };
     let label = text::clean(case.case.as_str());
+    let further = format::further(case);
     let reason = case.outcome.reason.as_deref().map(|reason| format!("{}: {reason}", case.outcome.kind));
     if case.metrics.is_empty() {
         let words = reason.unwrap_or_else(|| case.outcome.kind.to_string());
@@ -73,7 +74,10 @@ fn row_of(case: &CaseView) -> Row {
             Cell::plain(case.launches.to_string()),
             Cell::styled(case.outcome.kind.to_string(), paint),
         ],
-        below: reason.map(|reason| Cell::styled(text::clean(&reason), paint)),
+        below: match reason {
+            Some(reason) => Some(Cell::styled(text::clean(&reason), paint)),
+            None => further.map(|further| Cell::styled(data(&further), Paint::new().dimmed())),
+        },
     }
 }
 

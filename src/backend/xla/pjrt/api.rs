@@ -3,6 +3,8 @@
 // Foreign calls. What they rely on: an `Api` is a copy, no longer than the plugin's own table, of functions with the types of the
 // header, in a library that is never unloaded; and argument structs are whole, zeroed where nothing is set, with their size told.
 #![allow(unsafe_code)]
+// The header's names.
+#![allow(non_upper_case_globals)]
 
 use std::ffi::c_char;
 use std::mem::{ManuallyDrop, offset_of, size_of};
