@@ -13,6 +13,7 @@ use crate::measure::Subject;
 pub mod absent;
 pub mod cpu;
 pub mod nvidia;
+pub mod xla;
 
 /// Whether a backend can run anything here.
 #[derive(Debug, Clone, PartialEq)]
