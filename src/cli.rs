@@ -11,6 +11,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use jiff::civil::Date;
 
 use crate::backend::BACKENDS;
+use crate::backend::xla::plugins::package::PACKAGES;
 use crate::domain::{Metric, Severity, Thresholds};
 use crate::exit::Exit;
 use crate::render::RENDERERS;
@@ -69,6 +70,8 @@ pub enum Command {
     List(List),
     /// Keep, name, share and prune stored runs
     Baseline(Baseline),
+    /// Say which plugins of the xla backend are here, install and remove them
+    Backend(Backend),
     /// Show each metric through the sessions: levels, pending shifts, who is charged, what was accepted
     History(History),
     /// Accept a known change: in the database, and in regrade-waivers.toml for review
@@ -679,6 +682,45 @@ pub enum BaselineAction {
     Pull(Pull),
 }
 
+/// `regrade backend`
+#[derive(Debug, Args)]
+pub struct Backend {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: BackendAction,
+}
+
+/// What to do with plugins.
+#[derive(Debug, Subcommand)]
+pub enum BackendAction {
+    /// Show, for every platform, the plugins that are here and which one is used, or what is missing
+    List {
+        /// Output on standard output
+        #[arg(long, value_enum, default_value = "text")]
+        format: Format,
+    },
+    /// Install a plugin from its pinned wheel, fetched by your own pip and verified
+    // Its `--version` is the plugin's.
+    #[command(disable_version_flag = true)]
+    Install {
+        /// Which plugin
+        #[arg(value_parser = plugin_names())]
+        name: String,
+        /// Another version than the pinned one; its hash is not known beforehand
+        #[arg(long, value_name = "VERSION")]
+        version: Option<String>,
+        /// The Python whose pip fetches it
+        #[arg(long, value_name = "PATH", default_value = "python3")]
+        python: PathBuf,
+    },
+    /// Remove what `install` put there
+    Remove {
+        /// Which plugin
+        #[arg(value_parser = plugin_names())]
+        name: String,
+    },
+}
+
 /// `regrade baseline push`
 #[derive(Debug, Args)]
 pub struct Push {
@@ -748,6 +790,10 @@ impl Completions {
 
 fn backend_names() -> PossibleValuesParser {
     PossibleValuesParser::new(BACKENDS.iter().map(|backend| backend.name()))
+}
+
+fn plugin_names() -> PossibleValuesParser {
+    PossibleValuesParser::new(PACKAGES.iter().map(|package| package.name))
 }
 
 fn renderer_names() -> PossibleValuesParser {

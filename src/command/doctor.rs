@@ -11,6 +11,7 @@ use anyhow::Context;
 use serde::Serialize;
 
 use crate::backend::Availability;
+use crate::backend::xla::plugins::{self, Platform};
 use crate::cli::Format;
 use crate::command::session;
 use crate::exit::Exit;
@@ -50,6 +51,7 @@ struct Judgement {
 /// When `out` cannot be written.
 pub fn run(format: Format, colour: bool, out: &mut dyn Write) -> anyhow::Result<Exit> {
     let mut findings = hardware::findings();
+    findings.extend(hardware::tpu::findings(plugins::find(Platform::Tpu).is_ok()));
     let machine = session::machine();
     findings.extend(machine.iter().map(|(name, availability)| backend_finding(name, availability)));
     findings.extend(health::findings(&machine)?);

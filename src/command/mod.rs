@@ -3,6 +3,7 @@
 mod accept;
 mod accepted;
 mod arms;
+mod backend;
 pub mod baseline;
 mod bisect;
 mod bot;
@@ -73,6 +74,7 @@ pub fn dispatch(cli: &Cli) -> Result<Exit> {
         Command::Accept(arguments) => accept::run(arguments, &context),
         Command::List(arguments) => list::run(arguments, &context),
         Command::Baseline(arguments) => stored(&arguments.action, &context),
+        Command::Backend(arguments) => backend::run(&arguments.action, &context),
         Command::Doctor(arguments) => {
             let mut out = Vec::new();
             let exit = doctor::run(arguments.format, context.colour, &mut out)?;
