@@ -269,7 +269,7 @@ impl Bisect {
     /// Every case: the one that is meant is chosen by its own rules.
     #[must_use]
     pub const fn select(&self) -> Select {
-        Select { filter: Vec::new(), tag: Vec::new(), backend: Vec::new() }
+        Select { compile_only: false, filter: Vec::new(), tag: Vec::new(), backend: Vec::new() }
     }
 }
 

@@ -16,15 +16,19 @@ const MARKS: &[&str] = &[
     "_key",
     "-key",
     "auth",
-    "_pat",
     "database_url",
 ];
 /// Shorter values are words, not secrets; replacing them would garble logs.
 const SHORTEST: usize = 6;
 
+/// Names that bear a mark and say where something is: the shell's own, whose value is in every path that is told.
+const PLACES: &[&str] = &["pwd", "oldpwd"];
+
 fn marked(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    MARKS.iter().any(|mark| name.contains(mark))
+    // A personal access token, and not `…_PATH`.
+    let personal = name.split(['_', '-']).any(|word| word == "pat");
+    !PLACES.contains(&name.as_str()) && (personal || MARKS.iter().any(|mark| name.contains(mark)))
 }
 
 /// Values of the environment's secret variables.
@@ -99,6 +103,16 @@ pub fn command_line(arguments: impl Iterator<Item = String>, secrets: &[String])
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_places_are_no_secrets() {
+        for secret in ["GITHUB_TOKEN", "MY_PAT", "PAT", "DB_PWD", "SSH_KEY", "Azure-Pat"] {
+            assert!(marked(secret), "{secret}");
+        }
+        for place in ["PWD", "OLDPWD", "LD_LIBRARY_PATH", "REGRADE_PLUGIN_PATH", "PATH"] {
+            assert!(!marked(place), "{place}");
+        }
+    }
 
     #[test]
     fn passwords_in_addresses_are_found() {

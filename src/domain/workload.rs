@@ -250,9 +250,21 @@ pub const PROGRAM: Entry = Entry {
     help: "a StableHLO program with its manifest",
     params: &[
         param("program", ParamKind::OptionalText, "portable artifact; its manifest lies beside it"),
-        param("compile_for", ParamKind::OptionalText, "devices that are not here, such as v5e:2x2 or h100: compile, run nothing"),
-        param("xla_flags", ParamKind::OptionalText, "flags of XLA for this compilation, such as xla_cpu_enable_fast_math=true"),
-        param("replicas", ParamKind::OptionalSize, "devices that run it at once, each with its own arguments; one by default"),
+        param(
+            "compile_for",
+            ParamKind::OptionalText,
+            "devices that are not here, such as v5e:2x2 or h100: compile, run nothing",
+        ),
+        param(
+            "xla_flags",
+            ParamKind::OptionalText,
+            "flags of XLA for this compilation, such as xla_cpu_enable_fast_math=true",
+        ),
+        param(
+            "replicas",
+            ParamKind::OptionalSize,
+            "devices that run it at once, each with its own arguments; one by default",
+        ),
         param("device", ParamKind::Index, "the first device, counted from 0"),
     ],
 };

@@ -21,10 +21,10 @@ mod probe;
 mod processes;
 pub mod python;
 mod telemetry;
-pub mod watched;
 #[cfg(test)]
 mod tests;
 pub mod tpu;
+pub mod watched;
 
 pub use gpu::major_minor;
 pub use nvml::{Absent, Probe};

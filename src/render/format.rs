@@ -269,8 +269,7 @@ pub fn further(case: &CaseView) -> Option<String> {
         .filter_map(|(name, words)| {
             let view = case.metrics.iter().find(|view| view.metric.name == *name)?;
             let share = [Metric::FLOPS_UTILIZATION, Metric::HBM_UTILIZATION, Metric::OCCUPANCY].contains(name);
-            let number =
-                if share { format!("{:.1} %", 100.0 * view.median) } else { value(view.median, &view.metric) };
+            let number = if share { format!("{:.1} %", 100.0 * view.median) } else { value(view.median, &view.metric) };
             Some(format!("{number} {words}"))
         })
         .collect();

@@ -432,7 +432,8 @@ fn run_table(page: &mut String, view: &RunView) {
             .filter(|_| case.launches > 1)
             .map_or_else(|| "–".to_owned(), |view| typographic(&format::spread(view.low, view.median, view.high)));
         let reason = case.outcome.reason.as_deref().map_or_else(String::new, |why| format!(": {}", prose(why)));
-        let further = format::further(case).map_or_else(String::new, |further| format!("<br>{}", typographic(&further)));
+        let further =
+            format::further(case).map_or_else(String::new, |further| format!("<br>{}", typographic(&further)));
         line(
             page,
             &format!(

@@ -24,8 +24,14 @@ use crate::runner::{RunnerError, Settings};
 
 /// Variables by which engines and BLAS libraries size their thread pools: set to the case's thread count, so that it
 /// is never a library's guess.
-const THREAD_VARIABLES: &[&str] =
-    &["RAYON_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NPROC"];
+const THREAD_VARIABLES: &[&str] = &[
+    "RAYON_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "NPROC",
+];
 
 /// The C library's allocator in built-in workloads: memory is kept between iterations instead of going back to the
 /// kernel and being faulted in again, as the caching allocators of ML frameworks do. Page faults were more than half of
@@ -187,8 +193,7 @@ fn command(
         }
         _ => {
             // The code of a kernel or a program lies in the tree, and this program compiles and times it in both arms alike.
-            let own =
-                case.reference || matches!(case.workload.kind, WorkloadKind::Kernel | WorkloadKind::Program);
+            let own = case.reference || matches!(case.workload.kind, WorkloadKind::Kernel | WorkloadKind::Program);
             let program = if own { settings.harness.as_path() } else { worker };
             let mut command = Command::new(program);
             command.arg("worker").envs(&settings.tree.env).env(ALLOCATOR.0, ALLOCATOR.1);

@@ -68,7 +68,8 @@ impl Backend for Nvidia {
             WorkloadKind::Command => Ok(()),
             WorkloadKind::Model | WorkloadKind::Program | WorkloadKind::Reference => Err(Skip {
                 reason: format!("the nvidia backend has no model or program `{}`", workload.name),
-                remedy: "write backends = [\"xla:cuda\"] for it, or measure a program of your own here (a `command`)".to_owned(),
+                remedy: "write backends = [\"xla:cuda\"] for it, or measure a program of your own here (a `command`)"
+                    .to_owned(),
             }),
         }
     }

@@ -91,9 +91,9 @@ impl Ahead {
         mut options: Options,
     ) -> Result<Self, BackendError> {
         let loaded = Plugin::load(&plugin.path).map_err(|error| loading("loading the compiler", error))?;
-        let topology = loaded.topology(&target.topology, &target.options).map_err(|error| {
-            loading("asking the compiler for its devices", error)
-        })?;
+        let topology = loaded
+            .topology(&target.topology, &target.options)
+            .map_err(|error| loading("asking the compiler for its devices", error))?;
         let devices = topology.devices().map_err(|error| loading("asking for the devices", error))?;
         let mut flags = Options::flags_of(&target.flags.join(" ")).map_err(|error| loading("flags", error))?;
         flags.append(&mut options.flags);
@@ -111,7 +111,9 @@ impl Ahead {
 
 impl Subject for Ahead {
     fn run(&mut self, _iterations: u64) -> Result<(), SubjectError> {
-        Err(failed(crate::backend::xla::pjrt::PjrtError::Argument("a program for another device is not run".to_owned())))
+        Err(failed(crate::backend::xla::pjrt::PjrtError::Argument(
+            "a program for another device is not run".to_owned(),
+        )))
     }
 }
 

@@ -39,7 +39,9 @@ impl Engine {
         let found = devices.len();
         let devices: Vec<Device> = devices.into_iter().skip(skipped).take(count).collect();
         if devices.len() < count {
-            return Err(PjrtError::Argument(format!("{count} devices from number {first} on are asked for, {found} are here")));
+            return Err(PjrtError::Argument(format!(
+                "{count} devices from number {first} on are asked for, {found} are here"
+            )));
         }
         let description = devices[0].description()?;
         let mut facts = said(&loaded, plugin)?;

@@ -60,7 +60,9 @@ impl Backend for Xla {
                 device.backend = self.name().to_owned();
                 let mut facts: BTreeMap<String, String> =
                     [("device".to_owned(), device.name.clone()), ("plugin".to_owned(), named(&plugin))].into();
-                if let Some(gpu) = hardware::gpus().ok().filter(|_| self.0 == Platform::Cuda).and_then(|gpus| gpus.into_iter().next()) {
+                if let Some(gpu) =
+                    hardware::gpus().ok().filter(|_| self.0 == Platform::Cuda).and_then(|gpus| gpus.into_iter().next())
+                {
                     facts.extend(gpu.facts());
                 }
                 Availability::Ready { devices: vec![device], facts }
@@ -91,7 +93,8 @@ impl Backend for Xla {
     }
 
     fn load(&self, workload: &Workload, _seed: u64) -> Result<Box<dyn Prepared>, BackendError> {
-        let plugin = plugins::find(self.0).map_err(|skip| BackendError::Unsupported(format!("{}; {}", skip.reason, skip.remedy)))?;
+        let plugin = plugins::find(self.0)
+            .map_err(|skip| BackendError::Unsupported(format!("{}; {}", skip.reason, skip.remedy)))?;
         let program = program_of(workload)?;
         let platforms = &program.manifest.platforms;
         if !platforms.is_empty() && !platforms.iter().any(|name| name == self.0.name()) {
@@ -124,7 +127,8 @@ impl Backend for Compile {
         if found.is_empty() {
             return Availability::Unavailable(Skip {
                 reason: "there is no compiler for TPUs or NVIDIA GPUs here".to_owned(),
-                remedy: "install one: `regrade backend install xla-tpu` or `xla-cuda12`; neither needs the device".to_owned(),
+                remedy: "install one: `regrade backend install xla-tpu` or `xla-cuda12`; neither needs the device"
+                    .to_owned(),
             });
         }
         let devices = found
@@ -146,8 +150,8 @@ impl Backend for Compile {
                 remedy: "write `compile_for`, such as \"v5e:2x2\" or \"h100\"".to_owned(),
             });
         };
-        let target = Target::named(word)
-            .map_err(|reason| Skip { reason, remedy: "correct `compile_for`".to_owned() })?;
+        let target =
+            Target::named(word).map_err(|reason| Skip { reason, remedy: "correct `compile_for`".to_owned() })?;
         plugins::find(target.platform).map(|_| ())
     }
 
@@ -178,9 +182,10 @@ const fn kind_word(kind: WorkloadKind) -> &'static str {
 
 /// A plugin as a fact of the testbed: its package, or its file where that is all there is.
 fn named(plugin: &plugins::Plugin) -> String {
-    plugin.package.clone().unwrap_or_else(|| {
-        plugin.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
-    })
+    plugin
+        .package
+        .clone()
+        .unwrap_or_else(|| plugin.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()))
 }
 
 /// The first device of a kind, as far as can be told without the plugin.

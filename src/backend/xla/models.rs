@@ -60,8 +60,8 @@ pub fn embedded(workload: &Workload) -> Result<Files, Skip> {
     let precision = workload.text("precision").unwrap_or_default();
     let of_model = || EXPORTED.iter().filter(|one| one.model == workload.name);
     if workload.optional_text("checkpoint").is_none()
-        && let Some(found) = of_model()
-            .find(|one| (one.mode, one.batch, one.seq, one.precision) == (mode, batch, seq, precision))
+        && let Some(found) =
+            of_model().find(|one| (one.mode, one.batch, one.seq, one.precision) == (mode, batch, seq, precision))
     {
         return Ok(found.files);
     }

@@ -8,8 +8,8 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::backend::xla::pjrt::Element;
 use crate::backend::relative_error;
+use crate::backend::xla::pjrt::Element;
 use crate::domain::Check;
 
 /// Version of the manifest's format.
@@ -138,7 +138,10 @@ impl Program {
         let code = bytes(path)?;
         let beside = path.with_extension("json");
         let text = bytes(&beside).map_err(|cause| ProgramError {
-            what: format!("{}; a program has a manifest beside it: suites/models/README.md says how it is made", cause.what),
+            what: format!(
+                "{}; a program has a manifest beside it: suites/models/README.md says how it is made",
+                cause.what
+            ),
             ..cause
         })?;
         Self::of(code, &text).map_err(|what| error(&beside, what))
@@ -163,7 +166,8 @@ impl Program {
     #[must_use]
     pub fn bytes(&self) -> f64 {
         let inputs = self.manifest.inputs.iter().map(Input::bytes);
-        let outputs = self.manifest.outputs.iter().map(|output| element(&output.dtype).bytes_of(&output.shape).unwrap_or(0));
+        let outputs =
+            self.manifest.outputs.iter().map(|output| element(&output.dtype).bytes_of(&output.shape).unwrap_or(0));
         inputs.chain(outputs).sum::<usize>() as f64
     }
 
@@ -185,14 +189,20 @@ impl Program {
         };
         if errors.is_empty() {
             // Nothing is known: at least the numbers must be numbers.
-            let finite = self.manifest.outputs.iter().zip(results).all(|(output, bytes)| {
-                values(element(&output.dtype), bytes).iter().all(|value| value.is_finite())
-            });
+            let finite = self
+                .manifest
+                .outputs
+                .iter()
+                .zip(results)
+                .all(|(output, bytes)| values(element(&output.dtype), bytes).iter().all(|value| value.is_finite()));
             let error = if finite { 0.0 } else { f64::NAN };
             return vec![check("results are numbers".to_owned(), "none is known", error, 0.0)];
         }
         // Of hundreds of results the worst is told.
-        let worst = errors.iter().copied().fold(errors[0], |worst, one| if one.1 > worst.1 || one.1.is_nan() { one } else { worst });
+        let worst = errors
+            .iter()
+            .copied()
+            .fold(errors[0], |worst, one| if one.1 > worst.1 || one.1.is_nan() { one } else { worst });
         let name = format!("result {} of {}", worst.0, self.manifest.outputs.len());
         vec![check(name, "the manifest's values", worst.1, self.manifest.tolerance)]
     }
@@ -221,7 +231,10 @@ impl Manifest {
         for (number, input) in self.inputs.iter().enumerate() {
             let index = input.fill == Fill::Index;
             if !input.scale.is_finite() || (index && (input.dtype != "i32" || input.scale < 1.0)) {
-                return Err(format!("fills argument {number} (`{}`) with {} of scale {}", input.name, input.dtype, input.scale));
+                return Err(format!(
+                    "fills argument {number} (`{}`) with {} of scale {}",
+                    input.name, input.dtype, input.scale
+                ));
             }
         }
         for (number, (input, output)) in self.inputs.iter().zip(&self.outputs).take(self.carry).enumerate() {
@@ -356,8 +369,12 @@ mod tests {
     #[test]
     fn the_generator_is_the_exporter_s() {
         // suites/models/README.md: GPT-2's first input, seed 1.
-        let input = Input { name: String::new(), dtype: "f32".to_owned(), shape: vec![3], fill: Fill::Normal, scale: 0.02 };
-        assert_eq!(values(Element::F32, &input.values(1, 0)), [0.009_296_142_5_f32, 0.004_279_914_78, -0.005_758_353_44].map(f64::from));
+        let input =
+            Input { name: String::new(), dtype: "f32".to_owned(), shape: vec![3], fill: Fill::Normal, scale: 0.02 };
+        assert_eq!(
+            values(Element::F32, &input.values(1, 0)),
+            [0.009_296_142_5_f32, 0.004_279_914_78, -0.005_758_353_44].map(f64::from)
+        );
         let labels = Input { dtype: "i32".to_owned(), shape: vec![100], fill: Fill::Index, scale: 16.0, ..input };
         assert!(values(Element::I32, &labels.values(1, 3)).iter().all(|value| (0.0..16.0).contains(value)));
     }
@@ -382,7 +399,12 @@ mod tests {
     #[test]
     fn wrong_numbers_and_missing_results_fail_the_check() {
         let program = Program::read(&models().join("mlp-train.vhlo")).expect("a program");
-        let zeros: Vec<Vec<u8>> = program.manifest.outputs.iter().map(|output| vec![0; element(&output.dtype).bytes_of(&output.shape).unwrap_or(0)]).collect();
+        let zeros: Vec<Vec<u8>> = program
+            .manifest
+            .outputs
+            .iter()
+            .map(|output| vec![0; element(&output.dtype).bytes_of(&output.shape).unwrap_or(0)])
+            .collect();
         assert!(program.check(&zeros).iter().any(|check| !check.pass));
         assert!(program.check(&[]).iter().any(|check| !check.pass));
     }

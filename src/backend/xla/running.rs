@@ -174,9 +174,7 @@ impl Running {
 }
 
 /// Compiles; the result, wall seconds and this process's CPU seconds.
-pub fn compile<T>(
-    work: impl FnOnce() -> Result<T>,
-) -> std::result::Result<(T, f64, Option<f64>), BackendError> {
+pub fn compile<T>(work: impl FnOnce() -> Result<T>) -> std::result::Result<(T, f64, Option<f64>), BackendError> {
     let mut compiled = None;
     // The clocks are read around it as around any work; its error is the caller's.
     let reading = measure::host_time(|| {
@@ -219,7 +217,9 @@ pub fn described(
 ) -> Result<Vec<(&'static str, f64)>> {
     let mut values = Vec::new();
     // Zero where the compiler does not count.
-    values.extend(offered(compiled.code_size())?.filter(|bytes| *bytes > 0).map(|bytes| (Metric::CODE_SIZE, bytes as f64)));
+    values.extend(
+        offered(compiled.code_size())?.filter(|bytes| *bytes > 0).map(|bytes| (Metric::CODE_SIZE, bytes as f64)),
+    );
     if let Some(memory) = offered(compiled.memory())? {
         values.push((Metric::PROGRAM_MEMORY, memory.total() as f64));
         values.push((Metric::TEMPORARY_MEMORY, memory.temporary as f64));
@@ -299,7 +299,8 @@ impl Prepared for Running {
     }
 
     fn evidence(&mut self) -> Vec<Evidence> {
-        let watched = self.watched.as_ref().map(|watched| Evidence { source: "nvml".to_owned(), facts: watched.facts() });
+        let watched =
+            self.watched.as_ref().map(|watched| Evidence { source: "nvml".to_owned(), facts: watched.facts() });
         let mut facts = BTreeMap::new();
         marks(&self.executable, &mut facts);
         watched.into_iter().chain([Evidence { source: "xla".to_owned(), facts }]).collect()

@@ -76,7 +76,7 @@ fn row_of(case: &CaseView) -> Row {
         ],
         below: match reason {
             Some(reason) => Some(Cell::styled(text::clean(&reason), paint)),
-            None => further.map(|further| Cell::styled(data(&further), Paint::new().dimmed())),
+            None => further.map(|further| Cell::styled(text::clean(&further), Paint::new().dimmed())),
         },
     }
 }

@@ -264,8 +264,7 @@ impl Plugin {
 fn brief(message: &str) -> String {
     const LINES: usize = 4;
     const CHARACTERS: usize = 600;
-    let lines: Vec<&str> =
-        message.lines().map(str::trim).filter(|line| !line.is_empty()).take(LINES).collect();
+    let lines: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).take(LINES).collect();
     lines.join(" ").chars().take(CHARACTERS).collect()
 }
 

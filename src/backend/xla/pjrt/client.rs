@@ -7,7 +7,9 @@
 use std::ffi::c_void;
 use std::sync::Arc;
 
-use crate::backend::xla::pjrt::api::{MOST_LISTED, Plugin, Value, call, destroy, list, named_values, padded, text, to_named};
+use crate::backend::xla::pjrt::api::{
+    MOST_LISTED, Plugin, Value, call, destroy, list, named_values, padded, text, to_named,
+};
 use crate::backend::xla::pjrt::buffer::{Buffer, Element, Event};
 use crate::backend::xla::pjrt::sys::*;
 use crate::backend::xla::pjrt::{PjrtError, Result};
@@ -217,8 +219,7 @@ impl Device {
         arguments.args.dims = shape.as_ptr();
         arguments.args.num_dims = shape.len();
         // The plugin has copied the values when the call returns.
-        arguments.args.host_buffer_semantics =
-            PJRT_HostBufferSemantics_kImmutableOnlyDuringCall;
+        arguments.args.host_buffer_semantics = PJRT_HostBufferSemantics_kImmutableOnlyDuringCall;
         arguments.args.device = self.raw.0;
         call!(self.client.plugin(), PJRT_Client_BufferFromHostBuffer, arguments)?;
         let done = Event::of(self.client.plugin(), arguments.args.done_with_host_buffer);

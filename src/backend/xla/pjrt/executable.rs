@@ -7,9 +7,7 @@
 use std::ops::Deref;
 use std::ptr;
 
-use crate::backend::xla::pjrt::api::{
-    MOST_LISTED, Padded, Plugin, Value, call, destroy, list, named_values, padded,
-};
+use crate::backend::xla::pjrt::api::{MOST_LISTED, Padded, Plugin, Value, call, destroy, list, named_values, padded};
 use crate::backend::xla::pjrt::buffer::{Buffer, Event};
 use crate::backend::xla::pjrt::client::Client;
 use crate::backend::xla::pjrt::options::Options;

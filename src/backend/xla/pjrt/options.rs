@@ -50,7 +50,8 @@ impl Options {
         words
             .split_whitespace()
             .map(|word| {
-                let (name, value) = word.trim_start_matches('-').split_once('=').unwrap_or((word.trim_start_matches('-'), "true"));
+                let (name, value) =
+                    word.trim_start_matches('-').split_once('=').unwrap_or((word.trim_start_matches('-'), "true"));
                 let good = name.starts_with("xla_") && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
                 if good {
                     Ok((name.to_owned(), Flag::read(value)))

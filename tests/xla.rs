@@ -1,0 +1,263 @@
+//! The xla backend through the binary: plugins that go wrong, programs that are damaged, and programs that run.
+//!
+//! What needs a real plugin uses the CPU plugin that `regrade backend list` finds here (`.ci/run` installs it); without one those
+//! tests say so and pass.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use support::Place;
+
+fn models() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("suites/models")
+}
+
+/// Puts a program and its manifest into a place.
+fn bring(place: &Place, name: &str) {
+    std::fs::create_dir_all(place.file("models")).expect("a folder");
+    for extension in ["vhlo", "json"] {
+        let file = format!("{name}.{extension}");
+        std::fs::copy(models().join(&file), place.file("models").join(&file)).expect("a copy");
+    }
+}
+
+const HEAD: &str = "schema_version = 1\nname = \"xla\"\nbackends = [\"xla:cpu\"]\nlaunches = 1\nreference_workloads = false\n\
+    [sampling]\nmin_time = \"20ms\"\nmax_time = \"100ms\"\nmax_warmup = \"100ms\"\n";
+
+/// Outcome and reason of every case of the newest run.
+fn outcomes(place: &Place) -> Vec<(String, String, String)> {
+    let report = place.run(&["report", "--format", "json"]).expect(0).stdout;
+    let report: Value = serde_json::from_str(&report).expect("JSON");
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let cases = report["cases"].as_array().expect("cases").iter();
+    cases.map(|case| (text(&case["case"]), text(&case["outcome"]["kind"]), text(&case["outcome"]["reason"]))).collect()
+}
+
+/// The CPU plugin of this machine, where there is one.
+fn plugin() -> Option<PathBuf> {
+    let place = Place::new();
+    let listed = place.run(&["backend", "list", "--format", "json"]).expect(0).stdout;
+    let listed: Value = serde_json::from_str(&listed).expect("JSON");
+    let platforms = listed["platforms"].as_array().expect("platforms");
+    let cpu = platforms.iter().find(|platform| platform["platform"] == "cpu").expect("the CPU's line");
+    let used = cpu["plugins"].as_array().expect("plugins").iter().find(|plugin| plugin["used"] == true);
+    let Some(path) = used.and_then(|plugin| plugin["path"].as_str()) else {
+        eprintln!("skipped: no CPU plugin here; `regrade backend install xla-cpu` brings one");
+        return None;
+    };
+    Some(PathBuf::from(path))
+}
+
+#[test]
+fn plugins_that_go_wrong_end_one_launch_with_a_reason() {
+    const CASES: [(&str, &str); 20] = [
+        ("NO_TABLE", "no table of functions"),
+        ("SHORT_TABLE", "8 bytes long"),
+        ("LONG_LIE", "bytes long"),
+        ("OTHER_MAJOR", "version 7."),
+        ("OLD", "has no PJRT_Client_Create"),
+        ("NEWER", "this plugin refuses"),
+        ("ABORTS", "signal 6"),
+        ("CRASHES", "signal 11"),
+        ("HANGS", "killed at its time-out"),
+        ("LEAVES", "ended without an outcome"),
+        ("REFUSES", "FAILED_PRECONDITION (9): this plugin refuses"),
+        ("WORDLESS", "PJRT_Plugin_Initialize"),
+        ("BAD_WORDS", "breaks the interface"),
+        ("NO_CLIENT", "no client"),
+        ("MANY_DEVICES", "breaks the interface"),
+        ("NULL_DEVICES", "0 are here"),
+        ("NO_DEVICES", "0 are here"),
+        ("NULL_DEVICE", "a device that is none"),
+        ("NO_DESCRIPTION", "does not describe"),
+        ("MANY_ATTRIBUTES", "this plugin refuses"),
+    ];
+    let place = Place::new();
+    bring(&place, "mlp-train");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pjrt/fake.c");
+    let suite = format!("{HEAD}[[benchmark]]\nname = \"p\"\nprogram = \"models/mlp-train.vhlo\"\ntimeout = \"4s\"\n");
+    place.write("suite.toml", &suite);
+    for (case, words) in CASES {
+        let library = place.file(&format!("{case}_cpu.so"));
+        let compiled = Command::new("cc")
+            .args(["-shared", "-fPIC", "-w", "-o"])
+            .arg(&library)
+            .arg(format!("-DCASE={case}"))
+            .arg(&source)
+            .status()
+            .expect("a C compiler is installed");
+        assert!(compiled.success(), "{case}");
+        let ran: support::Ran = place
+            .command(&["run", "suite.toml", "--quiet"])
+            .env("REGRADE_PLUGIN_PATH", &library)
+            .output()
+            .expect("the binary starts")
+            .into();
+        assert!((2..=5).contains(&ran.code), "{case}: {ran:?}");
+        let (_, outcome, reason) = outcomes(&place).remove(0);
+        assert!(outcome == "failed" || outcome == "timed_out", "{case}: {outcome}");
+        assert!(reason.contains(words), "{case}: {reason}");
+    }
+    for (what, words) in [("text", "cannot load the plugin"), ("empty", "cannot load the plugin")] {
+        let library = place.file(&format!("{what}_cpu.so"));
+        std::fs::write(&library, if what == "text" { "no library" } else { "" }).expect("a file");
+        let _ = place.command(&["run", "suite.toml", "--quiet"]).env("REGRADE_PLUGIN_PATH", &library).output();
+        let (_, outcome, reason) = outcomes(&place).remove(0);
+        assert!(outcome == "failed" && reason.contains(words), "{what}: {outcome}: {reason}");
+    }
+}
+
+/// A small generator of places and bytes, the same in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % bound
+    }
+}
+
+#[test]
+fn damaged_programs_are_refused_and_end_nothing_else() {
+    let Some(plugin) = plugin() else { return };
+    let place = Place::new();
+    bring(&place, "mlp-train");
+    let code = std::fs::read(models().join("mlp-train.vhlo")).expect("a program");
+    let manifest = std::fs::read_to_string(models().join("mlp-train.json")).expect("a manifest");
+    let manifest: Value = serde_json::from_str(&manifest).expect("JSON");
+    let mut dice = Dice(7);
+    let mut names = Vec::new();
+    let mut put = |name: String, code: &[u8], mut manifest: Value| {
+        let hash: String = Sha256::digest(code).iter().map(|byte| format!("{byte:02x}")).collect();
+        if manifest["sha256"] != "kept" {
+            manifest["sha256"] = hash.into();
+        }
+        std::fs::write(place.file("models").join(format!("{name}.vhlo")), code).expect("a file");
+        place.write(&format!("models/{name}.json"), &manifest.to_string());
+        names.push(name);
+    };
+    for i in 0..60 {
+        put(format!("cut{i}"), &code[..dice.below(code.len())], manifest.clone());
+    }
+    for i in 0..80 {
+        let mut damaged = code.clone();
+        for _ in 0..=dice.below(8) {
+            let place = dice.below(damaged.len());
+            damaged[place] ^= 1 << dice.below(8);
+        }
+        put(format!("flip{i}"), &damaged, manifest.clone());
+    }
+    for i in 0..30 {
+        // The version of the dialect stands in the first bytes, as text.
+        let mut damaged = code.clone();
+        damaged[dice.below(64)] = dice.below(256) as u8;
+        put(format!("head{i}"), &damaged, manifest.clone());
+    }
+    for i in 0..30 {
+        let mut other = manifest.clone();
+        let inputs = other["inputs"].as_array().expect("inputs").len();
+        let one = &mut other["inputs"][dice.below(inputs)];
+        match i % 5 {
+            0 => one["shape"] = serde_json::json!([3, 5]),
+            1 => one["dtype"] = "bf16".into(),
+            2 => drop(other["inputs"].as_array_mut().expect("inputs").pop()),
+            3 => other["outputs"] = serde_json::json!([]),
+            _ => other["carry"] = 0.into(),
+        }
+        put(format!("shape{i}"), &code, other);
+    }
+    assert!(names.len() >= 200);
+    let list: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
+    // Programs by their bare names are those of suites/models, from where regrade is started.
+    std::fs::create_dir(place.file("suites")).expect("a folder");
+    std::fs::rename(place.file("models"), place.file("suites/models")).expect("a move");
+    let suite = format!(
+        "{HEAD}min_samples = 10\n[[benchmark]]\nname = \"p\"\ntimeout = \"30s\"\n[benchmark.axes]\nprogram = [\"mlp-train\", {}]\n",
+        list.join(", ")
+    );
+    place.write("suite.toml", &suite);
+    let ran: support::Ran = place
+        .command(&["run", "suite.toml", "--quiet"])
+        .env("REGRADE_PLUGIN_PATH", format!("cpu={}", plugin.display()))
+        .output()
+        .expect("the binary starts")
+        .into();
+    assert!(!ran.stderr.contains("panicked"), "{}", ran.stderr);
+    let outcomes = outcomes(&place);
+    assert_eq!(outcomes.len(), names.len() + 1);
+    let mut refused = 0;
+    for (case, outcome, reason) in &outcomes {
+        match outcome.as_str() {
+            // A bit may change nothing that counts, such as a name; wrong numbers are caught by the check.
+            "measured" => {}
+            "failed" => {
+                assert!(!reason.is_empty(), "{case}");
+                refused += 1;
+            }
+            other => panic!("{case}: {other}: {reason}"),
+        }
+    }
+    assert!(
+        outcomes.iter().any(|(case, outcome, _)| case.contains("mlp-train") && outcome == "measured"),
+        "{outcomes:?}"
+    );
+    assert!(refused > 130, "{refused} of {}", outcomes.len());
+}
+
+#[test]
+fn a_program_runs_and_its_numbers_are_checked() {
+    let Some(plugin) = plugin() else { return };
+    let place = Place::new();
+    bring(&place, "mlp-train");
+    bring(&place, "attention");
+    let suite = format!(
+        "{HEAD}[[benchmark]]\nname = \"train\"\nprogram = \"models/mlp-train.vhlo\"\n\
+         [[benchmark]]\nname = \"twice\"\nprogram = \"models/attention.vhlo\"\nreplicas = 2\n"
+    );
+    place.write("suite.toml", &suite);
+    let variable = format!("cpu={}", plugin.display());
+    let ran: support::Ran = place
+        .command(&["run", "suite.toml", "--quiet"])
+        .env("REGRADE_PLUGIN_PATH", &variable)
+        .output()
+        .expect("the binary starts")
+        .into();
+    let ran = ran.expect(0);
+    assert!(ran.stdout.contains("to compile"), "{}", ran.stdout);
+    let report = place.run(&["report", "--format", "json"]).expect(0).stdout;
+    for metric in ["compile_time", "reload_time", "first_step_time", "program_memory", "cpu_time", "upload_rate"] {
+        assert!(report.contains(&format!("\"{metric}\"")), "{metric}");
+    }
+
+    // Wrong reference values: the program is right, and the check must say that they differ.
+    let text = std::fs::read_to_string(place.file("models/mlp-train.json")).expect("a manifest");
+    let mut manifest: Value = serde_json::from_str(&text).expect("JSON");
+    for output in manifest["outputs"].as_array_mut().expect("outputs") {
+        for value in output["values"].as_array_mut().expect("values") {
+            *value = (value.as_f64().expect("a number") + 1.0).into();
+        }
+    }
+    place.write("models/mlp-train.json", &manifest.to_string());
+    let _ = place.command(&["run", "suite.toml", "--quiet"]).env("REGRADE_PLUGIN_PATH", &variable).output();
+    let wrong = outcomes(&place).into_iter().find(|(case, ..)| case.starts_with("train")).expect("the case");
+    assert!(wrong.1 == "failed" && wrong.2.contains("wrong numbers"), "{wrong:?}");
+}
+
+#[test]
+fn mistakes_in_suites_are_told_where_they_stand() {
+    let place = Place::new();
+    for (line, words) in [
+        ("program = 3", "expected a string"),
+        ("program = \"a.vhlo\"\nmodel = \"gpt2\"", "several things"),
+        ("program = \"a.vhlo\"\nbatch = 3", "unknown key `batch`"),
+        ("program = \"a.vhlo\"\nreplicas = 0", "at least 1"),
+    ] {
+        place.write("suite.toml", &format!("{HEAD}[[benchmark]]\nname = \"p\"\n{line}\n"));
+        let ran = place.run(&["list", "suite.toml"]).expect(2);
+        assert!(ran.stderr.contains(words) && ran.stderr.contains("suite.toml:"), "{line}: {}", ran.stderr);
+    }
+}
