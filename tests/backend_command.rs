@@ -52,13 +52,18 @@ impl Desk {
         self.cache().join("xla-cpu").join(LIBRARY)
     }
 
-    /// A wheel of `lammps-jax-pjrt-cpu` with these files beside its metadata.
+    /// A wheel of the CPU plugin's package with these files beside its metadata.
     fn wheel(&self, version: &str, files: &[(&str, &str)]) {
+        self.wheel_of("lammps-jax-pjrt-cpu", version, files);
+    }
+
+    fn wheel_of(&self, package: &str, version: &str, files: &[(&str, &str)]) {
+        let name = package.replace('-', "_");
         let folder = self.place.file("wheels");
         std::fs::create_dir_all(&folder).expect("a folder");
-        let path = folder.join(format!("lammps_jax_pjrt_cpu-{version}-py3-none-any.whl"));
-        let info = format!("lammps_jax_pjrt_cpu-{version}.dist-info");
-        let metadata = format!("Metadata-Version: 2.1\nName: lammps-jax-pjrt-cpu\nVersion: {version}\n");
+        let path = folder.join(format!("{name}-{version}-py3-none-any.whl"));
+        let info = format!("{name}-{version}.dist-info");
+        let metadata = format!("Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n");
         let tags = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n";
         let mut zip = ZipWriter::new(std::fs::File::create(path).expect("a file"));
         let mut add = |name: &str, text: &str| {
@@ -203,6 +208,30 @@ fn what_is_refused_leaves_what_was_there() {
     assert_eq!(std::fs::read_to_string(desk.library()).expect("still there"), "good");
     assert_eq!(desk.left(), [".lock", "xla-cpu"]);
     assert!(!desk.place.file("plugins/evil").exists() && !desk.place.file("evil").exists());
+}
+
+#[test]
+fn a_cuda_plugin_is_linked_with_the_libraries_of_the_active_python() {
+    let Some(python) = python() else { return };
+    let desk = Desk::new();
+    let library = "jax_plugins/xla_cuda13/xla_cuda_plugin.so";
+    desk.wheel_of("jax-cuda13-pjrt", "0.0.1", &[(library, "plugin")]);
+    desk.place.write("venv/lib/python3.12/site-packages/nvidia/cu13/lib/libcublas.so.13", "CUDA");
+    let install = |environment: &Path| -> Ran {
+        let mut command = desk.command(&["install", "xla-cuda13", "--version", "0.0.1", "--python"]);
+        command.arg(&python).env("VIRTUAL_ENV", environment).output().expect("starts").into()
+    };
+    let ran = install(&desk.place.file("venv")).expect(0).stdout;
+    assert!(ran.contains("linked with the libraries in") && ran.contains("it needs NVIDIA's driver"), "{ran}");
+    // Where the plugin's RPATH leads.
+    let beside = desk.cache().join("xla-cuda13/jax_plugins/xla_cuda13/../../nvidia/cu13/lib/libcublas.so.13");
+    assert_eq!(std::fs::read_to_string(&beside).expect("linked"), "CUDA");
+
+    let ran = install(&desk.place.file("elsewhere")).expect(0).stdout;
+    assert!(!ran.contains("linked with") && !beside.exists(), "{ran}");
+    install(&desk.place.file("venv")).expect(0);
+    desk.run(&["remove", "xla-cuda13"]).expect(0);
+    assert!(desk.place.file("venv/lib/python3.12/site-packages/nvidia/cu13/lib/libcublas.so.13").exists());
 }
 
 #[test]

@@ -71,6 +71,7 @@ const DOCUMENTS: &[&str] = &[
     "CONTRIBUTING.md",
     "docs/github.md",
     "docs/nvidia.md",
+    "docs/xla.md",
     "reports/README.md",
     "reports/performance.md",
     "reports/verdict-quality.md",

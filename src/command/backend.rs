@@ -2,6 +2,7 @@
 //!
 //! Wiring and words only: where plugins are looked for and how one is installed is the backend's. Must not load a plugin.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -58,7 +59,7 @@ struct Absent {
 struct Versions {
     /// Of the PJRT C API: `0.115`.
     api: Option<String>,
-    /// The newest StableHLO that it reads: `1.20.0`.
+    /// The newest `StableHLO` that it reads: `1.20.0`.
     stablehlo: Option<String>,
 }
 
@@ -159,7 +160,6 @@ fn source(plugin: &Plugin) -> String {
 }
 
 fn text(listing: &Listing) -> String {
-    use std::fmt::Write;
     let mut out = String::new();
     let indent = " ".repeat(12);
     for line in &listing.platforms {
@@ -188,7 +188,8 @@ fn text(listing: &Listing) -> String {
 }
 
 fn install(package: &'static Package, version: Option<&str>, python: &Path, context: &Context) -> Result<Exit> {
-    let request = Request { package, version, python, cache: &cache()? };
+    let environment = Environment::of_process();
+    let request = Request { package, version, python, cache: &cache()?, site_packages: &environment.site_packages };
     if !request.is_pinned() {
         note(&format!(
             "warning: {} {} was not tried with this regrade, and its hash is not known: what pip brings is believed",
@@ -207,8 +208,11 @@ fn install(package: &'static Package, version: Option<&str>, python: &Path, cont
         library.display(),
         record.sha256
     );
+    if let Some(libraries) = &record.libraries {
+        let _ = writeln!(text, "  it is linked with the libraries in {}", libraries.display());
+    }
     if !package.needs.is_empty() {
-        text += &format!("  it needs {}\n", package.needs);
+        let _ = writeln!(text, "  it needs {}", package.needs);
     }
     print(text.as_bytes())?;
     match plugins::find(package.platform) {

@@ -4,6 +4,7 @@
 //! Must not know what runs on them.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -81,14 +82,14 @@ impl Tpu {
             ),
             None => format!("TPU of no known version, {chips}"),
         };
-        match (self.slice.hosts, self.slice.worker) {
-            (Some(1), _) => text += ", a single host",
-            (Some(hosts), Some(worker)) => text += &format!(", host {worker} of {hosts}"),
-            (Some(hosts), None) => text += &format!(", one of {hosts} hosts"),
-            (None, _) => {}
-        }
+        let _ = match (self.slice.hosts, self.slice.worker) {
+            (Some(1), _) => write!(text, ", a single host"),
+            (Some(hosts), Some(worker)) => write!(text, ", host {worker} of {hosts}"),
+            (Some(hosts), None) => write!(text, ", one of {hosts} hosts"),
+            (None, _) => Ok(()),
+        };
         if let Some(topology) = &self.slice.topology {
-            text += &format!(", topology {topology}");
+            let _ = write!(text, ", topology {topology}");
         }
         text
     }

@@ -224,21 +224,18 @@ pub fn all(environment: &Environment) -> Search {
 impl Search {
     /// An entry of [`PLUGIN_PATH`]: a file, a folder, or `cuda=/a/file`.
     fn named(&mut self, entry: &Path) {
-        let (said, path) = match entry.to_str().and_then(|text| text.split_once('=')) {
-            // A path may hold a `=` too.
-            Some((name, path)) if !name.contains('/') => match Platform::parse(name) {
-                Some(platform) => (Some(platform), PathBuf::from(path)),
-                None => {
-                    let names = Platform::ALL.map(Platform::name).join(", ");
-                    return self.broken.push(Broken {
-                        platform: None,
-                        reason: format!("{PLUGIN_PATH} names `{name}`, which is no platform"),
-                        remedy: format!("write one of {names} before the `=`"),
-                    });
-                }
-            },
-            _ => (None, entry.to_owned()),
-        };
+        // A path may hold a `=` too.
+        let tagged = entry.to_str().and_then(|text| text.split_once('=')).filter(|(name, _)| !name.contains('/'));
+        let said = tagged.and_then(|(name, _)| Platform::parse(name));
+        if let (Some((name, _)), None) = (tagged, said) {
+            let names = Platform::ALL.map(Platform::name).join(", ");
+            return self.broken.push(Broken {
+                platform: None,
+                reason: format!("{PLUGIN_PATH} names `{name}`, which is no platform"),
+                remedy: format!("write one of {names} before the `=`"),
+            });
+        }
+        let path = tagged.map_or_else(|| entry.to_owned(), |(_, path)| PathBuf::from(path));
         if path.is_dir() {
             return self.folder(said, &path);
         }

@@ -36,6 +36,9 @@ pub struct Record {
     pub pinned: bool,
     /// The library, below the folder.
     pub library: PathBuf,
+    /// The active Python's libraries of CUDA, which a link in the folder leads to, where there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub libraries: Option<PathBuf>,
     /// When.
     pub installed: Timestamp,
 }
@@ -139,6 +142,8 @@ pub struct Request<'a> {
     pub python: &'a Path,
     /// The folder that regrade installs plugins in.
     pub cache: &'a Path,
+    /// Folders of the active Python's packages.
+    pub site_packages: &'a [PathBuf],
 }
 
 impl Request<'_> {
@@ -204,6 +209,7 @@ pub fn install(request: &Request<'_>, tell: &mut dyn FnMut(&str)) -> Result<Reco
         wheel: wheel.clone(),
         what: format!("holds no PJRT plugin for {}", package.platform.name()),
     })?;
+    let libraries = link_libraries(&new, request)?;
     let record = Record {
         name: package.name.to_owned(),
         package: package.package.to_owned(),
@@ -212,6 +218,7 @@ pub fn install(request: &Request<'_>, tell: &mut dyn FnMut(&str)) -> Result<Reco
         sha256,
         pinned: request.is_pinned(),
         library,
+        libraries,
         installed: Timestamp::now(),
     };
     let text = serde_json::to_string_pretty(&record).expect("a record of texts") + "\n";
@@ -243,6 +250,18 @@ pub fn remove(package: &'static Package, cache: &Path) -> Result<PathBuf, Instal
 fn is_version(text: &str) -> bool {
     let fits = |c: char| c.is_ascii_alphanumeric() || ".+!-_".contains(c);
     text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(fits) && text.len() <= 64
+}
+
+/// Links CUDA's libraries of the active Python into the folder. The plugin looks for them in `nvidia` two folders above its own
+/// (its RPATH), where they would lie if all were installed into that Python.
+fn link_libraries(folder: &Path, request: &Request<'_>) -> Result<Option<PathBuf>, InstallError> {
+    let link = folder.join("nvidia");
+    let found = request.site_packages.iter().map(|packages| packages.join("nvidia")).find(|path| path.is_dir());
+    let Some(found) = found.filter(|_| request.package.platform == Platform::Cuda && !link.exists()) else {
+        return Ok(None);
+    };
+    std::os::unix::fs::symlink(&found, &link).map_err(io("make the link", &link))?;
+    Ok(Some(found))
 }
 
 /// The plugin among what was unpacked: where it is expected, else wherever a file is called like one.
@@ -283,10 +302,9 @@ impl Place {
         std::fs::create_dir_all(cache).map_err(io("make the folder", cache))?;
         let path = cache.join(".lock");
         let lock = File::options().create(true).truncate(false).write(true).open(&path).map_err(io("write", &path))?;
-        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(InstallError::Busy(cache.to_owned())),
-            // Some network file systems have no locks; two installs at once are unlikely enough there.
-            Ok(()) | Err(_) => {}
+        // Some network file systems have no locks; two installs at once are unlikely enough there.
+        if let Err(rustix::io::Errno::WOULDBLOCK) = rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            return Err(InstallError::Busy(cache.to_owned()));
         }
         let place = Self { at: cache.join(package.name), _lock: lock };
         place.clean()?;

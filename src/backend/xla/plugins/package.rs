@@ -94,7 +94,7 @@ pub const PACKAGES: &[Package] = &[
         ],
         megabytes: 137,
         library: "libtpu/libtpu.so",
-        needs: "to run, a TPU; without one, programs can be compiled for it",
+        needs: "a TPU to run programs; without one it compiles them",
     },
 ];
 

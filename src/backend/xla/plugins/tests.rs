@@ -48,6 +48,7 @@ impl Machine {
             sha256: String::new(),
             pinned: false,
             library: package.library.into(),
+            libraries: None,
             installed: jiff::Timestamp::UNIX_EPOCH,
         };
         self.write(&format!("cache/{name}/installed.json"), &serde_json::to_string(&record).expect("JSON"));

@@ -98,7 +98,7 @@ fn failed(package: &Package, version: &str, python: &Path, said: &str) -> Instal
     };
     let lines: Vec<&str> = said.trim().lines().collect();
     let end = &lines[lines.len().saturating_sub(SHOWN)..];
-    InstallError::Pip { what, remedy, output: end.iter().map(|line| format!("  pip: {line}\n")).collect() }
+    InstallError::Pip { what, remedy, output: format!("  pip: {}", end.join("\n  pip: ")) }
 }
 
 #[cfg(test)]
@@ -130,14 +130,14 @@ mod tests {
         ] {
             let error = of(said);
             assert!(error.contains(reason) && error.contains(remedy), "{error}");
-            assert!(error.ends_with(&format!("pip: {}\n", said.lines().last().expect("a line"))), "{error}");
+            assert!(error.ends_with(&format!("pip: {}", said.lines().last().expect("a line"))), "{error}");
         }
     }
 
     #[test]
     fn only_the_end_of_a_long_output_is_shown() {
-        let long: String = (0..100).map(|n| format!("line {n}\n")).collect();
-        let error = of(&long);
+        let long: Vec<String> = (0..100).map(|n| format!("line {n}")).collect();
+        let error = of(&long.join("\n"));
         assert!(error.contains("line 99") && error.contains("line 70\n") && !error.contains("line 69\n"));
     }
 }
