@@ -170,6 +170,11 @@ pub trait Backend: Sync {
         &[]
     }
 
+    /// Variables that size its engine's thread pool, beside those that everything knows.
+    fn thread_variables(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Whether it can run this workload at all (operators, precisions), assuming it is ready.
     ///
     /// # Errors

@@ -24,14 +24,8 @@ use crate::runner::{RunnerError, Settings};
 
 /// Variables by which engines and BLAS libraries size their thread pools: set to the case's thread count, so that it
 /// is never a library's guess.
-const THREAD_VARIABLES: &[&str] = &[
-    "RAYON_NUM_THREADS",
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "NPROC",
-];
+const THREAD_VARIABLES: &[&str] =
+    &["RAYON_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"];
 
 /// The C library's allocator in built-in workloads: memory is kept between iterations instead of going back to the
 /// kernel and being faulted in again, as the caching allocators of ML frameworks do. Page faults were more than half of
@@ -207,7 +201,8 @@ fn command(
     };
     command.env(REQUEST_VARIABLE, request).env(OUTPUT_VARIABLE, output);
     if let Ok(threads) = case.workload.size("threads") {
-        for variable in THREAD_VARIABLES {
+        let own = backend::find(&case.backend).map_or(&[][..], Backend::thread_variables);
+        for variable in THREAD_VARIABLES.iter().chain(own) {
             command.env(variable, threads.to_string());
         }
     }

@@ -145,11 +145,11 @@ fn finding(device: i64, probed: &Probed, outcome: &Outcome, values: &[Value]) ->
 mod tests {
     use super::*;
 
-    fn of(probed: &Probed, outcome: Outcome, values: &[(&str, f64)]) -> (Level, String) {
+    fn of(probed: &Probed, outcome: &Outcome, values: &[(&str, f64)]) -> (Level, String) {
         let standard = |name: &str| Metric::standard(name).expect("a standard name");
         let values: Vec<Value> =
             values.iter().map(|(name, value)| Value { metric: standard(name), value: *value }).collect();
-        let finding = finding(1, probed, &outcome, &values);
+        let finding = finding(1, probed, outcome, &values);
         assert_eq!(finding.remedy.is_some(), finding.level >= Level::Warn);
         (finding.level, finding.text)
     }
@@ -159,7 +159,7 @@ mod tests {
         let copy = |share: f64| {
             of(
                 &PROBED[0],
-                Outcome::measured(),
+                &Outcome::measured(),
                 &[(Metric::BYTE_RATE, share * 3.35e12), (Metric::HBM_UTILIZATION, share)],
             )
         };
@@ -170,13 +170,13 @@ mod tests {
 
     #[test]
     fn what_cannot_be_judged_is_said() {
-        let unknown = of(&PROBED[1], Outcome::measured(), &[(Metric::FLOP_RATE, 4e14)]);
+        let unknown = of(&PROBED[1], &Outcome::measured(), &[(Metric::FLOP_RATE, 4e14)]);
         assert_eq!(
             unknown,
             (Level::Info, "1: multiplies in bf16 at 400.000 TFLOP/s; its datasheet is not known here".to_owned())
         );
         let hung = Outcome::because(OutcomeKind::TimedOut, "no answer for 60 s");
-        assert_eq!(of(&PROBED[0], hung, &[]), (Level::Bad, "1: does not measure: no answer for 60 s".to_owned()));
+        assert_eq!(of(&PROBED[0], &hung, &[]), (Level::Bad, "1: does not measure: no answer for 60 s".to_owned()));
     }
 
     #[test]
