@@ -8,13 +8,13 @@
 #![allow(unsafe_code)]
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use cudarc::{cublaslt, cudnn, driver, nvrtc};
 use libloading::os::unix::{Library as Handle, RTLD_GLOBAL, RTLD_NOW};
 
-use crate::hardware::{Absent, Finding, Level};
+use crate::hardware::{Absent, Finding, Level, python, sorted};
 
 /// A library of CUDA's that regrade calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -194,7 +194,7 @@ pub fn include_folders() -> Vec<PathBuf> {
 }
 
 /// Folders where CUDA's libraries lie when the loader does not know them: its own installer's, and the wheels of the active
-/// Python (the one that an activated environment or the search path names).
+/// Python.
 fn places() -> Vec<PathBuf> {
     let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
     let mut places: Vec<PathBuf> = ["CUDA_HOME", "CUDA_PATH"]
@@ -203,33 +203,11 @@ fn places() -> Vec<PathBuf> {
         .chain([PathBuf::from("/usr/local/cuda")])
         .flat_map(|home| [home.join("lib64"), home.join("lib")])
         .collect();
-    let mut prefixes: Vec<PathBuf> = ["VIRTUAL_ENV", "CONDA_PREFIX"].iter().filter_map(|name| variable(name)).collect();
-    let on_path = std::env::var_os("PATH").unwrap_or_default();
-    let python = std::env::split_paths(&on_path).find(|folder| folder.join("python3").is_file());
-    prefixes.extend(python.as_deref().and_then(Path::parent).map(Path::to_owned));
-    for prefix in prefixes {
-        for version in sorted(&prefix.join("lib"), "python3") {
-            for packages in ["site-packages", "dist-packages"] {
-                places.extend(
-                    sorted(&version.join(packages).join("nvidia"), "").into_iter().map(|wheel| wheel.join("lib")),
-                );
-            }
-        }
+    for packages in python::packages() {
+        places.extend(sorted(&packages.join("nvidia"), "").into_iter().map(|wheel| wheel.join("lib")));
     }
     places.retain(|place| place.is_dir());
     places
-}
-
-/// Entries of a folder whose names begin with `prefix`, by name.
-fn sorted(folder: &Path, prefix: &str) -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> = std::fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix)))
-        .collect();
-    found.sort();
-    found
 }
 
 /// What `doctor` says of them, where there is a driver. Loading them all takes up to a second.

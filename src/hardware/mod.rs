@@ -4,6 +4,7 @@
 //! management library; other systems yield the few facts that the standard library has.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use crate::domain::Testbed;
 
@@ -18,9 +19,11 @@ mod parse;
 pub mod peaks;
 mod probe;
 mod processes;
+pub mod python;
 mod telemetry;
 #[cfg(test)]
 mod tests;
+pub mod tpu;
 
 pub use gpu::major_minor;
 pub use nvml::{Absent, Probe};
@@ -134,4 +137,16 @@ pub(crate) fn resident_bytes(pid: u32) -> Option<(u64, u64)> {
 pub(crate) fn oom_kills() -> Option<u64> {
     let host = host::Host::this();
     cgroup::Cgroup::locate(&host).oom_kills(&host).or_else(|| parse::counter(&host.read("proc/vmstat")?, "oom_kill"))
+}
+
+/// Entries of a folder whose names begin with `prefix`, by name.
+fn sorted(folder: &Path, prefix: &str) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix)))
+        .collect();
+    found.sort();
+    found
 }
