@@ -52,6 +52,10 @@ pub fn make(site: &Site, workload: &Workload, seed: u64) -> Result<Box<dyn Work>
         _ => None,
     };
     let (buffers, arguments) = allocate(site, spec, seed)?;
+    fits(&loaded, &spec.code, &arguments)?;
+    if let (Some(reference), Some(KernelReference::Kernel(code))) = (&reference, &spec.reference) {
+        fits(reference, code, &arguments)?;
+    }
     Ok(Box::new(User { spec: spec.clone(), loaded, reference, buffers, arguments, seed }))
 }
 
@@ -89,6 +93,16 @@ fn load(site: &Site, code: &KernelCode) -> Result<Loaded> {
     }
     let geometry = Geometry { grid: code.grid, block: code.block, shared: code.shared, cluster: code.cluster };
     Ok(Loaded { kernel, geometry, compile_s, log })
+}
+
+/// Checks that the kernel's parameters are those that the suite declares, where the driver tells them.
+fn fits(loaded: &Loaded, code: &KernelCode, arguments: &Arguments) -> Result<()> {
+    loaded.kernel.takes(arguments).map_err(|error| {
+        CudaError::Parameter(format!(
+            "`{}` of `{}`: {error}; list in `arguments` what its declaration takes, in that order",
+            code.function, code.source
+        ))
+    })
 }
 
 /// The compiler's options: the user's, then folders with headers.
