@@ -3,6 +3,7 @@
 //!
 //! Must not know how time is taken.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
@@ -144,6 +145,30 @@ pub struct Site {
     /// For filling, checking and choosing; never for timing.
     pub stream: Stream,
     tools: Rc<Module>,
+    built: Kept<Source, Built>,
+}
+
+/// What decides what the compiler makes: name, text, architecture, options.
+type Source = (String, String, String, Vec<String>);
+
+/// Things that take long to make, made once each.
+#[derive(Debug)]
+struct Kept<K, V>(RefCell<BTreeMap<K, Rc<V>>>);
+
+impl<K: Ord, V> Kept<K, V> {
+    const fn new() -> Self {
+        Self(RefCell::new(BTreeMap::new()))
+    }
+
+    /// What was made for this key, or is made now. A failure is not kept.
+    fn get(&self, key: K, make: impl FnOnce(&K) -> Result<V>) -> Result<Rc<V>> {
+        if let Some(kept) = self.0.borrow().get(&key) {
+            return Ok(Rc::clone(kept));
+        }
+        let made = Rc::new(make(&key)?);
+        self.0.borrow_mut().insert(key, Rc::clone(&made));
+        Ok(made)
+    }
 }
 
 /// Threads of the reference kernels.
@@ -160,16 +185,41 @@ impl Site {
         let architecture = format!("sm_{major}{minor}");
         let compiled = compile("reference.cu", REFERENCE, &architecture, &[])?;
         let tools = device.module(&compiled.image)?;
-        Ok(Self { stream: device.stream()?, device, architecture, tools })
+        Ok(Self { stream: device.stream()?, device, architecture, tools, built: Kept::new() })
     }
 
     /// Compiles one of our own kernels for this device.
     ///
     /// # Errors
-    /// With the compiler's log.
-    pub fn build(&self, name: &str, source: &str, options: &[String]) -> Result<Built> {
-        let compiled = compile(name, source, &self.architecture, options)?;
-        Ok(Built { module: self.device.module(&compiled.image)?, compiled })
+    /// As [`Self::build_for`].
+    pub fn build(&self, name: &str, source: &str, options: &[String]) -> Result<Rc<Built>> {
+        self.build_for(&self.architecture, name, source, options)
+    }
+
+    /// Compiles a source for an architecture and loads it: once, however many sets of buffers it is to run on. The code is the same
+    /// each time, and the seconds that it takes are those of the one time.
+    ///
+    /// # Errors
+    /// With the compiler's log, or the driver's reason why it does not load.
+    pub fn build_for(&self, architecture: &str, name: &str, source: &str, options: &[String]) -> Result<Rc<Built>> {
+        let key = (name.to_owned(), source.to_owned(), architecture.to_owned(), options.to_vec());
+        self.built.get(key, |(name, source, architecture, options)| {
+            let Compiled { image, seconds, log } = compile(name, source, architecture, options)?;
+            Ok(Built { module: self.loaded(name, &image)?, seconds, log })
+        })
+    }
+
+    /// Loads code that was compiled before.
+    ///
+    /// # Errors
+    /// When it is not whole, or not for this device.
+    pub fn loaded(&self, name: &str, image: &[u8]) -> Result<Rc<Module>> {
+        self.device.module(image).map_err(|error| match error {
+            error if error.is_out_of_memory() => error,
+            error => {
+                CudaError::Parameter(format!("`{name}` does not load on this device ({}): {error}", self.architecture))
+            }
+        })
     }
 
     /// Blocks of a loop over the grid that keep the device busy.
@@ -435,13 +485,15 @@ impl Head<'_> {
     }
 }
 
-/// A module of our own with what compiling it took.
+/// A module with what compiling it took.
 #[derive(Debug)]
 pub struct Built {
     /// Loaded.
     pub module: Rc<Module>,
-    /// As compiled.
-    pub compiled: Compiled,
+    /// Compile time, seconds.
+    pub seconds: f64,
+    /// The compiler's warnings, usually empty.
+    pub log: String,
 }
 
 /// Mixes a name into a seed (FNV-1a, 64 bits), so that every input has values of its own.
@@ -510,6 +562,23 @@ mod tests {
         assert!(error(&[1.0], &[f64::NAN]).is_nan());
         assert!(error(&[], &[]).is_nan() && error(&[1.0], &[1.0, 2.0]).is_nan());
         assert_eq!(error(&[1.0], &[0.0]), f64::INFINITY);
+    }
+
+    #[test]
+    fn what_was_made_once_is_not_made_again() {
+        let (kept, made) = (Kept::new(), std::cell::Cell::new(0));
+        let get = |key: &'static str, ok: bool| {
+            kept.get(key, |key| {
+                made.set(made.get() + 1);
+                if ok { Ok(key.len()) } else { refuse("no") }
+            })
+        };
+        assert!(get("abc", false).is_err());
+        assert_eq!(
+            (get("abc", true), get("abc", true), get("ab", true)),
+            (Ok(Rc::new(3)), Ok(Rc::new(3)), Ok(Rc::new(2)))
+        );
+        assert_eq!(made.get(), 3, "a failure, and each key once");
     }
 
     #[test]

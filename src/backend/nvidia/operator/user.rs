@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use serde_json::{Value as Json, json};
 
 use crate::backend::WorkCounts;
-use crate::backend::nvidia::compile::compile;
 use crate::backend::nvidia::cuda::{Arguments, Buffer, CudaError, Geometry, Kernel, Result, Stream};
 use crate::backend::nvidia::operator::{once, plain};
 use crate::backend::nvidia::work::{self, Element, Site, Work};
@@ -70,18 +70,15 @@ fn load(site: &Site, code: &KernelCode) -> Result<Loaded> {
             folder.display()
         ))
     })?;
-    let (image, compile_s, log) = if path.extension().is_some_and(|extension| extension == "cu") {
+    let (module, compile_s, log) = if path.extension().is_some_and(|extension| extension == "cu") {
         let source = String::from_utf8(bytes)
             .map_err(|_| CudaError::Parameter(format!("`{}` is not a text in UTF-8", code.source)))?;
         let architecture = code.architecture.as_deref().unwrap_or(&site.architecture);
-        let compiled = compile(&code.source, &source, architecture, &options(path, code))?;
-        (compiled.image, Some(compiled.seconds), compiled.log)
+        let built = site.build_for(architecture, &code.source, &source, &options(path, code))?;
+        (Rc::clone(&built.module), Some(built.seconds), built.log.clone())
     } else {
-        (bytes, None, String::new())
+        (site.loaded(&code.source, &bytes)?, None, String::new())
     };
-    let module = site.device.module(&image).map_err(|error| {
-        CudaError::Parameter(format!("`{}` does not load on this device ({}): {error}", code.source, site.architecture))
-    })?;
     let kernel = module.kernel(&code.function).map_err(|_| {
         CudaError::Parameter(format!(
             "`{}` has no kernel `{}`: declare it extern \"C\" __global__, or give its mangled name",
