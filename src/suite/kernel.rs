@@ -59,7 +59,8 @@ pub(super) struct KernelTable {
 pub(super) struct ArgumentTable {
     /// Name of a buffer.
     pub(super) buffer: Option<At<String>>,
-    /// A number, or a formula.
+    /// A number, or a formula. Formulas come to whole numbers, and divide in whole numbers, for `f32` and `f64` too: `"1 / n"`
+    /// is 0 there; hand the kernel `n`.
     pub(super) value: Option<At<Formula>>,
     /// Element type of a buffer (`f32`, `bf16`, `f16`, `f64`, `fp8-e4m3`, `fp8-e5m2`, `int8`, `int32`), or type of a value
     /// (`i32`, `u32`, `i64`, `u64`, `f32`, `f64`).

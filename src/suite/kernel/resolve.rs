@@ -2,8 +2,10 @@
 //!
 //! Must not know how kernels are compiled or run.
 
+use std::ops::RangeInclusive;
+
 use crate::domain::ParamValue;
-use crate::domain::kernel::{Kernel, KernelArgument, KernelCode, KernelFill, KernelReference};
+use crate::domain::kernel::{Kernel, KernelArgument, KernelCode, KernelFill, KernelReference, Number};
 use crate::domain::workload::PRECISIONS;
 use crate::suite::at::At;
 use crate::suite::error::Problems;
@@ -16,6 +18,18 @@ use crate::suite::template::Template;
 const OPERATORS: &[(&str, usize)] = &[("softmax", 1), ("layernorm", 3), ("rmsnorm", 2), ("gemm", 2), ("copy", 1)];
 /// Types of values.
 const VALUES: &[&str] = &["i32", "u32", "i64", "u64", "f32", "f64"];
+
+/// The whole numbers that a type of values holds; for those with a point, those that formulas may come to.
+fn range_of(element: &str) -> RangeInclusive<i128> {
+    match element {
+        "i32" => i32::MIN.into()..=i32::MAX.into(),
+        "u32" => 0..=u32::MAX.into(),
+        "i64" => i64::MIN.into()..=i64::MAX.into(),
+        "u64" => 0..=u64::MAX.into(),
+        _ => i64::MIN.into()..=u64::MAX.into(),
+    }
+}
+
 /// CUDA's limits of blocks and threads in each direction (CUDA C++ Programming Guide, technical specifications).
 const MOST_BLOCKS: [i128; 3] = [(1 << 31) - 1, 65_535, 65_535];
 const MOST_THREADS: [i128; 3] = [1024, 1024, 64];
@@ -66,7 +80,7 @@ impl Resolver<'_> {
     }
 
     /// The value of a formula within limits.
-    fn number(&mut self, formula: &At<Formula>, limits: std::ops::RangeInclusive<i128>) -> Option<i128> {
+    fn number(&mut self, formula: &At<Formula>, limits: RangeInclusive<i128>) -> Option<i128> {
         match formula.value.value(&|name| self.axis(name)) {
             Ok(value) if limits.contains(&value) => Some(value),
             Ok(value) => {
@@ -166,14 +180,8 @@ impl Resolver<'_> {
                     let help = suggest::did_you_mean(&element, VALUES.iter().copied(), "types of values");
                     self.wrong(&table.element.span, format!("unknown type `{element}` of a value"), help);
                 }
-                let number = if element.starts_with('f')
-                    && let Ok(number) = value.value.0.trim().parse::<f64>()
-                {
-                    number
-                } else {
-                    self.number(value, i128::from(i64::MIN)..=i128::from(u64::MAX))? as f64
-                };
-                Some(KernelArgument::Value { element, value: number })
+                let value = self.value(value, &element)?;
+                Some(KernelArgument::Value { element, value })
             }
             _ => {
                 let help = "{ buffer = \"x\", type = \"f32\", shape = [\"n\"] } or { value = \"n\", type = \"i32\" }";
@@ -181,6 +189,23 @@ impl Resolver<'_> {
                 None
             }
         }
+    }
+
+    /// A value that its type holds.
+    fn value(&mut self, given: &At<Formula>, element: &str) -> Option<Number> {
+        let text = given.value.0.trim();
+        if !element.starts_with('f') {
+            return self.number(given, range_of(element)).and_then(Number::whole);
+        }
+        let real = match text.replace('_', "").parse::<f64>() {
+            Ok(number) if self.axis(text).is_none() => number,
+            _ => self.number(given, range_of(element))? as f64,
+        };
+        let fits = if element == "f32" { (real as f32).is_finite() } else { real.is_finite() };
+        if !fits {
+            self.wrong(&given.span, format!("`{text}` is no value of type {element}"), format!("a finite {element}"));
+        }
+        fits.then_some(Number::Real(real))
     }
 
     fn fill(&mut self, word: Option<&At<String>>) -> KernelFill {

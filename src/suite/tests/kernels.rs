@@ -1,7 +1,7 @@
 //! Kernels of the user's in suites, and parameters that one backend alone has.
 
 use super::{BACKENDS, parse, text};
-use crate::domain::kernel::{KernelArgument, KernelFill, KernelReference};
+use crate::domain::kernel::{KernelArgument, KernelFill, KernelReference, Number};
 use crate::domain::{ParamValue, WorkloadKind};
 use crate::suite::Suite;
 
@@ -43,8 +43,8 @@ fn every_size_of_a_kernel_is_worked_out_for_each_case() {
     assert_eq!((kernel.code.grid, kernel.code.block, kernel.code.shared), ([4, 1, 1], [256, 1, 1], 1024));
     assert_eq!(kernel.code.options, ["-DN=1000"]);
     assert_eq!((kernel.flops, kernel.bytes, kernel.tolerance), (Some(2000.0), Some(12_000.0), Some(1e-6)));
-    assert_eq!(kernel.arguments[0], KernelArgument::Value { element: "f32".to_owned(), value: 2.5 });
-    assert_eq!(kernel.arguments[3], KernelArgument::Value { element: "i32".to_owned(), value: 999.0 });
+    assert_eq!(kernel.arguments[0], KernelArgument::Value { element: "f32".to_owned(), value: Number::Real(2.5) });
+    assert_eq!(kernel.arguments[3], KernelArgument::Value { element: "i32".to_owned(), value: Number::Whole(999) });
     let KernelArgument::Buffer { shape, fill, output, .. } = &kernel.arguments[2] else { panic!("a buffer") };
     assert_eq!((shape.as_slice(), *fill, *output), ([1000, 2].as_slice(), KernelFill::Constant(1.0), true));
     let Some(KernelReference::Kernel(reference)) = &kernel.reference else { panic!("a kernel") };
@@ -88,6 +88,42 @@ fn what_is_wrong_with_a_kernel_is_said_where_it_stands() {
     refused("function = \"plain\", block = [32]", "operator = \"rmsnorm\", inputs = [\"x\"]", "reads 2 buffers", "");
     refused("function = \"plain\", block = [32]", "operator = \"copy\", inputs = [\"z\"]", "buffer `z`", "x, y");
     refused("function = \"plain\", block = [32]", "block = [32]", "either a kernel or an operator", "");
+}
+
+#[test]
+fn values_are_held_by_their_types() {
+    let value = |value: &str, element: &str| {
+        let text = AXPY.replacen(
+            "{ value = \"n - 1\", type = \"i32\" }",
+            &format!("{{ value = {value}, type = \"{element}\" }}"),
+            1,
+        );
+        match parse(&text).cases[0].workload.kernel.as_deref().expect("a kernel").arguments[3] {
+            KernelArgument::Value { value, .. } => value,
+            KernelArgument::Buffer { .. } => panic!("a value"),
+        }
+    };
+    assert_eq!(value("\"18446744073709551615\"", "u64"), Number::Large(u64::MAX));
+    assert_eq!(value("9007199254740993", "i64"), Number::Whole((1 << 53) + 1));
+    assert_eq!(value("-2147483648", "i32"), Number::Whole(i32::MIN.into()));
+    assert_eq!(value("\"n / 3\"", "f32"), Number::Real(333.0));
+    assert_eq!(value("1e-5", "f64"), Number::Real(1e-5));
+    let last = "value = \"n - 1\", type = \"i32\"";
+    for (new, message, help) in [
+        (
+            "value = \"n * n * n * n\", type = \"i32\"",
+            "`n * n * n * n` is 1000000000000 where n = 1000",
+            "to 2147483647",
+        ),
+        ("value = -1, type = \"u32\"", "`-1` is -1", "from 0 to 4294967295"),
+        ("value = \"9223372036854775808\", type = \"i64\"", "is 9223372036854775808", "to 9223372036854775807"),
+        ("value = \"1e39\", type = \"f32\"", "`1e39` is no value of type f32", "a finite f32"),
+        ("value = \"1e400\", type = \"f64\"", "`1e400` is no value of type f64", ""),
+        ("value = nan, type = \"f64\"", "is no value of type f64", ""),
+        ("value = 2.5, type = \"i32\"", "`2.5` is no whole number", ""),
+    ] {
+        refused(last, new, message, help);
+    }
 }
 
 #[test]

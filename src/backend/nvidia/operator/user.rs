@@ -140,12 +140,10 @@ fn allocate(site: &Site, spec: &Spec, seed: u64) -> Result<(Buffers, Arguments)>
                 arguments
             }
             KernelArgument::Value { element, value } => match element.as_str() {
-                "i32" => arguments.u32(*value as i32 as u32),
-                "u32" => arguments.u32(*value as u32),
-                "i64" => arguments.u64(*value as i64 as u64),
-                "u64" => arguments.u64(*value as u64),
-                "f32" => arguments.f32(*value as f32),
-                _ => arguments.f64(*value),
+                "i32" | "u32" => arguments.u32(value.bits() as u32),
+                "i64" | "u64" => arguments.u64(value.bits()),
+                "f32" => arguments.f32(value.real() as f32),
+                _ => arguments.f64(value.real()),
             },
         };
     }
