@@ -248,7 +248,8 @@ impl Site {
     /// # Errors
     /// When memory runs out.
     pub fn room(&self, element: Element, count: usize) -> Result<Buffer> {
-        self.device.allocate(count * element.bytes())
+        let bytes = count.checked_mul(element.bytes());
+        self.device.allocate(bytes.ok_or_else(|| too_large(&[count, element.bytes()]))?)
     }
 
     /// A buffer of normal values, a stream of its own for each name; whole numbers have a deviation of 24.
@@ -536,6 +537,23 @@ pub fn footprint(kernel: &Kernel, geometry: &Geometry, compile_s: Option<f64>) -
     Ok(values)
 }
 
+/// No tensor has more elements: so many of any type, several of them, still have a number of bytes.
+const MOST_ELEMENTS: usize = 1 << 56;
+
+/// Elements of a tensor of these sizes.
+///
+/// # Errors
+/// As out of memory, where they are more than any memory holds: a product that wrapped around would ask for too little.
+pub fn elements(sizes: &[usize]) -> Result<usize> {
+    let product = sizes.iter().try_fold(1_usize, |product, size| product.checked_mul(*size));
+    product.filter(|product| *product <= MOST_ELEMENTS).ok_or_else(|| too_large(sizes))
+}
+
+fn too_large(sizes: &[usize]) -> CudaError {
+    let sizes: Vec<String> = sizes.iter().map(usize::to_string).collect();
+    CudaError::TooLarge(format!("a buffer of {} elements", sizes.join(" x ")))
+}
+
 /// A parameter that makes no sense.
 pub fn refuse<T>(reason: impl Into<String>) -> Result<T> {
     Err(CudaError::Parameter(reason.into()))
@@ -562,6 +580,18 @@ mod tests {
         assert!(error(&[1.0], &[f64::NAN]).is_nan());
         assert!(error(&[], &[]).is_nan() && error(&[1.0], &[1.0, 2.0]).is_nan());
         assert_eq!(error(&[1.0], &[0.0]), f64::INFINITY);
+    }
+
+    #[test]
+    fn sizes_that_no_memory_holds_are_out_of_memory() {
+        assert_eq!(elements(&[3, 4, 5]), Ok(60));
+        assert_eq!(elements(&[]), Ok(1));
+        for sizes in [&[1 << 40, 1 << 40][..], &[1 << 32, 1 << 32], &[1 << 57]] {
+            let error = elements(sizes).expect_err("too large");
+            assert!(error.is_out_of_memory(), "{error}");
+        }
+        let error = elements(&[1 << 40, 1 << 40]).expect_err("too large").to_string();
+        assert_eq!(error, "a buffer of 1099511627776 x 1099511627776 elements needs more than 2^63 bytes");
     }
 
     #[test]

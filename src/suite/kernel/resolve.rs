@@ -39,6 +39,18 @@ const MOST_OF_A_BLOCK: u32 = 1024;
 const MOST_SHARED: i128 = 1 << 20;
 /// No dimension of a buffer is larger.
 const MOST_ELEMENTS: i128 = 1 << 40;
+/// No buffer is larger, bytes: 128 TiB, as much as an address of 47 bits reaches.
+const MOST_BYTES: i128 = 1 << 47;
+
+/// Bytes of an element type.
+fn bytes_of(element: &str) -> i128 {
+    match element {
+        "f64" => 8,
+        "f32" | "int32" => 4,
+        "bf16" | "f16" => 2,
+        _ => 1,
+    }
+}
 
 /// Works a table out at axis values; nothing where that cannot be done, which is then noted.
 pub(in crate::suite) fn resolve(
@@ -79,14 +91,18 @@ impl Resolver<'_> {
         })
     }
 
+    /// At which axis values something is wrong.
+    fn place(&self) -> String {
+        let at: Vec<String> = self.axes.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+        if at.is_empty() { String::new() } else { format!(" where {}", at.join(", ")) }
+    }
+
     /// The value of a formula within limits.
     fn number(&mut self, formula: &At<Formula>, limits: RangeInclusive<i128>) -> Option<i128> {
         match formula.value.value(&|name| self.axis(name)) {
             Ok(value) if limits.contains(&value) => Some(value),
             Ok(value) => {
-                let at = self.axes.iter().map(|(name, value)| format!("{name} = {value}")).collect::<Vec<_>>();
-                let at = if at.is_empty() { String::new() } else { format!(" where {}", at.join(", ")) };
-                let message = format!("`{}` is {value}{at}", formula.value.0);
+                let message = format!("`{}` is {value}{}", formula.value.0, self.place());
                 self.wrong(&formula.span, message, format!("from {} to {}", limits.start(), limits.end()));
                 None
             }
@@ -171,7 +187,16 @@ impl Resolver<'_> {
                     self.wrong(&name.span, format!("buffer `{}` has no shape", name.value), "as in shape = [\"n\"]");
                 }
                 let shape = table.shape.iter().map(|size| self.number(size, 1..=MOST_ELEMENTS).unwrap_or(1) as u64);
-                let shape = shape.collect();
+                let shape: Vec<u64> = shape.collect();
+                let bytes = shape.iter().fold(bytes_of(&element), |bytes, size| bytes.saturating_mul((*size).into()));
+                if bytes > MOST_BYTES {
+                    let message = format!("buffer `{}` of shape {shape:?}{} is too large", name.value, self.place());
+                    self.wrong(
+                        &name.span,
+                        message,
+                        format!("at most {MOST_BYTES} bytes, and less than the device has"),
+                    );
+                }
                 let fill = self.fill(table.fill.as_ref());
                 Some(KernelArgument::Buffer { name: name.value.clone(), element, shape, fill, output: table.output })
             }

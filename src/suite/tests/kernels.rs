@@ -80,6 +80,12 @@ fn what_is_wrong_with_a_kernel_is_said_where_it_stands() {
         "`f32`",
     );
     refused(", shape = [\"n\"] }", " }", "buffer `x` has no shape", "");
+    refused(
+        "[\"n\", 2]",
+        "[\"n\", 1099511627776]",
+        "`y` of shape [1000, 1099511627776] where n = 1000",
+        "at most 140737488355328",
+    );
     refused("fill = \"ones\"", "fill = \"one\"", "unknown fill `one`", "`ones`");
     refused("type = \"i32\"", "type = \"int\"", "unknown type `int` of a value", "u64");
     refused("{ value = \"2.5\", type", "{ type", "either a buffer or a value", "");

@@ -103,10 +103,13 @@ pub fn make(site: &Site, workload: &Workload, seed: u64) -> Result<Box<dyn Work>
 impl Gemm {
     fn new(site: &Site, shape: Shape, choice: Choice, seed: u64, precision: &str, layout: &str) -> Result<Self> {
         let Shape { m, n, k, batch, .. } = shape;
+        let [of_a, of_b, of_d] =
+            [[m, k], [k, n], [m, n]].map(|[rows, columns]| work::elements(&[batch, rows, columns]));
+        let (of_a, of_b, of_d) = (of_a?, of_b?, of_d?);
         let blas = Blas::open(&site.device)?;
-        let a = site.normal(shape.elements[0], batch * m * k, seed, "a")?;
-        let b = site.normal(shape.elements[1], batch * k * n, seed, "b")?;
-        let d = site.room(shape.elements[2], batch * m * n)?;
+        let a = site.normal(shape.elements[0], of_a, seed, "a")?;
+        let b = site.normal(shape.elements[1], of_b, seed, "b")?;
+        let d = site.room(shape.elements[2], of_d)?;
         let bias = match shape.epilogue {
             Epilogue::None => None,
             _ => Some(site.normal(shape.elements[2], n, seed, "bias")?),

@@ -130,10 +130,8 @@ fn allocate(site: &Site, spec: &Spec, seed: u64) -> Result<(Buffers, Arguments)>
         arguments = match argument {
             KernelArgument::Buffer { name, element: of, shape, fill, .. } => {
                 let of = element(of)?;
-                let count = shape.iter().try_fold(1_u64, |count, size| count.checked_mul(*size));
-                let count = count.and_then(|count| usize::try_from(count).ok()).ok_or_else(|| {
-                    CudaError::Parameter(format!("buffer `{name}` of shape {shape:?} is larger than any memory"))
-                })?;
+                let sizes: Vec<usize> = shape.iter().map(|size| usize::try_from(*size).unwrap_or(usize::MAX)).collect();
+                let count = work::elements(&sizes)?;
                 let buffer = filled(site, of, count, *fill, seed, name)?;
                 let arguments = arguments.buffer(&buffer);
                 buffers.push((name.clone(), of, buffer));
