@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::suite::at::At;
 use crate::suite::formula::Formula;
 
+mod reference;
 mod resolve;
 
 pub(super) use resolve::resolve;

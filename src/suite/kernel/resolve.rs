@@ -5,17 +5,15 @@
 use std::ops::RangeInclusive;
 
 use crate::domain::ParamValue;
-use crate::domain::kernel::{Kernel, KernelArgument, KernelCode, KernelFill, KernelReference, Number};
+use crate::domain::kernel::{Kernel, KernelArgument, KernelCode, KernelFill, Number};
 use crate::domain::workload::PRECISIONS;
 use crate::suite::at::At;
 use crate::suite::error::Problems;
 use crate::suite::formula::Formula;
-use crate::suite::kernel::{ArgumentTable, KernelTable, ReferenceTable};
+use crate::suite::kernel::{ArgumentTable, KernelTable};
 use crate::suite::suggest;
 use crate::suite::template::Template;
 
-/// Operators that serve as references, and how many inputs each has.
-const OPERATORS: &[(&str, usize)] = &[("softmax", 1), ("layernorm", 3), ("rmsnorm", 2), ("gemm", 2), ("copy", 1)];
 /// Types of values.
 const VALUES: &[&str] = &["i32", "u32", "i64", "u64", "f32", "f64"];
 
@@ -31,7 +29,7 @@ fn range_of(element: &str) -> RangeInclusive<i128> {
 }
 
 /// CUDA's limits of blocks and threads in each direction (CUDA C++ Programming Guide, technical specifications).
-const MOST_BLOCKS: [i128; 3] = [(1 << 31) - 1, 65_535, 65_535];
+pub(super) const MOST_BLOCKS: [i128; 3] = [(1 << 31) - 1, 65_535, 65_535];
 const MOST_THREADS: [i128; 3] = [1024, 1024, 64];
 /// Threads of a block in all.
 const MOST_OF_A_BLOCK: u32 = 1024;
@@ -60,11 +58,15 @@ pub(in crate::suite) fn resolve(
 ) -> Option<Kernel> {
     let mut resolver = Resolver { axes, problems, failed: false };
     let code = resolver.code(table);
+    resolver.names(table);
     let arguments: Vec<KernelArgument> = table.arguments.iter().filter_map(|one| resolver.argument(one)).collect();
     let kernel = Kernel {
         flops: table.flops.as_ref().and_then(|flops| resolver.number(flops, 0..=i128::MAX)).map(|flops| flops as f64),
         bytes: table.bytes.as_ref().and_then(|bytes| resolver.number(bytes, 0..=i128::MAX)).map(|bytes| bytes as f64),
-        reference: table.reference.as_ref().and_then(|reference| resolver.reference(reference, table, &code)),
+        reference: table
+            .reference
+            .as_ref()
+            .and_then(|reference| resolver.reference(reference, table, &code, &arguments)),
         tolerance: table.tolerance.as_ref().map(|tolerance| tolerance.value),
         code,
         arguments,
@@ -72,14 +74,15 @@ pub(in crate::suite) fn resolve(
     (!resolver.failed).then_some(kernel)
 }
 
-struct Resolver<'a> {
+/// Works one table out.
+pub(super) struct Resolver<'a> {
     axes: &'a [(&'a str, &'a ParamValue)],
     problems: &'a mut Problems,
     failed: bool,
 }
 
 impl Resolver<'_> {
-    fn wrong(&mut self, span: &std::ops::Range<usize>, message: impl Into<String>, help: impl Into<String>) {
+    pub(super) fn wrong(&mut self, span: &std::ops::Range<usize>, message: impl Into<String>, help: impl Into<String>) {
         self.failed = true;
         self.problems.add(span, message.into(), help.into());
     }
@@ -92,7 +95,7 @@ impl Resolver<'_> {
     }
 
     /// At which axis values something is wrong.
-    fn place(&self) -> String {
+    pub(super) fn place(&self) -> String {
         let at: Vec<String> = self.axes.iter().map(|(name, value)| format!("{name} = {value}")).collect();
         if at.is_empty() { String::new() } else { format!(" where {}", at.join(", ")) }
     }
@@ -119,7 +122,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn directions(&mut self, given: &At<Vec<At<Formula>>>, most: [i128; 3]) -> [u32; 3] {
+    pub(super) fn directions(&mut self, given: &At<Vec<At<Formula>>>, most: [i128; 3]) -> [u32; 3] {
         let mut sizes = [1; 3];
         if given.is_empty() || given.len() > 3 {
             self.wrong(&given.span, "one to three directions are possible", "as in [\"ceil(n, 256)\"] or [16, 16]");
@@ -133,7 +136,7 @@ impl Resolver<'_> {
         sizes
     }
 
-    fn threads(&mut self, given: &At<Vec<At<Formula>>>) -> [u32; 3] {
+    pub(super) fn threads(&mut self, given: &At<Vec<At<Formula>>>) -> [u32; 3] {
         let block = self.directions(given, MOST_THREADS);
         if block.iter().product::<u32>() > MOST_OF_A_BLOCK {
             let message = format!("a block of {} threads", block.iter().product::<u32>());
@@ -142,11 +145,11 @@ impl Resolver<'_> {
         block
     }
 
-    fn shared(&mut self, given: Option<&At<Formula>>) -> u32 {
+    pub(super) fn shared(&mut self, given: Option<&At<Formula>>) -> u32 {
         given.and_then(|shared| self.number(shared, 0..=MOST_SHARED)).unwrap_or(0) as u32
     }
 
-    fn filled(&self, text: &At<String>) -> String {
+    pub(super) fn filled(&self, text: &At<String>) -> String {
         Template::parse(text).fill(self.axes)
     }
 
@@ -164,7 +167,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn path(&mut self, source: &At<String>) -> String {
+    pub(super) fn path(&mut self, source: &At<String>) -> String {
         let path = self.filled(source);
         let extension = path.rsplit_once('.').map_or("", |(_, extension)| extension);
         if !["cu", "ptx", "cubin", "fatbin"].contains(&extension) {
@@ -172,6 +175,17 @@ impl Resolver<'_> {
             self.wrong(&source.span, message, "give a .cu, .ptx, .cubin or .fatbin file");
         }
         path
+    }
+
+    /// Buffers are told apart by their names.
+    fn names(&mut self, table: &KernelTable) {
+        let names: Vec<&At<String>> = table.arguments.iter().filter_map(|one| one.buffer.as_ref()).collect();
+        for (place, name) in names.iter().enumerate() {
+            if names[..place].iter().any(|other| other.value == name.value) {
+                let help = "references and checks go by the name: give each buffer its own";
+                self.wrong(&name.span, format!("two buffers are named `{}`", name.value), help);
+            }
+        }
     }
 
     fn argument(&mut self, table: &ArgumentTable) -> Option<KernelArgument> {
@@ -245,68 +259,6 @@ impl Resolver<'_> {
                     self.wrong(&word.span, format!("unknown fill `{other}`"), help);
                 }
                 KernelFill::Normal
-            }
-        }
-    }
-
-    fn reference(
-        &mut self,
-        reference: &ReferenceTable,
-        table: &KernelTable,
-        code: &KernelCode,
-    ) -> Option<KernelReference> {
-        let outputs: Vec<&At<String>> =
-            table.arguments.iter().filter(|one| one.output).filter_map(|one| one.buffer.as_ref()).collect();
-        if outputs.is_empty() {
-            let help = "write `output = true` at the buffer that the kernel writes";
-            self.wrong(&table.function.span, "nothing can be compared: no buffer is an output", help);
-            return None;
-        }
-        let buffers: Vec<&str> =
-            table.arguments.iter().filter_map(|one| one.buffer.as_ref()).map(|name| name.value.as_str()).collect();
-        match (&reference.operator, &reference.function) {
-            (Some(operator), None) => {
-                let Some((_, count)) = OPERATORS.iter().find(|(name, _)| *name == operator.value) else {
-                    let known = OPERATORS.iter().map(|(name, _)| *name);
-                    let help = suggest::did_you_mean(operator, known, "reference operators");
-                    self.wrong(&operator.span, format!("`{}` is no reference operator", operator.value), help);
-                    return None;
-                };
-                if reference.inputs.len() != *count || outputs.len() != 1 {
-                    let message = format!("`{}` reads {count} buffers and writes one", operator.value);
-                    let help = "name them in the operator's order: inputs = [\"x\", …], and mark one output";
-                    self.wrong(&operator.span, message, help);
-                    return None;
-                }
-                for input in &reference.inputs {
-                    if !buffers.contains(&input.as_str()) {
-                        let help = suggest::did_you_mean(input, buffers.iter().copied(), "buffers");
-                        self.wrong(&input.span, format!("no argument is a buffer `{}`", input.value), help);
-                    }
-                }
-                Some(KernelReference::Operator {
-                    name: operator.value.clone(),
-                    inputs: reference.inputs.iter().map(|input| input.value.clone()).collect(),
-                    output: outputs[0].value.clone(),
-                })
-            }
-            (None, Some(function)) => {
-                let grid = reference.grid.as_ref().map(|grid| self.directions(grid, MOST_BLOCKS));
-                let block = reference.block.as_ref().map(|block| self.threads(block));
-                Some(KernelReference::Kernel(Box::new(KernelCode {
-                    source: reference.source.as_ref().map_or_else(|| code.source.clone(), |source| self.path(source)),
-                    function: self.filled(function),
-                    grid: grid.unwrap_or(code.grid),
-                    block: block.unwrap_or(code.block),
-                    shared: self.shared(reference.shared.as_ref()),
-                    cluster: [1; 3],
-                    ..code.clone()
-                })))
-            }
-            _ => {
-                let help = "reference = { function = \"plain\" } or { operator = \"softmax\", inputs = [\"x\"] }";
-                self.wrong(&table.function.span, "a reference is either a kernel or an operator", help);
-                None
             }
         }
     }

@@ -93,7 +93,43 @@ fn what_is_wrong_with_a_kernel_is_said_where_it_stands() {
     refused("function = \"plain\", block = [32]", "operator = \"softmx\"", "is no reference operator", "`softmax`");
     refused("function = \"plain\", block = [32]", "operator = \"rmsnorm\", inputs = [\"x\"]", "reads 2 buffers", "");
     refused("function = \"plain\", block = [32]", "operator = \"copy\", inputs = [\"z\"]", "buffer `z`", "x, y");
+    refused("buffer = \"y\"", "buffer = \"x\"", "two buffers are named `x`", "its own");
     refused("function = \"plain\", block = [32]", "block = [32]", "either a kernel or an operator", "");
+}
+
+#[test]
+fn operators_are_references_only_of_what_they_can_compute() {
+    let text = |operator: &str, inputs: &str, shapes: [&str; 4]| {
+        let [a, b, c, out] = shapes.map(|shape| format!("type = \"f32\", shape = {shape}"));
+        format!(
+            "[[benchmark]]\nname = \"k\"\nbackends = [\"nvidia\"]\n[benchmark.kernel]\nsource = \"k.cu\"\nfunction = \"k\"\n\
+             grid = [1]\nblock = [1]\narguments = [{{ buffer = \"a\", {a} }}, {{ buffer = \"b\", {b} }}, {{ buffer = \"c\", {c} }}, \
+             {{ buffer = \"out\", {out}, output = true }}]\nreference = {{ operator = \"{operator}\", inputs = {inputs} }}\n"
+        )
+    };
+    let [one, two, three] = ["[\"a\"]", "[\"a\", \"b\"]", "[\"a\", \"b\", \"c\"]"];
+    for (operator, inputs, shapes) in [
+        ("softmax", one, ["[2, 3, 8]", "[1]", "[1]", "[6, 8]"]),
+        ("copy", one, ["[48]", "[1]", "[1]", "[6, 8]"]),
+        ("rmsnorm", two, ["[6, 8]", "[8]", "[1]", "[6, 8]"]),
+        ("layernorm", three, ["[6, 8]", "[8]", "[1, 8]", "[6, 8]"]),
+        ("gemm", two, ["[6, 4]", "[4, 8]", "[1]", "[6, 8]"]),
+    ] {
+        assert_eq!(parse(&text(operator, inputs, shapes)).cases.len(), 1, "{operator}");
+    }
+    for (operator, inputs, shapes, message) in [
+        ("softmax", one, ["[6, 4]", "[1]", "[1]", "[6, 8]"], "`a` is 6 x 4 instead of 6 x 8"),
+        ("softmax", one, ["[48]", "[1]", "[1]", "[6, 8]"], "`a` is 1 x 48 instead of 6 x 8"),
+        ("copy", one, ["[47]", "[1]", "[1]", "[6, 8]"], "`a` has 47 elements instead of 48"),
+        ("rmsnorm", two, ["[6, 8]", "[6]", "[1]", "[6, 8]"], "`b` has 6 elements instead of 8"),
+        ("layernorm", three, ["[6, 8]", "[8]", "[9]", "[6, 8]"], "`c` has 9 elements instead of 8"),
+        ("gemm", two, ["[5, 4]", "[4, 8]", "[1]", "[6, 8]"], "`a` is 5 x 4 instead of 6 x 4"),
+        ("gemm", two, ["[6, 4]", "[8, 4]", "[1]", "[6, 8]"], "`b` is 8 x 4 instead of 4 x 8"),
+    ] {
+        let text = super::text(&text(operator, inputs, shapes));
+        let error = Suite::parse("test.toml", &text, BACKENDS).expect_err(message).to_string();
+        assert!(error.contains(message) && error.contains("cannot compute this"), "wanted `{message}`, got\n{error}");
+    }
 }
 
 #[test]
