@@ -294,19 +294,40 @@ pub(super) fn check_value(entry: &Entry, param: &Param, value: &At<Scalar>, prob
     false
 }
 
+/// Parameters that say how something is measured on a GPU, whatever it is.
+fn measuring() -> impl Iterator<Item = &'static Param> {
+    COMMON.iter().filter(|param| param.only.is_some())
+}
+
+/// Whether a value is one that the axis of a kernel's benchmark may have; a problem is noted. Axes of other names are the user's
+/// own.
+pub(super) fn check_kernel_axis(name: &str, value: &At<Scalar>, problems: &mut Problems) -> bool {
+    let param = measuring().find(|param| param.name == name);
+    param.is_none_or(|param| check_value(&KERNEL, param, value, problems))
+}
+
 /// A kernel takes the parameters that say how it is measured; everything else about it is in its table.
 fn kernel(benchmark: &BenchmarkTable, table: &At<KernelTable>, backends: &[String], problems: &mut Problems) -> Work {
-    let own = || COMMON.iter().filter(|param| param.only.is_some());
     if backends != ["nvidia"] {
         let help = "write backends = [\"nvidia\"] in this benchmark or at the top of the suite".to_owned();
         problems.add(&table.span, "kernels run on the nvidia backend alone", help);
     }
     let mut params = BTreeMap::new();
-    for param in own() {
-        if benchmark.axes.iter().any(|(key, _)| key.value == param.name) {
+    for param in measuring() {
+        let axis = benchmark.axes.iter().any(|(key, _)| key.value == param.name);
+        let given = benchmark.params.iter().find(|plain| plain.key.value == param.name);
+        if let Some(plain) = given.filter(|plain| axis || plain.value.is_none()) {
+            let (message, help) = if axis {
+                (format!("`{}` is set here and by an axis", param.name), "keep one of the two".to_owned())
+            } else {
+                let help = format!("several values go under `axes`: {} = [...]", param.name);
+                (format!("`{}` takes one value here", param.name), help)
+            };
+            problems.add(&plain.key.span, message, help);
+        }
+        if axis {
             continue;
         }
-        let given = benchmark.params.iter().find(|plain| plain.key.value == param.name);
         match given.and_then(|plain| plain.value.as_ref()) {
             Some(value) if check_value(&KERNEL, param, value, problems) => {
                 params.insert(param.name.to_owned(), value.0.clone());
@@ -315,8 +336,8 @@ fn kernel(benchmark: &BenchmarkTable, table: &At<KernelTable>, backends: &[Strin
             None => params.extend(default_of(param).map(|value| (param.name.to_owned(), value))),
         }
     }
-    for plain in benchmark.params.iter().filter(|plain| !own().any(|param| param.name == plain.key.value)) {
-        let names: Vec<&str> = own().map(|param| param.name).collect();
+    for plain in benchmark.params.iter().filter(|plain| !measuring().any(|param| param.name == plain.key.value)) {
+        let names: Vec<&str> = measuring().map(|param| param.name).collect();
         let help = format!("a kernel takes {}; its sizes are written as `axes`", names.join(", "));
         problems.add(
             &plain.key.span,

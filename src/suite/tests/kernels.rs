@@ -133,6 +133,36 @@ fn operators_are_references_only_of_what_they_can_compute() {
 }
 
 #[test]
+fn parameters_of_measuring_are_checked_as_axes_too() {
+    let axes = "[benchmark.axes]\n";
+    let with = |more: &str| AXPY.replacen("timing = \"graph\"\n", "", 1).replacen(axes, &format!("{axes}{more}\n"), 1);
+    let suite = parse(&with("timing = [\"cold\", \"graph\"]"));
+    assert_eq!(suite.cases.len(), 4);
+    assert_eq!(suite.cases[0].workload.text("timing"), Ok("cold"));
+    refused(
+        "timing = \"graph\"\n[benchmark.axes]",
+        "[benchmark.axes]\ntiming = [\"warm\"]",
+        "`timing` of `kernel` must be one of",
+        "",
+    );
+    refused(
+        "[benchmark.axes]",
+        "[benchmark.axes]\ndevice = [\"first\"]",
+        "`device` of `kernel` must be a whole number",
+        "",
+    );
+    refused("[benchmark.axes]", "[benchmark.axes]\npace = [\"slow\"]", "`pace` of `kernel` must be one of", "");
+    refused("[benchmark.axes]", "[benchmark.axes]\nenergy = [1, 2]", "`energy` of `kernel` must be true or false", "");
+    refused(
+        "[benchmark.axes]",
+        "[benchmark.axes]\ntiming = [\"cold\"]",
+        "`timing` is set here and by an axis",
+        "keep one",
+    );
+    refused("timing = \"graph\"", "timing = [\"cold\", \"graph\"]", "`timing` takes one value here", "under `axes`");
+}
+
+#[test]
 fn values_are_held_by_their_types() {
     let value = |value: &str, element: &str| {
         let text = AXPY.replacen(
