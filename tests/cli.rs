@@ -205,6 +205,22 @@ fn a_suite_with_a_mistake_is_refused_before_anything_is_measured() {
 }
 
 #[test]
+fn a_formula_that_nobody_can_read_is_refused_and_ends_no_process() {
+    let place = Place::new();
+    let suite = |grid: &str| {
+        format!(
+            "schema_version = 1\nname = \"deep\"\nbackends = [\"nvidia\"]\n[[benchmark]]\nname = \"deep\"\n[benchmark.kernel]\n\
+             source = \"deep.cu\"\nfunction = \"deep\"\ngrid = [\"{grid}\"]\nblock = [1]\n"
+        )
+    };
+    for deep in ["(".repeat(200_000), "-".repeat(200_000) + "1", "min(".repeat(200_000)] {
+        place.write("suite.toml", &suite(&deep));
+        let ran = place.run(&["list", "suite.toml"]).expect(2);
+        assert!(ran.stderr.contains("goes deeper than 64 parentheses"), "{:.1000}", ran.stderr);
+    }
+}
+
+#[test]
 fn usage_mistakes_are_two_and_the_environment_is_six() {
     let place = Place::new();
     place.run(&["run", "absent.toml"]).expect(2);

@@ -74,6 +74,14 @@ pub(in crate::suite) fn resolve(
     (!resolver.failed).then_some(kernel)
 }
 
+/// A formula as messages have it: not at any length.
+fn shown(formula: &At<Formula>) -> String {
+    const MOST: usize = 60;
+    let text = &formula.value.0;
+    let cut = if text.chars().count() > MOST { "…" } else { "" };
+    text.chars().take(MOST).chain(cut.chars()).collect()
+}
+
 /// Works one table out.
 pub(super) struct Resolver<'a> {
     axes: &'a [(&'a str, &'a ParamValue)],
@@ -105,7 +113,7 @@ impl Resolver<'_> {
         match formula.value.value(&|name| self.axis(name)) {
             Ok(value) if limits.contains(&value) => Some(value),
             Ok(value) => {
-                let message = format!("`{}` is {value}{}", formula.value.0, self.place());
+                let message = format!("`{}` is {value}{}", shown(formula), self.place());
                 self.wrong(&formula.span, message, format!("from {} to {}", limits.start(), limits.end()));
                 None
             }
@@ -116,7 +124,7 @@ impl Resolver<'_> {
                 } else {
                     format!("its axes are {}", names.join(", "))
                 };
-                self.wrong(&formula.span, format!("`{}`: {what}", formula.value.0), help);
+                self.wrong(&formula.span, format!("`{}`: {what}", shown(formula)), help);
                 None
             }
         }
