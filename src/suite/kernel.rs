@@ -18,7 +18,8 @@ pub(super) use resolve::resolve;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a table that describes a kernel")]
 pub(super) struct KernelTable {
-    /// A `.cu` file (compiled at run time), `.ptx`, `.cubin` or `.fatbin`. Relative paths start where regrade was started.
+    /// A `.cu` file (compiled at run time), `.ptx`, `.cubin` or `.fatbin`. Relative paths start where regrade was started. In this and
+    /// the other texts of a kernel `{axis}` stands for the axis' value; `{{axis}}` for the literal text.
     pub(super) source: At<String>,
     /// Name of the function: declare it `extern "C"`, or give the mangled name.
     pub(super) function: At<String>,

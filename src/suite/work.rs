@@ -13,7 +13,7 @@ use crate::suite::kernel::{self, KernelTable};
 use crate::suite::known::keys_of;
 use crate::suite::settings::check_name;
 use crate::suite::suggest;
-use crate::suite::template::Template;
+use crate::suite::template::{self, Template};
 
 /// A workload without its axis values.
 #[derive(Debug)]
@@ -364,9 +364,8 @@ fn command(benchmark: &BenchmarkTable, parts: &At<Vec<At<String>>>, problems: &m
     let mut template = |text: &At<String>| {
         let template = Template::parse(text);
         for name in template.names().filter(|name| !axes.contains(name)) {
-            let near = suggest::did_you_mean(name, axes.iter().copied(), "axes");
-            let help = format!("{near}; for the literal text write {{{{{name}}}}}");
-            problems.add(&text.span, format!("no axis is named `{name}`"), help);
+            let (message, help) = template::unknown(name, &axes);
+            problems.add(&text.span, message, help);
         }
         template
     };

@@ -12,7 +12,7 @@ use crate::suite::error::Problems;
 use crate::suite::formula::Formula;
 use crate::suite::kernel::{ArgumentTable, KernelTable};
 use crate::suite::suggest;
-use crate::suite::template::Template;
+use crate::suite::template::{self, Template};
 
 /// Types of values.
 const VALUES: &[&str] = &["i32", "u32", "i64", "u64", "f32", "f64"];
@@ -157,8 +157,15 @@ impl Resolver<'_> {
         given.and_then(|shared| self.number(shared, 0..=MOST_SHARED)).unwrap_or(0) as u32
     }
 
-    pub(super) fn filled(&self, text: &At<String>) -> String {
-        Template::parse(text).fill(self.axes)
+    /// A text with axis values in their places.
+    pub(super) fn filled(&mut self, text: &At<String>) -> String {
+        let template = Template::parse(text);
+        let names: Vec<&str> = self.axes.iter().map(|(name, _)| *name).collect();
+        for name in template.names().filter(|name| !names.contains(name)) {
+            let (message, help) = template::unknown(name, &names);
+            self.wrong(&text.span, message, help);
+        }
+        template.fill(self.axes)
     }
 
     fn code(&mut self, table: &KernelTable) -> KernelCode {
@@ -166,8 +173,8 @@ impl Resolver<'_> {
             source: self.path(&table.source),
             function: self.filled(&table.function),
             options: table.options.iter().map(|option| self.filled(option)).collect(),
-            include: table.include.iter().map(|folder| folder.value.clone()).collect(),
-            architecture: table.architecture.as_ref().map(|architecture| architecture.value.clone()),
+            include: table.include.iter().map(|folder| self.filled(folder)).collect(),
+            architecture: table.architecture.as_ref().map(|architecture| self.filled(architecture)),
             grid: self.directions(&table.grid, MOST_BLOCKS),
             block: self.threads(&table.block),
             shared: self.shared(table.shared.as_ref()),

@@ -71,6 +71,17 @@ fn what_is_wrong_with_a_kernel_is_said_where_it_stands() {
     refused("function = \"axpy\"", "functoin = \"axpy\"", "unknown key `functoin`", "did you mean `function`?");
     refused("[\"ceil(n, 256)\"]", "[\"ceil(m, 256)\"]", "`m` is no axis", "its axes are n");
     refused("[\"ceil(n, 256)\"]", "[\"n - 1000\"]", "is 0 where n = 1000", "from 1 to");
+    for old in ["kernels/axpy.cu", "function = \"axpy", "-DN={n}", "function = \"plain"] {
+        refused(
+            old,
+            &format!("{old}-{{m}}"),
+            "no axis is named `m`",
+            "known axes: n; for the literal text write {{m}}",
+        );
+    }
+    let options = "options = [\"-DN={n}\"]";
+    refused(options, "include = [\"{m}/include\"]", "no axis is named `m`", "");
+    refused(options, "architecture = \"sm_{m}\"", "no axis is named `m`", "");
     refused("[\"ceil(n, 256)\"]", "[]", "one to three directions", "");
     refused("block = [256]", "block = [64, 64]", "a block of 4096 threads", "at most 1024");
     refused(
@@ -130,6 +141,24 @@ fn operators_are_references_only_of_what_they_can_compute() {
         let error = Suite::parse("test.toml", &text, BACKENDS).expect_err(message).to_string();
         assert!(error.contains(message) && error.contains("cannot compute this"), "wanted `{message}`, got\n{error}");
     }
+}
+
+#[test]
+fn every_text_of_a_kernel_is_a_template() {
+    let text = AXPY
+        .replacen(
+            "options = [\"-DN={n}\"]",
+            "include = [\"v{n}/include\"]\narchitecture = \"sm_{n}\"\noptions = [\"-DX={{n}}\"]",
+            1,
+        )
+        .replacen("axpy.cu", "axpy-{n}.cu", 1);
+    let suite = parse(&text);
+    let code = &suite.cases[0].workload.kernel.as_deref().expect("a kernel").code;
+    assert_eq!((code.source.as_str(), code.architecture.as_deref()), ("kernels/axpy-1000.cu", Some("sm_1000")));
+    assert_eq!(
+        (code.include.as_slice(), code.options.as_slice()),
+        (&["v1000/include".to_owned()][..], &["-DX={n}".to_owned()][..])
+    );
 }
 
 #[test]
