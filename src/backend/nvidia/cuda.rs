@@ -830,6 +830,15 @@ impl Kernel {
         cuda!(cuFuncSetAttribute(self.raw, which, bytes))
     }
 
+    /// Allows it clusters of more than the eight blocks that every device with clusters can place.
+    ///
+    /// # Errors
+    /// As the driver refuses.
+    pub fn allow_large_clusters(&self) -> Result<()> {
+        let which = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED;
+        cuda!(cuFuncSetAttribute(self.raw, which, 1))
+    }
+
     /// Share of a multiprocessor's threads that can be resident at once at this geometry: theoretical occupancy.
     ///
     /// # Errors

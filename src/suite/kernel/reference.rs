@@ -120,7 +120,7 @@ impl Resolver<'_> {
                 let block = reference.block.as_ref().map(|block| self.threads(block));
                 Some(KernelReference::Kernel(Box::new(KernelCode {
                     source: reference.source.as_ref().map_or_else(|| code.source.clone(), |source| self.path(source)),
-                    function: self.filled(function),
+                    function: self.function(function),
                     grid: grid.unwrap_or(code.grid),
                     block: block.unwrap_or(code.block),
                     shared: self.shared(reference.shared.as_ref()),

@@ -33,6 +33,8 @@ pub(super) const MOST_BLOCKS: [i128; 3] = [(1 << 31) - 1, 65_535, 65_535];
 const MOST_THREADS: [i128; 3] = [1024, 1024, 64];
 /// Threads of a block in all.
 const MOST_OF_A_BLOCK: u32 = 1024;
+/// Blocks of a cluster in all: 8 everywhere where there are clusters, 16 where a kernel asks and the device has room (Hopper).
+const MOST_OF_A_CLUSTER: u32 = 16;
 /// Largest dynamic shared memory that any device has, bytes.
 const MOST_SHARED: i128 = 1 << 20;
 /// No dimension of a buffer is larger.
@@ -67,7 +69,7 @@ pub(in crate::suite) fn resolve(
             .reference
             .as_ref()
             .and_then(|reference| resolver.reference(reference, table, &code, &arguments)),
-        tolerance: table.tolerance.as_ref().map(|tolerance| tolerance.value),
+        tolerance: resolver.tolerance(table.tolerance.as_ref()),
         code,
         arguments,
     };
@@ -168,17 +170,54 @@ impl Resolver<'_> {
         template.fill(self.axes)
     }
 
+    /// The largest error that passes.
+    fn tolerance(&mut self, given: Option<&At<f64>>) -> Option<f64> {
+        let given = given?;
+        if !given.value.is_finite() || given.value <= 0.0 {
+            let help = "a finite number above 0, as in 1e-5; 1e-300 lets nothing but equal numbers pass";
+            self.wrong(&given.span, format!("a tolerance of {}", given.value), help);
+        }
+        Some(given.value)
+    }
+
+    /// A function's name.
+    pub(super) fn function(&mut self, given: &At<String>) -> String {
+        let name = self.filled(given);
+        if name.trim().is_empty() {
+            let help = "declare it extern \"C\" __global__ and write its name, or give the mangled one";
+            self.wrong(&given.span, "the function has no name", help);
+        }
+        name
+    }
+
+    /// Blocks of a cluster, which the grid must be made of.
+    fn cluster(&mut self, given: Option<&At<Vec<At<Formula>>>>, grid: [u32; 3]) -> [u32; 3] {
+        let Some(given) = given else { return [1; 3] };
+        let cluster = self.directions(given, [MOST_OF_A_CLUSTER.into(); 3]);
+        let blocks: u32 = cluster.iter().product();
+        if blocks > MOST_OF_A_CLUSTER {
+            let message = format!("a cluster of {blocks} blocks{}", self.place());
+            self.wrong(&given.span, message, format!("at most {MOST_OF_A_CLUSTER} in all, and 8 on most devices"));
+        }
+        if !grid.iter().zip(cluster).all(|(blocks, cluster)| blocks.is_multiple_of(cluster)) {
+            let message = format!("a grid of {grid:?} blocks is not made of clusters of {cluster:?}{}", self.place());
+            self.wrong(&given.span, message, "each direction of the grid must be a multiple of the cluster's");
+        }
+        cluster
+    }
+
     fn code(&mut self, table: &KernelTable) -> KernelCode {
+        let grid = self.directions(&table.grid, MOST_BLOCKS);
         KernelCode {
             source: self.path(&table.source),
-            function: self.filled(&table.function),
+            function: self.function(&table.function),
             options: table.options.iter().map(|option| self.filled(option)).collect(),
             include: table.include.iter().map(|folder| self.filled(folder)).collect(),
             architecture: table.architecture.as_ref().map(|architecture| self.filled(architecture)),
-            grid: self.directions(&table.grid, MOST_BLOCKS),
+            grid,
             block: self.threads(&table.block),
             shared: self.shared(table.shared.as_ref()),
-            cluster: table.cluster.as_ref().map_or([1; 3], |cluster| self.directions(cluster, [16; 3])),
+            cluster: self.cluster(table.cluster.as_ref(), grid),
         }
     }
 

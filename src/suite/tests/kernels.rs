@@ -82,6 +82,19 @@ fn what_is_wrong_with_a_kernel_is_said_where_it_stands() {
     let options = "options = [\"-DN={n}\"]";
     refused(options, "include = [\"{m}/include\"]", "no axis is named `m`", "");
     refused(options, "architecture = \"sm_{m}\"", "no axis is named `m`", "");
+    for bad in ["0.0", "-1e-6", "nan", "inf"] {
+        refused("tolerance = 1e-6", &format!("tolerance = {bad}"), "a tolerance of", "a finite number above 0");
+    }
+    refused("function = \"axpy\"", "function = \" \"", "the function has no name", "");
+    refused("function = \"plain\"", "function = \"\"", "the function has no name", "");
+    let block = "block = [256]\n";
+    refused(block, "block = [256]\ncluster = [4, 4, 2]\n", "a cluster of 32 blocks", "at most 16");
+    refused(
+        block,
+        "block = [256]\ncluster = [3]\n",
+        "[4, 1, 1] blocks is not made of clusters of [3, 1, 1]",
+        "a multiple",
+    );
     refused("[\"ceil(n, 256)\"]", "[]", "one to three directions", "");
     refused("block = [256]", "block = [64, 64]", "a block of 4096 threads", "at most 1024");
     refused(

@@ -16,6 +16,8 @@ use crate::hardware::cuda;
 
 /// Elements of an output that are compared, at most.
 const COMPARED: usize = 1 << 20;
+/// Blocks of a cluster that need no permission (CUDA C++ Programming Guide, thread block clusters).
+const PORTABLE_CLUSTER: u32 = 8;
 /// Rows of an output that an operator in double precision is compared on.
 const ROWS: usize = 32;
 
@@ -87,6 +89,9 @@ fn load(site: &Site, code: &KernelCode) -> Result<Loaded> {
     })?;
     if code.shared > 0 {
         kernel.allow_shared(code.shared)?;
+    }
+    if code.cluster.iter().product::<u32>() > PORTABLE_CLUSTER {
+        kernel.allow_large_clusters()?;
     }
     let geometry = Geometry { grid: code.grid, block: code.block, shared: code.shared, cluster: code.cluster };
     Ok(Loaded { kernel, geometry, compile_s, log })
