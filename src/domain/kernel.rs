@@ -15,6 +15,9 @@ pub struct Kernel {
     /// Operations of one launch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flops: Option<f64>,
+    /// Which unit does them, where its peak bounds them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arithmetic: Option<KernelArithmetic>,
     /// Bytes that one launch must move.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<f64>,
@@ -145,6 +148,28 @@ impl PartialEq for Number {
     }
 }
 
+/// The unit whose datasheet peak bounds a kernel's operations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KernelArithmetic {
+    /// Single precision outside the tensor cores.
+    Fp32,
+    /// TF32 on tensor cores.
+    Tf32,
+    /// BF16 or FP16 on tensor cores.
+    Half,
+    /// FP8 on tensor cores.
+    Fp8,
+    /// INT8 on tensor cores.
+    Int8,
+}
+
+impl KernelArithmetic {
+    /// All, as suites name them.
+    pub const NAMED: [(&str, Self); 5] =
+        [("fp32", Self::Fp32), ("tf32", Self::Tf32), ("half", Self::Half), ("fp8", Self::Fp8), ("int8", Self::Int8)];
+}
+
 /// What a buffer holds before the first launch.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -177,6 +202,13 @@ pub enum KernelReference {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn units_are_written_as_suites_name_them() {
+        for (name, unit) in KernelArithmetic::NAMED {
+            assert_eq!(serde_json::to_value(unit).expect("JSON"), name);
+        }
+    }
 
     #[test]
     fn whole_numbers_survive_json_exactly_and_earlier_ones_are_read() {

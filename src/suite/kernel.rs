@@ -44,6 +44,9 @@ pub(super) struct KernelTable {
     pub(super) arguments: Vec<ArgumentTable>,
     /// Floating-point operations of one launch.
     pub(super) flops: Option<At<Formula>>,
+    /// Which unit does them: `"fp32"` (outside the tensor cores), or `"tf32"`, `"half"` (bf16 and f16), `"fp8"`, `"int8"` on tensor
+    /// cores. With it they are held against that unit's peak: their share of it is told, and more than all of it is invalid.
+    pub(super) arithmetic: Option<At<String>>,
     /// Bytes that one launch must move to and from memory at least.
     pub(super) bytes: Option<At<Formula>>,
     /// What the outputs are compared with. Without it numbers are not checked, which every report says.

@@ -5,7 +5,7 @@
 use std::ops::RangeInclusive;
 
 use crate::domain::ParamValue;
-use crate::domain::kernel::{Kernel, KernelArgument, KernelCode, KernelFill, Number};
+use crate::domain::kernel::{Kernel, KernelArgument, KernelArithmetic, KernelCode, KernelFill, Number};
 use crate::domain::workload::PRECISIONS;
 use crate::suite::at::At;
 use crate::suite::error::Problems;
@@ -69,6 +69,7 @@ pub(in crate::suite) fn resolve(
             .reference
             .as_ref()
             .and_then(|reference| resolver.reference(reference, table, &code, &arguments)),
+        arithmetic: resolver.arithmetic(table),
         tolerance: resolver.tolerance(table.tolerance.as_ref()),
         code,
         arguments,
@@ -168,6 +169,22 @@ impl Resolver<'_> {
             self.wrong(&text.span, message, help);
         }
         template.fill(self.axes)
+    }
+
+    /// The unit that `flops` are of.
+    fn arithmetic(&mut self, table: &KernelTable) -> Option<KernelArithmetic> {
+        let given = table.arithmetic.as_ref()?;
+        if table.flops.is_none() {
+            let help = "say `flops` too, or leave it out: it names the peak that they are held against";
+            self.wrong(&given.span, "`arithmetic` without `flops`", help);
+        }
+        let named = KernelArithmetic::NAMED.iter().find(|(name, _)| *name == given.value);
+        if named.is_none() {
+            let known = KernelArithmetic::NAMED.iter().map(|(name, _)| *name);
+            let help = suggest::did_you_mean(given, known, "units");
+            self.wrong(&given.span, format!("unknown unit `{}`", given.value), help);
+        }
+        named.map(|(_, unit)| *unit)
     }
 
     /// The largest error that passes.

@@ -1,7 +1,7 @@
 //! Kernels of the user's in suites, and parameters that one backend alone has.
 
 use super::{BACKENDS, parse, text};
-use crate::domain::kernel::{KernelArgument, KernelFill, KernelReference, Number};
+use crate::domain::kernel::{KernelArgument, KernelArithmetic, KernelFill, KernelReference, Number};
 use crate::domain::{ParamValue, WorkloadKind};
 use crate::suite::Suite;
 
@@ -26,6 +26,7 @@ arguments = [
     { value = "n - 1", type = "i32" },
 ]
 flops = "2 * n"
+arithmetic = "fp32"
 bytes = "12 * n"
 reference = { function = "plain", block = [32] }
 tolerance = 1e-6
@@ -42,6 +43,7 @@ fn every_size_of_a_kernel_is_worked_out_for_each_case() {
     let kernel = workload.kernel.as_deref().expect("a kernel");
     assert_eq!((kernel.code.grid, kernel.code.block, kernel.code.shared), ([4, 1, 1], [256, 1, 1], 1024));
     assert_eq!(kernel.code.options, ["-DN=1000"]);
+    assert_eq!(kernel.arithmetic, Some(KernelArithmetic::Fp32));
     assert_eq!((kernel.flops, kernel.bytes, kernel.tolerance), (Some(2000.0), Some(12_000.0), Some(1e-6)));
     assert_eq!(kernel.arguments[0], KernelArgument::Value { element: "f32".to_owned(), value: Number::Real(2.5) });
     assert_eq!(kernel.arguments[3], KernelArgument::Value { element: "i32".to_owned(), value: Number::Whole(999) });
@@ -82,6 +84,13 @@ fn what_is_wrong_with_a_kernel_is_said_where_it_stands() {
     let options = "options = [\"-DN={n}\"]";
     refused(options, "include = [\"{m}/include\"]", "no axis is named `m`", "");
     refused(options, "architecture = \"sm_{m}\"", "no axis is named `m`", "");
+    refused(
+        "arithmetic = \"fp32\"",
+        "arithmetic = \"fp16\"",
+        "unknown unit `fp16`",
+        "known units: fp32, tf32, half, fp8, int8",
+    );
+    refused("flops = \"2 * n\"", "", "`arithmetic` without `flops`", "");
     for bad in ["0.0", "-1e-6", "nan", "inf"] {
         refused("tolerance = 1e-6", &format!("tolerance = {bad}"), "a tolerance of", "a finite number above 0");
     }

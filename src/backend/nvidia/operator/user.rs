@@ -9,8 +9,10 @@ use serde_json::{Value as Json, json};
 use crate::backend::WorkCounts;
 use crate::backend::nvidia::cuda::{Arguments, Buffer, CudaError, Geometry, Kernel, Result, Stream};
 use crate::backend::nvidia::operator::{once, plain};
-use crate::backend::nvidia::work::{self, Element, Site, Work};
-use crate::domain::kernel::{Kernel as Spec, KernelArgument, KernelCode, KernelFill, KernelReference};
+use crate::backend::nvidia::work::{self, Arithmetic, Element, Site, Work};
+use crate::domain::kernel::{
+    Kernel as Spec, KernelArgument, KernelArithmetic, KernelCode, KernelFill, KernelReference,
+};
 use crate::domain::{Check, Workload};
 use crate::hardware::cuda;
 
@@ -266,6 +268,16 @@ impl Work for User {
 
     fn counts(&self) -> WorkCounts {
         WorkCounts { flops: self.spec.flops, bytes: self.spec.bytes, items: None }
+    }
+
+    fn arithmetic(&self) -> Option<Arithmetic> {
+        Some(match self.spec.arithmetic? {
+            KernelArithmetic::Fp32 => Arithmetic::Fp32,
+            KernelArithmetic::Tf32 => Arithmetic::Tf32,
+            KernelArithmetic::Half => Arithmetic::Half,
+            KernelArithmetic::Fp8 => Arithmetic::Fp8,
+            KernelArithmetic::Int8 => Arithmetic::Int8,
+        })
     }
 
     fn check(&mut self, site: &Site, stream: &Stream) -> Result<Vec<Check>> {
