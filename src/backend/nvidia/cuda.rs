@@ -877,7 +877,7 @@ impl Kernel {
             Some(parameters) if arguments.suffice(parameters) => &arguments.values,
             Some(_) => return self.takes(arguments),
             None => {
-                padded = arguments.values.iter().copied().chain([0; SPARE]).collect();
+                padded = arguments.values.iter().copied().chain(std::iter::repeat_n(0, SPARE)).collect();
                 &padded
             }
         };
