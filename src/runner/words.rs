@@ -31,7 +31,9 @@ fn is_frame(line: &str) -> bool {
 pub fn out_of_memory(log: &str) -> Option<&str> {
     let is_size = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     log.lines().map(str::trim).rfind(|line| {
-        line.strip_prefix("memory allocation of ").and_then(|rest| rest.strip_suffix(" bytes failed")).is_some_and(is_size)
+        line.strip_prefix("memory allocation of ")
+            .and_then(|rest| rest.strip_suffix(" bytes failed"))
+            .is_some_and(is_size)
     })
 }
 
