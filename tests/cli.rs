@@ -205,6 +205,39 @@ fn a_suite_with_a_mistake_is_refused_before_anything_is_measured() {
 }
 
 #[test]
+fn absent_code_of_a_kernel_is_said_even_where_the_case_is_skipped() {
+    let place = Place::new();
+    place.write(
+        "suite.toml",
+        "schema_version = 1\nname = \"k\"\nbackends = [\"nvidia\"]\n[[benchmark]]\nname = \"k\"\nwhen = [\"memory >= 100 TiB\"]\n\
+         [benchmark.kernel]\nsource = \"k.cu\"\nfunction = \"k\"\ngrid = [1]\nblock = [1]\n",
+    );
+    let listed = place.run(&["list", "suite.toml"]).expect(0).stdout;
+    assert!(listed.contains("skipped: ") && listed.contains("note: it takes its code from `k.cu`"), "{listed}");
+    let ran = place.run(&["run", "suite.toml"]).expect(5);
+    assert!(ran.stdout.contains("besides, it takes its code from `k.cu`"), "{}", ran.stdout);
+    place.write("k.cu", "extern \"C\" __global__ void k() {}\n");
+    let listed = place.run(&["list", "suite.toml"]).expect(0).stdout;
+    assert!(listed.contains("skipped: ") && !listed.contains("k.cu"), "{listed}");
+}
+
+#[test]
+fn a_formula_that_nobody_can_read_is_refused_and_ends_no_process() {
+    let place = Place::new();
+    let suite = |grid: &str| {
+        format!(
+            "schema_version = 1\nname = \"deep\"\nbackends = [\"nvidia\"]\n[[benchmark]]\nname = \"deep\"\n[benchmark.kernel]\n\
+             source = \"deep.cu\"\nfunction = \"deep\"\ngrid = [\"{grid}\"]\nblock = [1]\n"
+        )
+    };
+    for deep in ["(".repeat(200_000), "-".repeat(200_000) + "1", "min(".repeat(200_000)] {
+        place.write("suite.toml", &suite(&deep));
+        let ran = place.run(&["list", "suite.toml"]).expect(2);
+        assert!(ran.stderr.contains("goes deeper than 64 parentheses"), "{:.1000}", ran.stderr);
+    }
+}
+
+#[test]
 fn usage_mistakes_are_two_and_the_environment_is_six() {
     let place = Place::new();
     place.run(&["run", "absent.toml"]).expect(2);

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::backend::{Availability, BACKENDS};
 use crate::cli::{Format, List};
 use crate::command::context::{Context, print};
-use crate::command::session::{load_suite, machine, plan, suites_in};
+use crate::command::session::{absent_file, load_suite, machine, plan, suites_in};
 use crate::domain::{Case, Plan, Target};
 use crate::exit::Exit;
 
@@ -47,6 +47,9 @@ struct CaseLine {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     targets: Vec<Target>,
     skipped: Option<String>,
+    /// What it needs that is not here, skipped or not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    absent: Option<String>,
 }
 
 /// Lists. A suite that cannot be read is an error, after nothing was printed.
@@ -102,6 +105,7 @@ fn case_line(case: &Case) -> CaseLine {
         needs: case.needs.clone(),
         targets: case.targets.clone(),
         skipped: case.skip.as_ref().map(|skip| format!("{}; {}", skip.reason, skip.remedy)),
+        absent: absent_file(case),
     }
 }
 
@@ -126,7 +130,7 @@ fn text(listing: &Listing, cases: bool, context: &Context) -> String {
         let _ =
             writeln!(out, "  {} cases, {} launches each, {skipped} skipped here", suite.cases.len(), suite.launches);
         let width = suite.cases.iter().map(|case| case.id.len()).max().unwrap_or(0);
-        for case in suite.cases.iter().filter(|case| cases || case.skipped.is_some()) {
+        for case in suite.cases.iter().filter(|case| cases || case.skipped.is_some() || case.absent.is_some()) {
             let mut facts = Vec::new();
             if !case.tags.is_empty() {
                 facts.push(format!("tags {}", case.tags.join(", ")));
@@ -143,6 +147,9 @@ fn text(listing: &Listing, cases: bool, context: &Context) -> String {
             }
             if let Some(why) = &case.skipped {
                 facts.push(format!("skipped: {why}"));
+            }
+            if let Some(absent) = &case.absent {
+                facts.push(format!("note: it {absent}"));
             }
             let line = format!("    {:<width$}  {dim}{}{reset}", case.id, facts.join(" · "));
             let _ = writeln!(out, "{}", line.trim_end());

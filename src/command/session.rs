@@ -268,8 +268,16 @@ fn fresh(
 ) -> Result<(Run, Plan)> {
     let id = RunId::fresh();
     let seed = arguments.seed.unwrap_or_else(fresh_seed);
-    let plan = plan(suite, select, machine, seed, arguments.launches)?;
+    let mut plan = plan(suite, select, machine, seed, arguments.launches)?;
     inject::parse(&arguments.inject, &plan)?;
+    if subject.programs.folder.is_none() {
+        // Of a case that is skipped here no file is needed, but whoever repairs the one should know of the other.
+        for case in &mut plan.cases {
+            if let (Some(absent), Some(skip)) = (absent_file(case), &mut case.skip) {
+                skip.remedy = format!("{}; besides, it {absent}", skip.remedy);
+            }
+        }
+    }
     let mut run = Header { tree: subject.tree.clone(), testbed: testbed(&plan, machine) }.run(&plan);
     if subject.programs.folder.is_none() {
         check_files(&plan)?;
@@ -325,20 +333,22 @@ impl Header {
 
 /// Finds absent checkpoints and kernels before anything is measured, not minutes later in a launch.
 fn check_files(plan: &Plan) -> Result<()> {
-    for case in plan.cases.iter().filter(|case| case.skip.is_none()) {
-        let weights = case.workload.text("checkpoint").ok().map(|path| ("its weights", path));
-        let code = case.workload.kernel.iter().flat_map(|kernel| kernel.sources()).map(|path| ("its code", path));
-        if let Some((what, path)) = weights.into_iter().chain(code).find(|(_, path)| !Path::new(path).is_file()) {
-            let folder = std::env::current_dir().unwrap_or_default();
-            return Err(usage(format!(
-                "`{}` takes {what} from `{path}`, and there is no such file in {}; paths of a suite start from the \
-                 current folder",
-                case.id,
-                folder.display()
-            )));
+    let absent = plan.cases.iter().filter(|case| case.skip.is_none()).find_map(|case| Some((case, absent_file(case)?)));
+    match absent {
+        Some((case, absent)) => {
+            Err(usage(format!("`{}` {absent}; paths of a suite start from the current folder", case.id)))
         }
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// What a case needs that is not here: `takes its code from …`.
+pub fn absent_file(case: &Case) -> Option<String> {
+    let weights = case.workload.text("checkpoint").ok().map(|path| ("its weights", path));
+    let code = case.workload.kernel.iter().flat_map(|kernel| kernel.sources()).map(|path| ("its code", path));
+    let (what, path) = weights.into_iter().chain(code).find(|(_, path)| !Path::new(path).is_file())?;
+    let folder = std::env::current_dir().unwrap_or_default();
+    Some(format!("takes {what} from `{path}`, and there is no such file in {}", folder.display()))
 }
 
 /// The newest interrupted run of this suite here, with the plan it was following.

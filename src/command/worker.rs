@@ -179,7 +179,7 @@ fn tell_more(
     }
     let (ceilings, values) = match more {
         Ok(more) => more,
-        Err(error) => return Ok(Some(failed(format!("after measuring: {error}")))),
+        Err(error) => return Ok(Some(broken("after measuring", &error))),
     };
     let counts = prepared.counts();
     let mut impossible = prepared.doubt(latency_s);
@@ -204,10 +204,22 @@ fn tell_more(
     Ok(impossible.map(|reason| Outcome::because(OutcomeKind::Invalid, reason)))
 }
 
+/// How a launch ends where the backend could not go on.
+fn broken(doing: &str, error: &BackendError) -> Outcome {
+    let kind = match error {
+        BackendError::OutOfMemory(_) => OutcomeKind::OutOfMemory,
+        _ => OutcomeKind::Failed,
+    };
+    Outcome::because(kind, format!("{doing}: {error}"))
+}
+
 /// Compares the numbers with their reference; the launch is measured only if all of them are right.
 fn check(prepared: &mut dyn Prepared, send: Tell<'_>) -> Result<Outcome, ProtocolError> {
     let checks = match prepared.check() {
         Ok(checks) => checks,
+        Err(error @ BackendError::OutOfMemory(_)) => {
+            return Ok(broken("no room for the reference that the numbers are compared with", &error));
+        }
         Err(error) => return Ok(failed(format!("checking the numbers: {error}"))),
     };
     let wrong: Vec<String> = checks

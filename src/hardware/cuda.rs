@@ -8,13 +8,13 @@
 #![allow(unsafe_code)]
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use cudarc::{cublaslt, cudnn, driver, nvrtc};
 use libloading::os::unix::{Library as Handle, RTLD_GLOBAL, RTLD_NOW};
 
-use crate::hardware::{Absent, Finding, Level, python, sorted};
+use crate::hardware::{Absent, Finding, Level, numbers, python, sorted};
 
 /// A library of CUDA's that regrade calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,21 +162,20 @@ fn nccl_handle() -> Option<&'static Handle> {
 /// it carries inside.
 fn load_from(row: &Row, places: &[PathBuf]) {
     for file in row.files {
-        let found = places.iter().find_map(|place| {
-            let mut names: Vec<PathBuf> = std::fs::read_dir(place)
-                .ok()?
-                .filter_map(|entry| Some(entry.ok()?.path()))
-                .filter(|path| path.file_name().is_some_and(|name| is_version_of(name, file)))
-                .collect();
-            names.sort();
-            names.into_iter().next()
-        });
-        let Some(path) = found else { continue };
+        let Some(path) = places.iter().find_map(|place| newest(place, file)) else { continue };
         // SAFETY: a library of NVIDIA's, whose initialisers have no preconditions.
         if let Ok(handle) = unsafe { Handle::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) } {
             std::mem::forget(handle);
         }
     }
+}
+
+/// The newest version of a library in a folder.
+fn newest(place: &Path, file: &str) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(place).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+    let versions = entries.filter(|path| path.file_name().is_some_and(|name| is_version_of(name, file)));
+    // One without a number is a link to one that has some.
+    versions.max_by_key(|path| numbers(path))
 }
 
 /// `libnvrtc.so.13` is a version of `libnvrtc.so`; `libnvrtc.alt.so.13` is not.
@@ -252,6 +251,23 @@ mod tests {
         assert!(is_version_of(OsStr::new("libnvrtc.so.13"), "libnvrtc.so"));
         assert!(!is_version_of(OsStr::new("libnvrtc.alt.so.13"), "libnvrtc.so"));
         assert!(!is_version_of(OsStr::new("libnvrtc-builtins.so.13.0"), "libnvrtc.so"));
+    }
+
+    #[test]
+    fn of_several_versions_the_newest_is_taken() {
+        let place = tempfile::tempdir().expect("a folder");
+        let path = place.path();
+        assert_eq!(newest(path, "libnvrtc.so"), None);
+        for name in
+            ["libnvrtc.so", "libnvrtc.so.12", "libnvrtc.so.9.1", "libnvrtc.alt.so.14", "libnvrtc-builtins.so.15"]
+        {
+            std::fs::write(path.join(name), "").expect("a file");
+        }
+        assert_eq!(newest(path, "libnvrtc.so"), Some(path.join("libnvrtc.so.12")));
+        std::fs::write(path.join("libnvrtc.so.12.10"), "").expect("a file");
+        std::fs::write(path.join("libnvrtc.so.12.9"), "").expect("a file");
+        assert_eq!(newest(path, "libnvrtc.so"), Some(path.join("libnvrtc.so.12.10")));
+        assert_eq!(newest(&path.join("absent"), "libnvrtc.so"), None);
     }
 
     #[test]

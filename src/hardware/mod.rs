@@ -151,3 +151,9 @@ fn sorted(folder: &Path, prefix: &str) -> Vec<PathBuf> {
     found.sort();
     found
 }
+
+/// Whole numbers in a file's name, for sorting by version: `libnvrtc.so.13.0` has 13 and 0.
+fn numbers(path: &Path) -> Vec<u64> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
+}

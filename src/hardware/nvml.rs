@@ -77,23 +77,68 @@ fn of(device: &Device<'_>) -> Result<Gpu, NvmlError> {
     let unsigned = |number: i32| u32::try_from(number).unwrap_or(0);
     let compute_capability = (unsigned(capability.major), unsigned(capability.minor));
     let watts = |milliwatts: u32| f64::from(milliwatts) / 1000.0;
+    let mig = device.mig_mode().ok().map(|mode| mode.current != 0);
+    let instance = if mig == Some(true) { instance(device) } else { None };
+    let (name, memory, multiprocessors) = match instance {
+        Some(Instance { name, memory, multiprocessors, .. }) => (name, memory, multiprocessors),
+        None => (
+            device.name()?,
+            device.memory_info()?.total,
+            device.num_cores().ok().map(|cores| cores / cores_per_multiprocessor(compute_capability)),
+        ),
+    };
     Ok(Gpu {
-        name: device.name()?,
+        name,
         compute_capability,
-        memory: device.memory_info()?.total,
-        multiprocessors: device.num_cores().ok().map(|cores| cores / cores_per_multiprocessor(compute_capability)),
+        memory,
+        multiprocessors,
         max_sm_mhz: device.max_clock_info(Clock::SM).ok(),
         max_memory_mhz: device.max_clock_info(Clock::Memory).ok(),
         power_limit_w: device.enforced_power_limit().ok().map(watts),
         default_power_limit_w: device.power_management_limit_default().ok().map(watts),
         ecc: device.is_ecc_enabled().ok().map(|state| state.currently_enabled),
-        mig: device.mig_mode().ok().map(|mode| mode.current != 0),
+        mig,
         persistent: device.is_in_persistent_mode().ok(),
         nvlinks: (0..LINKS).filter(|link| device.link_wrapper_for(*link).is_active().unwrap_or(false)).count() as u32,
         uncorrected_errors: device.total_ecc_errors(MemoryError::Uncorrected, EccCounter::Volatile).ok(),
         now: now(device),
         ..Gpu::default()
     })
+}
+
+/// A part of a GPU that is cut into instances, as its own device: all that CUDA shows of it.
+#[derive(Debug, Clone, PartialEq)]
+struct Instance {
+    uuid: String,
+    name: String,
+    memory: u64,
+    multiprocessors: Option<u32>,
+}
+
+/// The instance that this process works on; `None` where the driver's library shows none.
+fn instance(device: &Device<'_>) -> Option<Instance> {
+    let places = 0..device.mig_device_count().ok()?;
+    let instances: Vec<Instance> = places
+        .filter_map(|place| {
+            let part = device.mig_device_by_index(place).ok()?;
+            Some(Instance {
+                uuid: part.uuid().ok()?,
+                name: part.name().ok()?,
+                memory: part.memory_info().ok()?.total,
+                multiprocessors: part.attributes().ok().map(|attributes| attributes.multiprocessor_count),
+            })
+        })
+        .collect();
+    chosen(instances, std::env::var("CUDA_VISIBLE_DEVICES").ok().as_deref())
+}
+
+/// CUDA works on one instance: the first that the variable names, or the first of all.
+fn chosen(instances: Vec<Instance>, visible: Option<&str>) -> Option<Instance> {
+    let named = visible.into_iter().flat_map(|list| list.split(',')).map(str::trim).find_map(|word| {
+        let unique = word.starts_with("MIG-");
+        instances.iter().position(|instance| unique && instance.uuid.starts_with(word))
+    });
+    instances.into_iter().nth(named.unwrap_or(0))
 }
 
 fn now(device: &Device<'_>) -> Now {
@@ -192,5 +237,27 @@ const fn cores_per_multiprocessor(compute_capability: (u32, u32)) -> u32 {
     match compute_capability {
         (7, _) | (8, 0) => 64,
         _ => 128,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_instances_the_one_that_cuda_shows_counts() {
+        let instance = |uuid: &str| Instance {
+            uuid: uuid.to_owned(),
+            name: "NVIDIA A100-SXM4-40GB MIG 1g.5gb".to_owned(),
+            memory: 5 << 30,
+            multiprocessors: Some(14),
+        };
+        let all = || vec![instance("MIG-aaa1"), instance("MIG-bbb2")];
+        let uuid = |visible: Option<&str>| chosen(all(), visible).map(|instance| instance.uuid);
+        assert_eq!(uuid(None).as_deref(), Some("MIG-aaa1"));
+        assert_eq!(uuid(Some("0")).as_deref(), Some("MIG-aaa1"));
+        assert_eq!(uuid(Some("MIG-bbb")).as_deref(), Some("MIG-bbb2"));
+        assert_eq!(uuid(Some("MIG-ccc3, MIG-bbb2")).as_deref(), Some("MIG-bbb2"));
+        assert_eq!(chosen(Vec::new(), None), None);
     }
 }

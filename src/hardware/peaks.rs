@@ -56,9 +56,13 @@ pub const PEAKS: &[Peaks] = &[
 /// How far the driver's figure may lie from the table's, GiB: drivers and ECC keep a part.
 const SLACK_GIB: u64 = 2;
 
-/// The peaks of a device; `None` where nobody wrote them down.
+/// The peaks of a device; `None` where nobody wrote them down, and for a part of one, which has a share of them that no
+/// datasheet gives.
 #[must_use]
 pub fn of(gpu: &Gpu) -> Option<&'static Peaks> {
+    if gpu.mig == Some(true) {
+        return None;
+    }
     PEAKS.iter().find(|peaks| peaks.name == gpu.name && peaks.memory_gib.abs_diff(gpu.memory_gib()) <= SLACK_GIB)
 }
 
@@ -80,6 +84,12 @@ pub fn finding(gpu: &Gpu) -> Finding {
                 peaks.power
             )
         }
+        None if gpu.mig == Some(true) => format!(
+            "{}: a part of `{}` with {} GiB: no datasheet has its peak rates, so rates are given without a percentage",
+            gpu.index,
+            gpu.name,
+            gpu.memory_gib()
+        ),
         None => format!(
             "{}: no peak rates are known of `{}` with {} GiB: rates are given without a percentage",
             gpu.index,
@@ -102,6 +112,9 @@ mod tests {
         assert_eq!(of(&other("NVIDIA H100", 80)), None, "which one?");
         assert_eq!(of(&other("NVIDIA H100 80GB HBM3", 64)), None, "a part of one");
         assert!(finding(&other("NVIDIA H100", 80)).text.contains("without a percentage"));
+        let cut = Gpu { mig: Some(true), ..h100() };
+        assert_eq!(of(&cut), None, "the whole's peaks are not those of its parts");
+        assert!(finding(&cut).text.contains("a part of"));
     }
 
     #[test]

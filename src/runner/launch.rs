@@ -20,7 +20,7 @@ use crate::protocol::{
     Message, OUTPUT_VARIABLE, REQUEST_VARIABLE, ReadError, Reading, Request, VERSION, read_messages,
 };
 use crate::runner::process::{self, Ended, Finished, Limits};
-use crate::runner::{RunnerError, Settings};
+use crate::runner::{RunnerError, Settings, words};
 
 /// Variables by which engines and BLAS libraries size their thread pools: set to the case's thread count, so that it
 /// is never a library's guess.
@@ -248,7 +248,11 @@ fn assemble(launch: &mut Launch, case: &Case, said: Reading, finished: &Finished
     }
     let unsaid = told.is_none();
     launch.outcome = outcome(case, &finished.ended, told, said.broken, silent, &launch.checks);
-    if let (true, OutcomeKind::Failed, Some(words)) = (unsaid, launch.outcome.kind, last_words(&launch.log)) {
+    if let (true, Ended::Signalled(ABORT), Some(line)) = (unsaid, &finished.ended, words::out_of_memory(&launch.log)) {
+        launch.outcome =
+            Outcome::because(OutcomeKind::OutOfMemory, format!("{line}: the host has no more memory for it"));
+    }
+    if let (true, OutcomeKind::Failed, Some(words)) = (unsaid, launch.outcome.kind, words::last(&launch.log)) {
         launch.outcome.reason = launch.outcome.reason.take().map(|reason| format!("{reason}; its last words: {words}"));
     }
     if silent && launch.outcome.kind == OutcomeKind::Measured {
@@ -259,13 +263,6 @@ fn assemble(launch: &mut Launch, case: &Case, said: Reading, finished: &Finished
     {
         launch.outcome = Outcome::because(OutcomeKind::Failed, what);
     }
-}
-
-/// The last line that a process left on its standard streams, shortened.
-fn last_words(log: &str) -> Option<String> {
-    const MOST: usize = 200;
-    let line = log.lines().map(str::trim).rfind(|line| !line.is_empty())?;
-    Some(line.chars().take(MOST).collect())
 }
 
 /// Why what was reported can be no measurement.
@@ -345,10 +342,13 @@ fn outcome(
     }
 }
 
+/// What a process sends itself to end at once.
+const ABORT: i32 = 6;
+
 const fn signal_name(signal: i32) -> &'static str {
     match signal {
         4 => "illegal instruction",
-        6 => "abort",
+        ABORT => "abort",
         7 => "bus error",
         8 => "arithmetic error",
         9 => "kill",

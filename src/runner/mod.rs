@@ -7,6 +7,7 @@ pub mod build;
 mod launch;
 pub mod pairs;
 pub mod process;
+mod words;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

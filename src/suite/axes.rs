@@ -13,7 +13,7 @@ use crate::suite::expand::MOST_CASES;
 use crate::suite::format::{Axis, BenchmarkTable, RangeTable, Scalar};
 use crate::suite::settings::check_name;
 use crate::suite::suggest;
-use crate::suite::work::check_value;
+use crate::suite::work::{check_kernel_axis, check_value};
 
 /// The axes of a benchmark, checked.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ pub(super) fn axes(benchmark: &BenchmarkTable, entry: Option<&Entry>, problems: 
     let mut axes = Vec::new();
     let mut complete = true;
     for (key, axis) in benchmark.axes.iter() {
-        match values(key, axis, entry, problems) {
+        match values(key, axis, entry, benchmark.kernel.is_some(), problems) {
             Some(values) => axes.push((key.value.clone(), values)),
             None => complete = false,
         }
@@ -67,6 +67,7 @@ fn values(
     key: &At<String>,
     axis: &At<Axis>,
     entry: Option<&Entry>,
+    kernel: bool,
     problems: &mut Problems,
 ) -> Option<Vec<ParamValue>> {
     check_name(key, "an axis", problems);
@@ -99,6 +100,7 @@ fn values(
             let bad = list.iter().filter(|value| !check_value(entry, param, value, problems)).count();
             bad == 0
         }
+        None if kernel => list.iter().filter(|value| !check_kernel_axis(key, value, problems)).count() == 0,
         None => true,
     };
     for value in &list {

@@ -59,7 +59,7 @@ impl Formula {
     /// # Errors
     /// What is wrong with it, in a sentence.
     pub(super) fn value(&self, axis: &dyn Fn(&str) -> Option<i64>) -> Result<i128, String> {
-        let mut reader = Reader { rest: &self.0, axis };
+        let mut reader = Reader { rest: &self.0, axis, depth: 0 };
         let value = reader.sum()?;
         match reader.rest.trim_start() {
             "" => Ok(value),
@@ -71,8 +71,12 @@ impl Formula {
 struct Reader<'a> {
     rest: &'a str,
     axis: &'a dyn Fn(&str) -> Option<i64>,
+    /// Parentheses, calls and signs that are open.
+    depth: usize,
 }
 
+/// No formula that anybody reads goes deeper; each level is a call of the reader.
+const DEEPEST: usize = 64;
 const TOO_LARGE: &str = "the value is too large";
 
 impl<'a> Reader<'a> {
@@ -114,7 +118,18 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A number, an axis, a call or a whole formula in parentheses, behind any signs.
     fn factor(&mut self) -> Result<i128, String> {
+        if self.depth == DEEPEST {
+            return Err(format!("it goes deeper than {DEEPEST} parentheses and signs"));
+        }
+        self.depth += 1;
+        let value = self.unlimited();
+        self.depth -= 1;
+        value
+    }
+
+    fn unlimited(&mut self) -> Result<i128, String> {
         if self.takes('-') {
             return self.factor()?.checked_neg().ok_or_else(|| TOO_LARGE.to_owned());
         }
@@ -213,6 +228,12 @@ mod tests {
             let error = value(text).expect_err(text);
             assert!(error.contains(want), "{text}: {error}");
         }
+        let nested = |levels: usize| [&"(".repeat(levels), "n", &")".repeat(levels)].concat();
+        assert_eq!(value(&nested(DEEPEST - 1)), Ok(1000));
+        for deep in [nested(DEEPEST), nested(100_000), "-".repeat(100_000) + "n", "max(".repeat(100_000)] {
+            assert!(value(&deep).expect_err("deep").contains("goes deeper than 64"));
+        }
+        assert_eq!(value(&format!("0{}", " + (n)".repeat(100))), Ok(100_000), "long is not deep");
         let huge = format!("n{}", " * n".repeat(20));
         assert!(value(&huge).expect_err("20 factors").contains("too large"));
     }

@@ -1,25 +1,25 @@
-//! A user's kernel in a suite: its table, and what becomes of it at axis values.
+//! A user's kernel in a suite: its table. `resolve` says what becomes of it at axis values.
 //!
 //! Must not know how kernels are compiled or run.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::domain::ParamValue;
-use crate::domain::kernel::{Kernel, KernelArgument, KernelCode, KernelFill, KernelReference};
-use crate::domain::workload::PRECISIONS;
 use crate::suite::at::At;
-use crate::suite::error::Problems;
 use crate::suite::formula::Formula;
-use crate::suite::suggest;
-use crate::suite::template::Template;
+
+mod reference;
+mod resolve;
+
+pub(super) use resolve::resolve;
 
 /// A CUDA kernel: where its code is, how it is launched, on what, and what its results are compared with. Numbers may be
 /// formulas over the benchmark's axes: `+ - * / %`, parentheses, `ceil(a, b)`, `min`, `max`, on whole numbers.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a table that describes a kernel")]
 pub(super) struct KernelTable {
-    /// A `.cu` file (compiled at run time), `.ptx`, `.cubin` or `.fatbin`. Relative paths start where regrade was started.
+    /// A `.cu` file (compiled at run time), `.ptx`, `.cubin` or `.fatbin`. Relative paths start where regrade was started. In this and
+    /// the other texts of a kernel `{axis}` stands for the axis' value; `{{axis}}` for the literal text.
     pub(super) source: At<String>,
     /// Name of the function: declare it `extern "C"`, or give the mangled name.
     pub(super) function: At<String>,
@@ -44,6 +44,9 @@ pub(super) struct KernelTable {
     pub(super) arguments: Vec<ArgumentTable>,
     /// Floating-point operations of one launch.
     pub(super) flops: Option<At<Formula>>,
+    /// Which unit does them: `"fp32"` (outside the tensor cores), or `"tf32"`, `"half"` (bf16 and f16), `"fp8"`, `"int8"` on tensor
+    /// cores. With it they are held against that unit's peak: their share of it is told, and more than all of it is invalid.
+    pub(super) arithmetic: Option<At<String>>,
     /// Bytes that one launch must move to and from memory at least.
     pub(super) bytes: Option<At<Formula>>,
     /// What the outputs are compared with. Without it numbers are not checked, which every report says.
@@ -61,7 +64,8 @@ pub(super) struct KernelTable {
 pub(super) struct ArgumentTable {
     /// Name of a buffer.
     pub(super) buffer: Option<At<String>>,
-    /// A number, or a formula.
+    /// A number, or a formula. Formulas come to whole numbers, and divide in whole numbers, for `f32` and `f64` too: `"1 / n"`
+    /// is 0 there; hand the kernel `n`.
     pub(super) value: Option<At<Formula>>,
     /// Element type of a buffer (`f32`, `bf16`, `f16`, `f64`, `fp8-e4m3`, `fp8-e5m2`, `int8`, `int32`), or type of a value
     /// (`i32`, `u32`, `i64`, `u64`, `f32`, `f64`).
@@ -96,250 +100,4 @@ pub(super) struct ReferenceTable {
     /// Buffers that the operator reads, in its order: x; x, gamma, beta; x, gamma; a, b; x.
     #[serde(default)]
     pub(super) inputs: Vec<At<String>>,
-}
-
-/// Operators that serve as references, and how many inputs each has.
-const OPERATORS: &[(&str, usize)] = &[("softmax", 1), ("layernorm", 3), ("rmsnorm", 2), ("gemm", 2), ("copy", 1)];
-/// Types of values.
-const VALUES: &[&str] = &["i32", "u32", "i64", "u64", "f32", "f64"];
-/// CUDA's limits of blocks and threads in each direction (CUDA C++ Programming Guide, technical specifications).
-const MOST_BLOCKS: [i128; 3] = [(1 << 31) - 1, 65_535, 65_535];
-const MOST_THREADS: [i128; 3] = [1024, 1024, 64];
-/// Threads of a block in all.
-const MOST_OF_A_BLOCK: u32 = 1024;
-/// Largest dynamic shared memory that any device has, bytes.
-const MOST_SHARED: i128 = 1 << 20;
-/// No dimension of a buffer is larger.
-const MOST_ELEMENTS: i128 = 1 << 40;
-
-/// Works a table out at axis values; nothing where that cannot be done, which is then noted.
-pub(super) fn resolve(table: &KernelTable, axes: &[(&str, &ParamValue)], problems: &mut Problems) -> Option<Kernel> {
-    let mut resolver = Resolver { axes, problems, failed: false };
-    let code = resolver.code(table);
-    let arguments: Vec<KernelArgument> = table.arguments.iter().filter_map(|one| resolver.argument(one)).collect();
-    let kernel = Kernel {
-        flops: table.flops.as_ref().and_then(|flops| resolver.number(flops, 0..=i128::MAX)).map(|flops| flops as f64),
-        bytes: table.bytes.as_ref().and_then(|bytes| resolver.number(bytes, 0..=i128::MAX)).map(|bytes| bytes as f64),
-        reference: table.reference.as_ref().and_then(|reference| resolver.reference(reference, table, &code)),
-        tolerance: table.tolerance.as_ref().map(|tolerance| tolerance.value),
-        code,
-        arguments,
-    };
-    (!resolver.failed).then_some(kernel)
-}
-
-struct Resolver<'a> {
-    axes: &'a [(&'a str, &'a ParamValue)],
-    problems: &'a mut Problems,
-    failed: bool,
-}
-
-impl Resolver<'_> {
-    fn wrong(&mut self, span: &std::ops::Range<usize>, message: impl Into<String>, help: impl Into<String>) {
-        self.failed = true;
-        self.problems.add(span, message.into(), help.into());
-    }
-
-    fn axis(&self, name: &str) -> Option<i64> {
-        self.axes.iter().find(|(axis, _)| *axis == name).and_then(|(_, value)| match value {
-            ParamValue::Int(value) => Some(*value),
-            _ => None,
-        })
-    }
-
-    /// The value of a formula within limits.
-    fn number(&mut self, formula: &At<Formula>, limits: std::ops::RangeInclusive<i128>) -> Option<i128> {
-        match formula.value.value(&|name| self.axis(name)) {
-            Ok(value) if limits.contains(&value) => Some(value),
-            Ok(value) => {
-                let at = self.axes.iter().map(|(name, value)| format!("{name} = {value}")).collect::<Vec<_>>();
-                let at = if at.is_empty() { String::new() } else { format!(" where {}", at.join(", ")) };
-                let message = format!("`{}` is {value}{at}", formula.value.0);
-                self.wrong(&formula.span, message, format!("from {} to {}", limits.start(), limits.end()));
-                None
-            }
-            Err(what) => {
-                let names: Vec<&str> = self.axes.iter().map(|(name, _)| *name).collect();
-                let help = if names.is_empty() {
-                    "the benchmark has no axes: write a number".to_owned()
-                } else {
-                    format!("its axes are {}", names.join(", "))
-                };
-                self.wrong(&formula.span, format!("`{}`: {what}", formula.value.0), help);
-                None
-            }
-        }
-    }
-
-    fn directions(&mut self, given: &At<Vec<At<Formula>>>, most: [i128; 3]) -> [u32; 3] {
-        let mut sizes = [1; 3];
-        if given.is_empty() || given.len() > 3 {
-            self.wrong(&given.span, "one to three directions are possible", "as in [\"ceil(n, 256)\"] or [16, 16]");
-            return sizes;
-        }
-        for (place, formula) in given.iter().enumerate() {
-            if let Some(size) = self.number(formula, 1..=most[place]) {
-                sizes[place] = size as u32;
-            }
-        }
-        sizes
-    }
-
-    fn threads(&mut self, given: &At<Vec<At<Formula>>>) -> [u32; 3] {
-        let block = self.directions(given, MOST_THREADS);
-        if block.iter().product::<u32>() > MOST_OF_A_BLOCK {
-            let message = format!("a block of {} threads", block.iter().product::<u32>());
-            self.wrong(&given.span, message, format!("at most {MOST_OF_A_BLOCK} in all"));
-        }
-        block
-    }
-
-    fn shared(&mut self, given: Option<&At<Formula>>) -> u32 {
-        given.and_then(|shared| self.number(shared, 0..=MOST_SHARED)).unwrap_or(0) as u32
-    }
-
-    fn filled(&self, text: &At<String>) -> String {
-        Template::parse(text).fill(self.axes)
-    }
-
-    fn code(&mut self, table: &KernelTable) -> KernelCode {
-        KernelCode {
-            source: self.path(&table.source),
-            function: self.filled(&table.function),
-            options: table.options.iter().map(|option| self.filled(option)).collect(),
-            include: table.include.iter().map(|folder| folder.value.clone()).collect(),
-            architecture: table.architecture.as_ref().map(|architecture| architecture.value.clone()),
-            grid: self.directions(&table.grid, MOST_BLOCKS),
-            block: self.threads(&table.block),
-            shared: self.shared(table.shared.as_ref()),
-            cluster: table.cluster.as_ref().map_or([1; 3], |cluster| self.directions(cluster, [16; 3])),
-        }
-    }
-
-    fn path(&mut self, source: &At<String>) -> String {
-        let path = self.filled(source);
-        let extension = path.rsplit_once('.').map_or("", |(_, extension)| extension);
-        if !["cu", "ptx", "cubin", "fatbin"].contains(&extension) {
-            let message = format!("`{path}` is no kernel's file");
-            self.wrong(&source.span, message, "give a .cu, .ptx, .cubin or .fatbin file");
-        }
-        path
-    }
-
-    fn argument(&mut self, table: &ArgumentTable) -> Option<KernelArgument> {
-        let element = table.element.value.clone();
-        match (&table.buffer, &table.value) {
-            (Some(name), None) => {
-                let known = PRECISIONS.iter().copied().filter(|known| *known != "tf32").chain(["int32"]);
-                if !known.clone().any(|known| known == element) {
-                    let help = suggest::did_you_mean(&element, known, "element types");
-                    self.wrong(&table.element.span, format!("unknown element type `{element}`"), help);
-                }
-                if table.shape.is_empty() {
-                    self.wrong(&name.span, format!("buffer `{}` has no shape", name.value), "as in shape = [\"n\"]");
-                }
-                let shape = table.shape.iter().map(|size| self.number(size, 1..=MOST_ELEMENTS).unwrap_or(1) as u64);
-                let shape = shape.collect();
-                let fill = self.fill(table.fill.as_ref());
-                Some(KernelArgument::Buffer { name: name.value.clone(), element, shape, fill, output: table.output })
-            }
-            (None, Some(value)) => {
-                if !VALUES.contains(&element.as_str()) {
-                    let help = suggest::did_you_mean(&element, VALUES.iter().copied(), "types of values");
-                    self.wrong(&table.element.span, format!("unknown type `{element}` of a value"), help);
-                }
-                let number = if element.starts_with('f')
-                    && let Ok(number) = value.value.0.trim().parse::<f64>()
-                {
-                    number
-                } else {
-                    self.number(value, i128::from(i64::MIN)..=i128::from(u64::MAX))? as f64
-                };
-                Some(KernelArgument::Value { element, value: number })
-            }
-            _ => {
-                let help = "{ buffer = \"x\", type = \"f32\", shape = [\"n\"] } or { value = \"n\", type = \"i32\" }";
-                self.wrong(&table.element.span, "an argument is either a buffer or a value", help);
-                None
-            }
-        }
-    }
-
-    fn fill(&mut self, word: Option<&At<String>>) -> KernelFill {
-        match word.map_or("normal", |word| word.as_str()) {
-            "normal" => KernelFill::Normal,
-            "uniform" => KernelFill::Uniform,
-            "zeros" => KernelFill::Constant(0.0),
-            "ones" => KernelFill::Constant(1.0),
-            other => {
-                if let Some(word) = word {
-                    let help = suggest::did_you_mean(other, ["normal", "uniform", "zeros", "ones"], "fills");
-                    self.wrong(&word.span, format!("unknown fill `{other}`"), help);
-                }
-                KernelFill::Normal
-            }
-        }
-    }
-
-    fn reference(
-        &mut self,
-        reference: &ReferenceTable,
-        table: &KernelTable,
-        code: &KernelCode,
-    ) -> Option<KernelReference> {
-        let outputs: Vec<&At<String>> =
-            table.arguments.iter().filter(|one| one.output).filter_map(|one| one.buffer.as_ref()).collect();
-        if outputs.is_empty() {
-            let help = "write `output = true` at the buffer that the kernel writes";
-            self.wrong(&table.function.span, "nothing can be compared: no buffer is an output", help);
-            return None;
-        }
-        let buffers: Vec<&str> =
-            table.arguments.iter().filter_map(|one| one.buffer.as_ref()).map(|name| name.value.as_str()).collect();
-        match (&reference.operator, &reference.function) {
-            (Some(operator), None) => {
-                let Some((_, count)) = OPERATORS.iter().find(|(name, _)| *name == operator.value) else {
-                    let known = OPERATORS.iter().map(|(name, _)| *name);
-                    let help = suggest::did_you_mean(operator, known, "reference operators");
-                    self.wrong(&operator.span, format!("`{}` is no reference operator", operator.value), help);
-                    return None;
-                };
-                if reference.inputs.len() != *count || outputs.len() != 1 {
-                    let message = format!("`{}` reads {count} buffers and writes one", operator.value);
-                    let help = "name them in the operator's order: inputs = [\"x\", …], and mark one output";
-                    self.wrong(&operator.span, message, help);
-                    return None;
-                }
-                for input in &reference.inputs {
-                    if !buffers.contains(&input.as_str()) {
-                        let help = suggest::did_you_mean(input, buffers.iter().copied(), "buffers");
-                        self.wrong(&input.span, format!("no argument is a buffer `{}`", input.value), help);
-                    }
-                }
-                Some(KernelReference::Operator {
-                    name: operator.value.clone(),
-                    inputs: reference.inputs.iter().map(|input| input.value.clone()).collect(),
-                    output: outputs[0].value.clone(),
-                })
-            }
-            (None, Some(function)) => {
-                let grid = reference.grid.as_ref().map(|grid| self.directions(grid, MOST_BLOCKS));
-                let block = reference.block.as_ref().map(|block| self.threads(block));
-                Some(KernelReference::Kernel(Box::new(KernelCode {
-                    source: reference.source.as_ref().map_or_else(|| code.source.clone(), |source| self.path(source)),
-                    function: self.filled(function),
-                    grid: grid.unwrap_or(code.grid),
-                    block: block.unwrap_or(code.block),
-                    shared: self.shared(reference.shared.as_ref()),
-                    cluster: [1; 3],
-                    ..code.clone()
-                })))
-            }
-            _ => {
-                let help = "reference = { function = \"plain\" } or { operator = \"softmax\", inputs = [\"x\"] }";
-                self.wrong(&table.function.span, "a reference is either a kernel or an operator", help);
-                None
-            }
-        }
-    }
 }

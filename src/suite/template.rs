@@ -4,6 +4,7 @@
 //! stands for the literal `{name}`. Must not know which names exist.
 
 use crate::domain::ParamValue;
+use crate::suite::suggest;
 
 /// A text with placeholders.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +61,12 @@ impl Template {
             })
             .collect()
     }
+}
+
+/// What to say of a placeholder that names none of these axes, and what to do about it.
+pub(super) fn unknown(name: &str, axes: &[&str]) -> (String, String) {
+    let near = suggest::did_you_mean(name, axes.iter().copied(), "axes");
+    (format!("no axis is named `{name}`"), format!("{near}; for the literal text write {{{{{name}}}}}"))
 }
 
 /// A name that runs up to `end`, and what follows.

@@ -13,7 +13,7 @@ use crate::suite::kernel::{self, KernelTable};
 use crate::suite::known::keys_of;
 use crate::suite::settings::check_name;
 use crate::suite::suggest;
-use crate::suite::template::Template;
+use crate::suite::template::{self, Template};
 
 /// A workload without its axis values.
 #[derive(Debug)]
@@ -302,19 +302,40 @@ pub(super) fn check_value(entry: &Entry, param: &Param, value: &At<Scalar>, prob
     false
 }
 
+/// Parameters that say how something is measured on a GPU, whatever it is.
+fn measuring() -> impl Iterator<Item = &'static Param> {
+    COMMON.iter().filter(|param| param.only.is_some())
+}
+
+/// Whether a value is one that the axis of a kernel's benchmark may have; a problem is noted. Axes of other names are the user's
+/// own.
+pub(super) fn check_kernel_axis(name: &str, value: &At<Scalar>, problems: &mut Problems) -> bool {
+    let param = measuring().find(|param| param.name == name);
+    param.is_none_or(|param| check_value(&KERNEL, param, value, problems))
+}
+
 /// A kernel takes the parameters that say how it is measured; everything else about it is in its table.
 fn kernel(benchmark: &BenchmarkTable, table: &At<KernelTable>, backends: &[String], problems: &mut Problems) -> Work {
-    let own = || COMMON.iter().filter(|param| param.only.is_some());
     if backends != ["nvidia"] {
         let help = "write backends = [\"nvidia\"] in this benchmark or at the top of the suite".to_owned();
         problems.add(&table.span, "kernels run on the nvidia backend alone", help);
     }
     let mut params = BTreeMap::new();
-    for param in own() {
-        if benchmark.axes.iter().any(|(key, _)| key.value == param.name) {
+    for param in measuring() {
+        let axis = benchmark.axes.iter().any(|(key, _)| key.value == param.name);
+        let given = benchmark.params.iter().find(|plain| plain.key.value == param.name);
+        if let Some(plain) = given.filter(|plain| axis || plain.value.is_none()) {
+            let (message, help) = if axis {
+                (format!("`{}` is set here and by an axis", param.name), "keep one of the two".to_owned())
+            } else {
+                let help = format!("several values go under `axes`: {} = [...]", param.name);
+                (format!("`{}` takes one value here", param.name), help)
+            };
+            problems.add(&plain.key.span, message, help);
+        }
+        if axis {
             continue;
         }
-        let given = benchmark.params.iter().find(|plain| plain.key.value == param.name);
         match given.and_then(|plain| plain.value.as_ref()) {
             Some(value) if check_value(&KERNEL, param, value, problems) => {
                 params.insert(param.name.to_owned(), value.0.clone());
@@ -323,8 +344,8 @@ fn kernel(benchmark: &BenchmarkTable, table: &At<KernelTable>, backends: &[Strin
             None => params.extend(default_of(param).map(|value| (param.name.to_owned(), value))),
         }
     }
-    for plain in benchmark.params.iter().filter(|plain| !own().any(|param| param.name == plain.key.value)) {
-        let names: Vec<&str> = own().map(|param| param.name).collect();
+    for plain in benchmark.params.iter().filter(|plain| !measuring().any(|param| param.name == plain.key.value)) {
+        let names: Vec<&str> = measuring().map(|param| param.name).collect();
         let help = format!("a kernel takes {}; its sizes are written as `axes`", names.join(", "));
         problems.add(
             &plain.key.span,
@@ -364,9 +385,8 @@ fn command(benchmark: &BenchmarkTable, parts: &At<Vec<At<String>>>, problems: &m
     let mut template = |text: &At<String>| {
         let template = Template::parse(text);
         for name in template.names().filter(|name| !axes.contains(name)) {
-            let near = suggest::did_you_mean(name, axes.iter().copied(), "axes");
-            let help = format!("{near}; for the literal text write {{{{{name}}}}}");
-            problems.add(&text.span, format!("no axis is named `{name}`"), help);
+            let (message, help) = template::unknown(name, &axes);
+            problems.add(&text.span, message, help);
         }
         template
     };

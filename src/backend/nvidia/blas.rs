@@ -178,13 +178,22 @@ struct Layout(sys::cublasLtMatrixLayout_t);
 impl Layout {
     fn new(element: Element, rows: usize, columns: usize, batch: usize) -> Result<Self> {
         let mut raw = ptr::null_mut();
-        let (rows_, columns_) = (rows as u64, columns as u64);
-        lt!(cublasLtMatrixLayoutCreate(&raw mut raw, data_type(element), rows_, columns_, rows as i64))?;
+        let signed = |size: usize, what: &str| {
+            i64::try_from(size)
+                .map_err(|_| CudaError::Parameter(format!("{what} of {size} is more than cuBLASLt counts")))
+        };
+        let (leading, stride) = (signed(rows, "a row")?, signed(rows.saturating_mul(columns), "a matrix")?);
+        let batch_ = i32::try_from(batch).map_err(|_| {
+            CudaError::Parameter(format!(
+                "a batch of {batch} products is more than cuBLASLt takes: at most {}",
+                i32::MAX
+            ))
+        })?;
+        lt!(cublasLtMatrixLayoutCreate(&raw mut raw, data_type(element), rows as u64, columns as u64, leading))?;
         let layout = Self(raw);
         if batch > 1 {
             use sys::cublasLtMatrixLayoutAttribute_t as Attribute;
-            layout.set(Attribute::CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &(batch as i32))?;
-            let stride = (rows * columns) as i64;
+            layout.set(Attribute::CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &batch_)?;
             layout.set(Attribute::CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &stride)?;
         }
         Ok(layout)

@@ -104,12 +104,16 @@ pub fn compile(name: &str, source: &str, architecture: &str, options: &[String])
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::nvidia::image;
 
     #[test]
     fn sources_compile_without_a_gpu_where_the_compiler_is() {
         match compile("tiny.cu", "extern \"C\" __global__ void tiny() {}", "sm_90", &[]) {
             Ok(compiled) => {
                 assert!(compiled.image.starts_with(b"\x7fELF"));
+                assert_eq!(image::whole(&compiled.image).as_ref(), Ok(&compiled.image));
+                let cut = &compiled.image[..compiled.image.len() - 1];
+                assert!(image::whole(cut).is_err(), "what the compiler makes is not longer than it says");
                 let error = compile("bad.cu", "__global__ void bad( { }", "sm_90", &[]).unwrap_err().to_string();
                 assert!(error.contains("bad.cu does not compile") && error.contains("error"), "{error}");
             }

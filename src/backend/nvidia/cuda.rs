@@ -13,10 +13,12 @@ use std::ffi::{CStr, CString, c_void};
 use std::fmt;
 use std::ptr;
 use std::rc::Rc;
+use std::sync::OnceLock;
 
 use cudarc::driver::sys;
 use thiserror::Error;
 
+use crate::backend::nvidia::image;
 use crate::domain::Skip;
 use crate::hardware::cuda::{self, Library};
 
@@ -55,13 +57,17 @@ pub enum CudaError {
     /// A parameter makes no sense here.
     #[error("{0}")]
     Parameter(String),
+    /// More memory than can be counted.
+    #[error("{0} needs more than 2^63 bytes")]
+    TooLarge(String),
 }
 
 impl CudaError {
     /// Whether device memory ran out.
     #[must_use]
     pub fn is_out_of_memory(&self) -> bool {
-        matches!(self, Self::Driver { name, .. } if name == "CUDA_ERROR_OUT_OF_MEMORY")
+        matches!(self, Self::TooLarge(_))
+            || matches!(self, Self::Driver { name, .. } if name == "CUDA_ERROR_OUT_OF_MEMORY")
     }
 }
 
@@ -88,6 +94,9 @@ macro_rules! cuda {
         checked(stringify!($name), unsafe { sys::$name($($argument),*) })
     };
 }
+
+/// The first driver that has `cuFuncGetParamInfo` (CUDA 12.4).
+const TELLS_PARAMETERS: i32 = 12_040;
 
 /// A GPU with its primary context current on this thread.
 pub struct Device {
@@ -140,6 +149,17 @@ impl Device {
         cuda!(cuInit(0))?;
         cuda!(cuDeviceGetCount(&raw mut count))?;
         Ok(usize::try_from(count).unwrap_or(0))
+    }
+
+    /// Whether the driver tells the sizes of a kernel's parameters. The bindings look its function up at the first call and end
+    /// the process where it is absent.
+    fn tells_parameters() -> bool {
+        static VERSION: OnceLock<i32> = OnceLock::new();
+        let version = VERSION.get_or_init(|| {
+            let mut version = 0;
+            cuda!(cuDriverGetVersion(&raw mut version)).map_or(0, |()| version)
+        });
+        *version >= TELLS_PARAMETERS
     }
 
     /// Makes its context current again, after another device was used on this thread.
@@ -255,7 +275,8 @@ impl Device {
     pub fn allocate(self: &Rc<Self>, bytes: usize) -> Result<Buffer> {
         let mut pointer = 0;
         // The driver refuses sizes of zero, and vectorised kernels want room to round up.
-        cuda!(cuMemAlloc_v2(&raw mut pointer, bytes.next_multiple_of(256).max(256)))?;
+        let rounded = bytes.checked_next_multiple_of(256).ok_or_else(|| CudaError::TooLarge("a buffer".to_owned()))?;
+        cuda!(cuMemAlloc_v2(&raw mut pointer, rounded.max(256)))?;
         self.allocated.set(self.allocated.get() + bytes as u64);
         self.highest.set(self.highest.get().max(self.allocated.get()));
         Ok(Buffer { pointer, bytes, whole: Rc::new(Allocation { pointer, bytes, device: Rc::clone(self) }) })
@@ -294,14 +315,13 @@ impl Device {
         Ok(Event { raw, _device: Rc::clone(self) })
     }
 
-    /// Loads compiled code: a cubin, a fat binary, or PTX with a zero at its end.
+    /// Loads compiled code: a cubin, a fat binary, or PTX.
     ///
     /// # Errors
-    /// When it is not for this device.
+    /// When it is not whole, or not for this device.
     pub fn module(self: &Rc<Self>, image: &[u8]) -> Result<Rc<Module>> {
         let mut raw = ptr::null_mut();
-        let mut image = image.to_vec();
-        image.push(0);
+        let image = image::whole(image).map_err(CudaError::Parameter)?;
         cuda!(cuModuleLoadData(&raw mut raw, image.as_ptr().cast()))?;
         Ok(Rc::new(Module { raw, device: Rc::clone(self) }))
     }
@@ -611,13 +631,29 @@ impl Module {
         let symbol = CString::new(name).map_err(|_| CudaError::Parameter(format!("`{name}` is no kernel's name")))?;
         let mut raw = ptr::null_mut();
         cuda!(cuModuleGetFunction(&raw mut raw, self.raw, symbol.as_ptr()))?;
-        Ok(Kernel { raw, module: Rc::clone(self) })
+        let parameters = Device::tells_parameters().then(|| parameters(raw)).transpose()?;
+        Ok(Kernel { raw, parameters, module: Rc::clone(self) })
     }
 }
 
 impl Drop for Module {
     fn drop(&mut self) {
         let _ = cuda!(cuModuleUnload(self.raw));
+    }
+}
+
+/// Sizes of a kernel's parameters in their order, bytes.
+fn parameters(kernel: sys::CUfunction) -> Result<Vec<usize>> {
+    let mut sizes = Vec::new();
+    loop {
+        let (mut offset, mut size) = (0, 0);
+        // SAFETY: the driver has the function, and writes two numbers.
+        match unsafe { sys::cuFuncGetParamInfo(kernel, sizes.len(), &raw mut offset, &raw mut size) } {
+            // Beyond the last.
+            sys::CUresult::CUDA_ERROR_INVALID_VALUE => return Ok(sizes),
+            status => checked("cuFuncGetParamInfo", status)?,
+        }
+        sizes.push(size);
     }
 }
 
@@ -651,13 +687,49 @@ impl Geometry {
 /// Arguments of a kernel, in their order. Every value takes eight bytes, of which a kernel reads as many as it declares:
 /// CUDA's devices and hosts are little-endian.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Arguments(Vec<u64>);
+pub struct Arguments {
+    values: Vec<u64>,
+    /// Bytes that each was given as.
+    sizes: Vec<usize>,
+}
+
+/// What an argument takes here, bytes: no kernel may read more.
+const ARGUMENT: usize = size_of::<u64>();
 
 impl Arguments {
     /// None yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self(Vec::new())
+        Self { values: Vec::new(), sizes: Vec::new() }
+    }
+
+    fn with(mut self, value: u64, size: usize) -> Self {
+        self.values.push(value);
+        self.sizes.push(size);
+        self
+    }
+
+    /// What of them a kernel with parameters of these sizes would misread.
+    fn misread(&self, parameters: &[usize]) -> Option<String> {
+        if self.sizes.len() != parameters.len() {
+            return Some(format!("it takes {} arguments, and {} are given", parameters.len(), self.sizes.len()));
+        }
+        // Narrow whole numbers (`bool`, `char`, `short`) are passed as words, whose low bytes they are.
+        let differs = |(given, taken): (&usize, &usize)| given != taken && !(*given == 4 && *taken < 4);
+        let differ = self.sizes.iter().zip(parameters).position(differs);
+        differ.map(|place| {
+            format!(
+                "its argument {} takes {} bytes, and {} are given: the types differ",
+                place + 1,
+                parameters[place],
+                self.sizes[place]
+            )
+        })
+    }
+
+    /// Whether a kernel with parameters of these sizes reads nothing beyond them.
+    fn suffice(&self, parameters: &[usize]) -> bool {
+        self.sizes.len() >= parameters.len() && parameters.iter().all(|size| *size <= ARGUMENT)
     }
 
     /// A buffer's address.
@@ -668,9 +740,8 @@ impl Arguments {
 
     /// Eight bytes: a size or an address.
     #[must_use]
-    pub fn u64(mut self, value: u64) -> Self {
-        self.0.push(value);
-        self
+    pub fn u64(self, value: u64) -> Self {
+        self.with(value, 8)
     }
 
     /// A size.
@@ -682,7 +753,7 @@ impl Arguments {
     /// Four bytes without a sign.
     #[must_use]
     pub fn u32(self, value: u32) -> Self {
-        self.u64(u64::from(value))
+        self.with(u64::from(value), 4)
     }
 
     /// A number in single precision.
@@ -715,8 +786,14 @@ pub struct Footprint {
 #[derive(Debug)]
 pub struct Kernel {
     raw: sys::CUfunction,
+    /// Sizes of its parameters; unknown to drivers before CUDA 12.4.
+    parameters: Option<Vec<usize>>,
     module: Rc<Module>,
 }
+
+/// Words behind the arguments where the driver does not tell what a kernel reads: as much as the parameters of any kernel take
+/// (CUDA C++ Programming Guide: 32,764 bytes), so that one that reads more than it was given finds zeros.
+const SPARE: usize = 32_768 / ARGUMENT;
 
 impl Kernel {
     fn attribute(&self, which: sys::CUfunction_attribute) -> Result<usize> {
@@ -739,14 +816,27 @@ impl Kernel {
         })
     }
 
-    /// Allows it this much dynamic shared memory; beyond 48 KiB a kernel must ask.
+    /// Allows it this much dynamic shared memory; beyond 48 KiB a kernel must ask. Never takes back what was allowed before:
+    /// whoever has the same kernel of the same module may need it.
     ///
     /// # Errors
     /// When the device has less.
     pub fn allow_shared(&self, bytes: u32) -> Result<()> {
-        let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
         let which = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        if self.attribute(which)? >= bytes as usize {
+            return Ok(());
+        }
+        let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
         cuda!(cuFuncSetAttribute(self.raw, which, bytes))
+    }
+
+    /// Allows it clusters of more than the eight blocks that every device with clusters can place.
+    ///
+    /// # Errors
+    /// As the driver refuses.
+    pub fn allow_large_clusters(&self) -> Result<()> {
+        let which = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED;
+        cuda!(cuFuncSetAttribute(self.raw, which, 1))
     }
 
     /// Share of a multiprocessor's threads that can be resident at once at this geometry: theoretical occupancy.
@@ -766,13 +856,33 @@ impl Kernel {
         Ok(f64::from(blocks) * f64::from(threads) / most as f64)
     }
 
+    /// Checks that its parameters are as many and as large as these arguments. Drivers before CUDA 12.4 do not tell: nothing is
+    /// refused there.
+    ///
+    /// # Errors
+    /// What differs.
+    pub fn takes(&self, arguments: &Arguments) -> Result<()> {
+        let misread = self.parameters.as_deref().and_then(|parameters| arguments.misread(parameters));
+        misread.map_or(Ok(()), |what| Err(CudaError::Parameter(what)))
+    }
+
     /// Enqueues it.
     ///
     /// # Errors
-    /// When the geometry is impossible; faults of the kernel show when somebody waits for it.
+    /// When it would read more arguments than these, or the geometry is impossible; faults of the kernel show when somebody waits
+    /// for it.
     pub fn launch(&self, geometry: &Geometry, arguments: &Arguments, stream: &Stream) -> Result<()> {
+        let padded: Vec<u64>;
+        let values = match &self.parameters {
+            Some(parameters) if arguments.suffice(parameters) => &arguments.values,
+            Some(_) => return self.takes(arguments),
+            None => {
+                padded = arguments.values.iter().copied().chain(std::iter::repeat_n(0, SPARE)).collect();
+                &padded
+            }
+        };
         let mut pointers: Vec<*mut c_void> =
-            arguments.0.iter().map(|value| ptr::from_ref(value).cast_mut().cast()).collect();
+            values.iter().map(|value| ptr::from_ref(value).cast_mut().cast()).collect();
         let [grid, block] = [geometry.grid, geometry.block];
         // SAFETY: an attribute is plain data, for which zeros are valid; the union's field is the one its id names.
         let mut cluster: sys::CUlaunchAttribute = unsafe { std::mem::zeroed() };
@@ -801,4 +911,30 @@ impl Kernel {
 #[must_use]
 pub fn skip(absent: crate::hardware::Absent) -> Skip {
     Skip { reason: absent.reason, remedy: absent.remedy }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_held_against_the_parameters_of_a_kernel() {
+        let arguments = Arguments::new().u64(1).f32(2.0).size(3);
+        assert_eq!(arguments.misread(&[8, 4, 8]), None);
+        let misread = |parameters: &[usize]| arguments.misread(parameters).expect("something differs");
+        assert_eq!(misread(&[8, 4]), "it takes 2 arguments, and 3 are given");
+        assert_eq!(misread(&[8, 4, 8, 8]), "it takes 4 arguments, and 3 are given");
+        assert_eq!(arguments.misread(&[8, 1, 8]), None, "a `bool`");
+        assert!(misread(&[8, 8, 8]).starts_with("its argument 2 takes 8 bytes, and 4 are given"));
+        assert!(arguments.suffice(&[8, 4, 8]) && arguments.suffice(&[8, 4]) && arguments.suffice(&[8, 8, 4]));
+        assert!(!arguments.suffice(&[8, 4, 8, 1]), "one more than there are");
+        assert!(!arguments.suffice(&[8, 16, 8]), "a structure of two words");
+    }
+
+    #[test]
+    fn more_than_can_be_counted_is_out_of_memory() {
+        let error = CudaError::TooLarge("a buffer".to_owned());
+        assert!(error.is_out_of_memory() && error.to_string().contains("more than 2^63 bytes"));
+        assert!(!CudaError::Parameter(String::new()).is_out_of_memory());
+    }
 }

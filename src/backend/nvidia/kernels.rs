@@ -31,7 +31,7 @@ impl Made {
         let mut all = vec!["-std=c++17".to_owned(), format!("-DWANT_{name}")];
         all.extend_from_slice(options);
         let built = site.build(file, source, &all)?;
-        Ok(Self { kernel: built.module.kernel(name)?, seconds: built.compiled.seconds })
+        Ok(Self { kernel: built.module.kernel(name)?, seconds: built.seconds })
     }
 }
 

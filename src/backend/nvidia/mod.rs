@@ -1,9 +1,9 @@
 //! NVIDIA GPUs through CUDA: operators of our own and of NVIDIA's libraries, timed by the device's own events.
 //!
-//! Layers, from the bottom: `cuda` (the driver) and `compile` (the run-time compiler) · `blas` · `work` (what every workload
-//! has in common, and the place where it is made) · `operator` (the workloads) · `stopwatch` (timing) · `timed` (a workload as
-//! the port wants it). Beside them, for several GPUs at once: `nccl` · `collective`. Everything is loaded at run time: its absence
-//! is a reason with a remedy.
+//! Layers, from the bottom: `cuda` (the driver), `image` (code as bytes) and `compile` (the run-time compiler) · `blas` · `work`
+//! (what every workload has in common, and the place where it is made) · `operator` (the workloads) · `stopwatch` (timing) ·
+//! `timed` (a workload as the port wants it). Beside them, for several GPUs at once: `nccl` · `collective`. Everything is loaded
+//! at run time: its absence is a reason with a remedy.
 
 use std::collections::BTreeMap;
 
@@ -23,6 +23,7 @@ mod collective;
 mod compile;
 mod cuda;
 mod cudnn;
+mod image;
 mod kernels;
 mod nccl;
 mod operator;

@@ -278,7 +278,8 @@ impl Stopwatch {
 
     fn look(&self, which: usize) -> Result<()> {
         let geometry = Geometry::linear(self.multiprocessors, 1);
-        self.stamp.launch(&geometry, &Arguments::new().buffer(&self.stamps[which]), &self.stream)
+        let arguments = Arguments::new().buffer(&self.stamps[which]).u32(self.multiprocessors);
+        self.stamp.launch(&geometry, &arguments, &self.stream)
     }
 
     fn queue(&mut self, works: &mut [Box<dyn Work>], iterations: u64, replays: &[(u64, usize)]) -> Result<()> {

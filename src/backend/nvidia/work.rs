@@ -3,6 +3,7 @@
 //!
 //! Must not know how time is taken.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
@@ -144,6 +145,30 @@ pub struct Site {
     /// For filling, checking and choosing; never for timing.
     pub stream: Stream,
     tools: Rc<Module>,
+    built: Kept<Source, Built>,
+}
+
+/// What decides what the compiler makes: name, text, architecture, options.
+type Source = (String, String, String, Vec<String>);
+
+/// Things that take long to make, made once each.
+#[derive(Debug)]
+struct Kept<K, V>(RefCell<BTreeMap<K, Rc<V>>>);
+
+impl<K: Ord, V> Kept<K, V> {
+    const fn new() -> Self {
+        Self(RefCell::new(BTreeMap::new()))
+    }
+
+    /// What was made for this key, or is made now. A failure is not kept.
+    fn get(&self, key: K, make: impl FnOnce(&K) -> Result<V>) -> Result<Rc<V>> {
+        if let Some(kept) = self.0.borrow().get(&key) {
+            return Ok(Rc::clone(kept));
+        }
+        let made = Rc::new(make(&key)?);
+        self.0.borrow_mut().insert(key, Rc::clone(&made));
+        Ok(made)
+    }
 }
 
 /// Threads of the reference kernels.
@@ -160,16 +185,41 @@ impl Site {
         let architecture = format!("sm_{major}{minor}");
         let compiled = compile("reference.cu", REFERENCE, &architecture, &[])?;
         let tools = device.module(&compiled.image)?;
-        Ok(Self { stream: device.stream()?, device, architecture, tools })
+        Ok(Self { stream: device.stream()?, device, architecture, tools, built: Kept::new() })
     }
 
     /// Compiles one of our own kernels for this device.
     ///
     /// # Errors
-    /// With the compiler's log.
-    pub fn build(&self, name: &str, source: &str, options: &[String]) -> Result<Built> {
-        let compiled = compile(name, source, &self.architecture, options)?;
-        Ok(Built { module: self.device.module(&compiled.image)?, compiled })
+    /// As [`Self::build_for`].
+    pub fn build(&self, name: &str, source: &str, options: &[String]) -> Result<Rc<Built>> {
+        self.build_for(&self.architecture, name, source, options)
+    }
+
+    /// Compiles a source for an architecture and loads it: once, however many sets of buffers it is to run on. The code is the same
+    /// each time, and the seconds that it takes are those of the one time.
+    ///
+    /// # Errors
+    /// With the compiler's log, or the driver's reason why it does not load.
+    pub fn build_for(&self, architecture: &str, name: &str, source: &str, options: &[String]) -> Result<Rc<Built>> {
+        let key = (name.to_owned(), source.to_owned(), architecture.to_owned(), options.to_vec());
+        self.built.get(key, |(name, source, architecture, options)| {
+            let Compiled { image, seconds, log } = compile(name, source, architecture, options)?;
+            Ok(Built { module: self.loaded(name, &image)?, seconds, log })
+        })
+    }
+
+    /// Loads code that was compiled before.
+    ///
+    /// # Errors
+    /// When it is not whole, or not for this device.
+    pub fn loaded(&self, name: &str, image: &[u8]) -> Result<Rc<Module>> {
+        self.device.module(image).map_err(|error| match error {
+            error if error.is_out_of_memory() => error,
+            error => {
+                CudaError::Parameter(format!("`{name}` does not load on this device ({}): {error}", self.architecture))
+            }
+        })
     }
 
     /// Blocks of a loop over the grid that keep the device busy.
@@ -198,7 +248,8 @@ impl Site {
     /// # Errors
     /// When memory runs out.
     pub fn room(&self, element: Element, count: usize) -> Result<Buffer> {
-        self.device.allocate(count * element.bytes())
+        let bytes = count.checked_mul(element.bytes());
+        self.device.allocate(bytes.ok_or_else(|| too_large(&[count, element.bytes()]))?)
     }
 
     /// A buffer of normal values, a stream of its own for each name; whole numbers have a deviation of 24.
@@ -435,13 +486,15 @@ impl Head<'_> {
     }
 }
 
-/// A module of our own with what compiling it took.
+/// A module with what compiling it took.
 #[derive(Debug)]
 pub struct Built {
     /// Loaded.
     pub module: Rc<Module>,
-    /// As compiled.
-    pub compiled: Compiled,
+    /// Compile time, seconds.
+    pub seconds: f64,
+    /// The compiler's warnings, usually empty.
+    pub log: String,
 }
 
 /// Mixes a name into a seed (FNV-1a, 64 bits), so that every input has values of its own.
@@ -484,6 +537,23 @@ pub fn footprint(kernel: &Kernel, geometry: &Geometry, compile_s: Option<f64>) -
     Ok(values)
 }
 
+/// No tensor has more elements: so many of any type, several of them, still have a number of bytes.
+const MOST_ELEMENTS: usize = 1 << 56;
+
+/// Elements of a tensor of these sizes.
+///
+/// # Errors
+/// As out of memory, where they are more than any memory holds: a product that wrapped around would ask for too little.
+pub fn elements(sizes: &[usize]) -> Result<usize> {
+    let product = sizes.iter().try_fold(1_usize, |product, size| product.checked_mul(*size));
+    product.filter(|product| *product <= MOST_ELEMENTS).ok_or_else(|| too_large(sizes))
+}
+
+fn too_large(sizes: &[usize]) -> CudaError {
+    let sizes: Vec<String> = sizes.iter().map(usize::to_string).collect();
+    CudaError::TooLarge(format!("a buffer of {} elements", sizes.join(" x ")))
+}
+
 /// A parameter that makes no sense.
 pub fn refuse<T>(reason: impl Into<String>) -> Result<T> {
     Err(CudaError::Parameter(reason.into()))
@@ -510,6 +580,35 @@ mod tests {
         assert!(error(&[1.0], &[f64::NAN]).is_nan());
         assert!(error(&[], &[]).is_nan() && error(&[1.0], &[1.0, 2.0]).is_nan());
         assert_eq!(error(&[1.0], &[0.0]), f64::INFINITY);
+    }
+
+    #[test]
+    fn sizes_that_no_memory_holds_are_out_of_memory() {
+        assert_eq!(elements(&[3, 4, 5]), Ok(60));
+        assert_eq!(elements(&[]), Ok(1));
+        for sizes in [&[1 << 40, 1 << 40][..], &[1 << 32, 1 << 32], &[1 << 57]] {
+            let error = elements(sizes).expect_err("too large");
+            assert!(error.is_out_of_memory(), "{error}");
+        }
+        let error = elements(&[1 << 40, 1 << 40]).expect_err("too large").to_string();
+        assert_eq!(error, "a buffer of 1099511627776 x 1099511627776 elements needs more than 2^63 bytes");
+    }
+
+    #[test]
+    fn what_was_made_once_is_not_made_again() {
+        let (kept, made) = (Kept::new(), std::cell::Cell::new(0));
+        let get = |key: &'static str, ok: bool| {
+            kept.get(key, |key| {
+                made.set(made.get() + 1);
+                if ok { Ok(key.len()) } else { refuse("no") }
+            })
+        };
+        assert!(get("abc", false).is_err());
+        assert_eq!(
+            (get("abc", true), get("abc", true), get("ab", true)),
+            (Ok(Rc::new(3)), Ok(Rc::new(3)), Ok(Rc::new(2)))
+        );
+        assert_eq!(made.get(), 3, "a failure, and each key once");
     }
 
     #[test]

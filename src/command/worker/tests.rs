@@ -15,6 +15,8 @@ enum Breaks {
     Support,
     Load,
     Run,
+    Ceilings,
+    Room,
 }
 
 /// Each iteration takes 0.5 s by its own clock.
@@ -95,6 +97,9 @@ impl Prepared for Fake {
         self.counts
     }
     fn ceilings(&mut self) -> Result<Vec<Ceiling>, BackendError> {
+        if self.breaks == Breaks::Ceilings {
+            return Err(BackendError::OutOfMemory("no room for a copy".to_owned()));
+        }
         let ceiling = |rate| Ceiling { metric: Metric::FLOPS_UTILIZATION, of: Counted::Flops, rate, hard: true };
         Ok(self.ceiling.map(ceiling).into_iter().collect())
     }
@@ -102,6 +107,9 @@ impl Prepared for Fake {
         self.doubt.map(str::to_owned)
     }
     fn check(&mut self) -> Result<Vec<Check>, BackendError> {
+        if self.breaks == Breaks::Room {
+            return Err(BackendError::OutOfMemory("1 GiB".to_owned()));
+        }
         let error = self.check.map_err(|what| BackendError::Unsupported(what.to_owned()))?;
         Ok(vec![Check::new("logits", "f64 forward pass", error, 1e-3), Check::new("loss", "f64 loss", 0.0, 1e-3)])
     }
@@ -255,6 +263,18 @@ fn a_doubtful_time_is_invalid_and_wrong_numbers_outrank_it() {
     assert_eq!(outcome, Outcome::because(OutcomeKind::Invalid, "too short"));
     let (_, outcome) = said(&Fake { check: Ok(0.5), ..doubtful }, 0.0);
     assert!(outcome.kind == OutcomeKind::Failed && outcome.reason.is_some_and(|why| why.contains("wrong numbers")));
+}
+
+#[test]
+fn memory_that_runs_out_after_measuring_is_said_as_such() {
+    for (breaks, reason) in [
+        (Breaks::Room, "no room for the reference that the numbers are compared with: out of device memory: 1 GiB"),
+        (Breaks::Ceilings, "after measuring: out of device memory: no room for a copy"),
+    ] {
+        let (messages, outcome) = said(&Fake { breaks, ..Fake::default() }, 0.0);
+        assert_eq!(outcome, Outcome::because(OutcomeKind::OutOfMemory, reason));
+        assert_eq!(samples(&messages).len(), 2, "what was measured is told");
+    }
 }
 
 #[test]

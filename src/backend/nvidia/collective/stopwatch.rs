@@ -355,7 +355,8 @@ impl Stopwatch {
     fn look(&self, rank: usize, which: usize) -> Result<()> {
         let hand = &self.hands[rank];
         let geometry = Geometry::linear(hand.multiprocessors, 1);
-        hand.stamp.launch(&geometry, &Arguments::new().buffer(&hand.stamps[which]), &self.streams[rank])
+        let arguments = Arguments::new().buffer(&hand.stamps[which]).u32(hand.multiprocessors);
+        hand.stamp.launch(&geometry, &arguments, &self.streams[rank])
     }
 
     /// Waits until every GPU is done, or the work is in trouble, or it is clear that it never will be.

@@ -45,12 +45,14 @@ extern "C" __global__ void meet(
 }
 
 // Writes each multiprocessor's cycle counter and the device's clock: two of these give the average clock in between.
-// One thread a block, at least one block a multiprocessor; `out` has two words for each.
-extern "C" __global__ void stamp(unsigned long long* out) {
+// One thread a block, at least one block a multiprocessor; `out` has two words for each of the first `count`. Their numbers may have
+// gaps (PTX ISA, %smid), as in a part of a GPU: one beyond the last is left out, as one is that no block came to.
+extern "C" __global__ void stamp(unsigned long long* out, unsigned count) {
     unsigned processor;
     unsigned long long cycles;
     asm volatile("mov.u32 %0, %smid;" : "=r"(processor));
     asm volatile("mov.u64 %0, %clock64;" : "=l"(cycles));
+    if (processor >= count) return;
     out[2 * processor] = cycles;
     out[2 * processor + 1] = nanoseconds();
 }

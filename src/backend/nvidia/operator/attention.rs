@@ -111,6 +111,9 @@ pub fn make(site: &Site, workload: &Workload, seed: u64) -> Result<Box<dyn Work>
         causal: workload.flag("causal").map_err(CudaError::Parameter)?,
         element,
     };
+    // Everything else is smaller, or as large.
+    work::elements(&[sizes.batch, sizes.heads, sizes.seq, sizes.depth])?;
+    work::elements(&[sizes.batch, sizes.heads, sizes.seq, sizes.seq])?;
     let backward = text("pass")? == "backward";
     let fused = match text("implementation")? {
         "naive" => false,

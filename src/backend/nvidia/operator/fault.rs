@@ -23,8 +23,8 @@ struct Fault {
 /// Makes `fault`; what goes wrong does so in the first iteration, while loading for `out-of-memory`, or in the check.
 pub fn make(site: &Site, workload: &Workload, _seed: u64) -> Result<Box<dyn Work>> {
     let kind = workload.text("kind").map_err(CudaError::Parameter)?.to_owned();
-    let module = site.build("fault.cu", SOURCE, &[])?.module;
-    let kernel = module.kernel(match kind.as_str() {
+    let built = site.build("fault.cu", SOURCE, &[])?;
+    let kernel = built.module.kernel(match kind.as_str() {
         "hang" => "spin_for_ever",
         "illegal-address" => "write_nowhere",
         _ => "add_one",

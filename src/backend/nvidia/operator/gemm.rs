@@ -103,10 +103,13 @@ pub fn make(site: &Site, workload: &Workload, seed: u64) -> Result<Box<dyn Work>
 impl Gemm {
     fn new(site: &Site, shape: Shape, choice: Choice, seed: u64, precision: &str, layout: &str) -> Result<Self> {
         let Shape { m, n, k, batch, .. } = shape;
+        let [of_a, of_b, of_d] =
+            [[m, k], [k, n], [m, n]].map(|[rows, columns]| work::elements(&[batch, rows, columns]));
+        let (of_a, of_b, of_d) = (of_a?, of_b?, of_d?);
         let blas = Blas::open(&site.device)?;
-        let a = site.normal(shape.elements[0], batch * m * k, seed, "a")?;
-        let b = site.normal(shape.elements[1], batch * k * n, seed, "b")?;
-        let d = site.room(shape.elements[2], batch * m * n)?;
+        let a = site.normal(shape.elements[0], of_a, seed, "a")?;
+        let b = site.normal(shape.elements[1], of_b, seed, "b")?;
+        let d = site.room(shape.elements[2], of_d)?;
         let bias = match shape.epilogue {
             Epilogue::None => None,
             _ => Some(site.normal(shape.elements[2], n, seed, "bias")?),
@@ -221,7 +224,8 @@ impl Work for Gemm {
     }
 }
 
-/// The rate of a large product in this unit, FLOP/s: what this very GPU reaches now. `None` where the library is absent.
+/// The rate of a large product in this unit, FLOP/s: what this very GPU reaches now. `None` where the library is absent, or there
+/// is no room for it.
 ///
 /// # Errors
 /// As the device refuses.
@@ -244,10 +248,15 @@ pub fn rate(site: &Site, arithmetic: Arithmetic) -> Result<Option<f64>> {
         tf32: precision == "tf32",
         ..Shape::plain(SIDE, SIDE, SIDE, elements[0], [false, elements[0].bytes() == 1])
     };
-    let blas = Blas::open(&site.device)?;
-    let a = site.normal(elements[0], SIDE * SIDE, 1, "a")?;
-    let b = site.normal(elements[1], SIDE * SIDE, 1, "b")?;
-    let d = site.room(elements[2], SIDE * SIDE)?;
+    let made = Blas::open(&site.device).and_then(|blas| {
+        let a = site.normal(elements[0], SIDE * SIDE, 1, "a")?;
+        let b = site.normal(elements[1], SIDE * SIDE, 1, "b")?;
+        Ok((blas, a, b, site.room(elements[2], SIDE * SIDE)?))
+    });
+    let (blas, a, b, d) = match made {
+        Err(error) if error.is_out_of_memory() => return Ok(None),
+        made => made?,
+    };
     let operands = Operands { a: a.address(), b: b.address(), d: d.address() };
     let product = Rc::new(Product::new(&blas, &shape, None, Choice::Heuristic, &operands, &site.stream)?);
     let seconds = super::median_time(site, RUNS, || product.enqueue(&operands, &site.stream))?;

@@ -54,6 +54,7 @@ fn make(site: &Site, workload: &Workload, seed: u64, kind: Kind) -> Result<Box<d
     let size = |name: &str| workload.size(name).map_err(CudaError::Parameter);
     let element = super::element_of(workload)?;
     let (rows, cols) = (size("rows")?, size("cols")?);
+    let count = work::elements(&[rows, cols])?;
     let name = match kind {
         Kind::Softmax => "softmax",
         Kind::Layernorm => "layernorm",
@@ -67,10 +68,10 @@ fn make(site: &Site, workload: &Workload, seed: u64, kind: Kind) -> Result<Box<d
         cols,
         seed,
         kernel: Rowwise::new(site, name, element, rows, cols)?,
-        x: site.normal(element, rows * cols, seed, "x")?,
+        x: site.normal(element, count, seed, "x")?,
         gamma: vector("gamma", kind != Kind::Softmax)?,
         beta: vector("beta", kind == Kind::Layernorm)?,
-        y: site.room(element, rows * cols)?,
+        y: site.room(element, count)?,
     }))
 }
 

@@ -2,20 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use serde_json::{Value as Json, json};
 
 use crate::backend::WorkCounts;
-use crate::backend::nvidia::compile::compile;
 use crate::backend::nvidia::cuda::{Arguments, Buffer, CudaError, Geometry, Kernel, Result, Stream};
 use crate::backend::nvidia::operator::{once, plain};
-use crate::backend::nvidia::work::{self, Element, Site, Work};
-use crate::domain::kernel::{Kernel as Spec, KernelArgument, KernelCode, KernelFill, KernelReference};
+use crate::backend::nvidia::work::{self, Arithmetic, Element, Site, Work};
+use crate::domain::kernel::{
+    Kernel as Spec, KernelArgument, KernelArithmetic, KernelCode, KernelFill, KernelReference,
+};
 use crate::domain::{Check, Workload};
 use crate::hardware::cuda;
 
 /// Elements of an output that are compared, at most.
 const COMPARED: usize = 1 << 20;
+/// Blocks of a cluster that need no permission (CUDA C++ Programming Guide, thread block clusters).
+const PORTABLE_CLUSTER: u32 = 8;
 /// Rows of an output that an operator in double precision is compared on.
 const ROWS: usize = 32;
 
@@ -52,6 +56,10 @@ pub fn make(site: &Site, workload: &Workload, seed: u64) -> Result<Box<dyn Work>
         _ => None,
     };
     let (buffers, arguments) = allocate(site, spec, seed)?;
+    fits(&loaded, &spec.code, &arguments)?;
+    if let (Some(reference), Some(KernelReference::Kernel(code))) = (&reference, &spec.reference) {
+        fits(reference, code, &arguments)?;
+    }
     Ok(Box::new(User { spec: spec.clone(), loaded, reference, buffers, arguments, seed }))
 }
 
@@ -66,18 +74,15 @@ fn load(site: &Site, code: &KernelCode) -> Result<Loaded> {
             folder.display()
         ))
     })?;
-    let (image, compile_s, log) = if path.extension().is_some_and(|extension| extension == "cu") {
+    let (module, compile_s, log) = if path.extension().is_some_and(|extension| extension == "cu") {
         let source = String::from_utf8(bytes)
             .map_err(|_| CudaError::Parameter(format!("`{}` is not a text in UTF-8", code.source)))?;
         let architecture = code.architecture.as_deref().unwrap_or(&site.architecture);
-        let compiled = compile(&code.source, &source, architecture, &options(path, code))?;
-        (compiled.image, Some(compiled.seconds), compiled.log)
+        let built = site.build_for(architecture, &code.source, &source, &options(path, code))?;
+        (Rc::clone(&built.module), Some(built.seconds), built.log.clone())
     } else {
-        (bytes, None, String::new())
+        (site.loaded(&code.source, &bytes)?, None, String::new())
     };
-    let module = site.device.module(&image).map_err(|error| {
-        CudaError::Parameter(format!("`{}` does not load on this device ({}): {error}", code.source, site.architecture))
-    })?;
     let kernel = module.kernel(&code.function).map_err(|_| {
         CudaError::Parameter(format!(
             "`{}` has no kernel `{}`: declare it extern \"C\" __global__, or give its mangled name",
@@ -87,8 +92,21 @@ fn load(site: &Site, code: &KernelCode) -> Result<Loaded> {
     if code.shared > 0 {
         kernel.allow_shared(code.shared)?;
     }
+    if code.cluster.iter().product::<u32>() > PORTABLE_CLUSTER {
+        kernel.allow_large_clusters()?;
+    }
     let geometry = Geometry { grid: code.grid, block: code.block, shared: code.shared, cluster: code.cluster };
     Ok(Loaded { kernel, geometry, compile_s, log })
+}
+
+/// Checks that the kernel's parameters are those that the suite declares, where the driver tells them.
+fn fits(loaded: &Loaded, code: &KernelCode, arguments: &Arguments) -> Result<()> {
+    loaded.kernel.takes(arguments).map_err(|error| {
+        CudaError::Parameter(format!(
+            "`{}` of `{}`: {error}; list in `arguments` what its declaration takes, in that order",
+            code.function, code.source
+        ))
+    })
 }
 
 /// The compiler's options: the user's, then folders with headers.
@@ -119,22 +137,18 @@ fn allocate(site: &Site, spec: &Spec, seed: u64) -> Result<(Buffers, Arguments)>
         arguments = match argument {
             KernelArgument::Buffer { name, element: of, shape, fill, .. } => {
                 let of = element(of)?;
-                let count = shape.iter().try_fold(1_u64, |count, size| count.checked_mul(*size));
-                let count = count.and_then(|count| usize::try_from(count).ok()).ok_or_else(|| {
-                    CudaError::Parameter(format!("buffer `{name}` of shape {shape:?} is larger than any memory"))
-                })?;
+                let sizes: Vec<usize> = shape.iter().map(|size| usize::try_from(*size).unwrap_or(usize::MAX)).collect();
+                let count = work::elements(&sizes)?;
                 let buffer = filled(site, of, count, *fill, seed, name)?;
                 let arguments = arguments.buffer(&buffer);
                 buffers.push((name.clone(), of, buffer));
                 arguments
             }
             KernelArgument::Value { element, value } => match element.as_str() {
-                "i32" => arguments.u32(*value as i32 as u32),
-                "u32" => arguments.u32(*value as u32),
-                "i64" => arguments.u64(*value as i64 as u64),
-                "u64" => arguments.u64(*value as u64),
-                "f32" => arguments.f32(*value as f32),
-                _ => arguments.f64(*value),
+                "i32" | "u32" => arguments.u32(value.bits() as u32),
+                "i64" | "u64" => arguments.u64(value.bits()),
+                "f32" => arguments.f32(value.real() as f32),
+                _ => arguments.f64(value.real()),
             },
         };
     }
@@ -254,6 +268,16 @@ impl Work for User {
 
     fn counts(&self) -> WorkCounts {
         WorkCounts { flops: self.spec.flops, bytes: self.spec.bytes, items: None }
+    }
+
+    fn arithmetic(&self) -> Option<Arithmetic> {
+        Some(match self.spec.arithmetic? {
+            KernelArithmetic::Fp32 => Arithmetic::Fp32,
+            KernelArithmetic::Tf32 => Arithmetic::Tf32,
+            KernelArithmetic::Half => Arithmetic::Half,
+            KernelArithmetic::Fp8 => Arithmetic::Fp8,
+            KernelArithmetic::Int8 => Arithmetic::Int8,
+        })
     }
 
     fn check(&mut self, site: &Site, stream: &Stream) -> Result<Vec<Check>> {

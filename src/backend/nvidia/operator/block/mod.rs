@@ -74,6 +74,12 @@ impl Block {
                 "{heads} heads cannot share a width of {width}: give heads of a multiple of 8 columns"
             ));
         }
+        // The widest activation, the scores, and the widest weights: everything else is smaller.
+        for tensor in
+            [[sizes.batch, sizes.seq, width, 4], [sizes.batch, heads, sizes.seq, sizes.seq], [width, width, 4, 4]]
+        {
+            work::elements(&tensor)?;
+        }
         // Drawing takes buffers of its own for a while: before everything else, so that the most memory ever is that of the work.
         let master = training.then(|| Flat::drawn(site, Element::F32, width, seed)).transpose()?;
         let weights = Flat::drawn(site, element, width, seed)?;
