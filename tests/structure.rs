@@ -148,10 +148,10 @@ fn planted_violations_are_found() {
         ("store/a/b.rs", "//! x\nuse super::super::find;", "`super::super`"),
         (
             "backend/cpu/model/a.rs",
-            "//! x\nuse crate::backend::absent::Absent;",
-            "adapter `cpu` must not name adapter `absent`",
+            "//! x\nuse crate::backend::nvidia::Nvidia;",
+            "adapter `cpu` must not name adapter `nvidia`",
         ),
-        ("backend/cpu/mod.rs", "//! x\nuse super::absent::Absent;", "adapter `cpu` must not name adapter `absent`"),
+        ("backend/cpu/mod.rs", "//! x\nuse super::nvidia::Nvidia;", "adapter `cpu` must not name adapter `nvidia`"),
         ("render/svg.rs", "//! x\nuse crate::render::markdown::page;", "adapter `svg`"),
         ("verdict/mod.rs", "//! x\nuse rusqlite::Connection;", "`rusqlite` may be named in"),
         ("runner/mod.rs", "//! x\nfn f() -> anyhow::Result<()> {}", "`anyhow` may be named in"),

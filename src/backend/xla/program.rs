@@ -373,7 +373,7 @@ mod tests {
             Input { name: String::new(), dtype: "f32".to_owned(), shape: vec![3], fill: Fill::Normal, scale: 0.02 };
         assert_eq!(
             values(Element::F32, &input.values(1, 0)),
-            [0.009_296_142_5_f32, 0.004_279_914_78, -0.005_758_353_44].map(f64::from)
+            [0.009_296_142_5_f32, 0.004_279_914_78, -0.005_758_354_44].map(f64::from)
         );
         let labels = Input { dtype: "i32".to_owned(), shape: vec![100], fill: Fill::Index, scale: 16.0, ..input };
         assert!(values(Element::I32, &labels.values(1, 3)).iter().all(|value| (0.0..16.0).contains(value)));

@@ -1,8 +1,7 @@
 //! The parts that need neither a quiet machine nor a backend.
 
 use super::*;
-use crate::backend::Backend;
-use crate::backend::absent::Absent;
+use crate::domain::Skip;
 
 fn finding(id: &'static str, level: Level, remedy: Option<&str>) -> Finding {
     Finding { id, level, text: format!("text of {id}"), remedy: remedy.map(str::to_owned) }
@@ -62,8 +61,8 @@ fn json_holds_the_same() {
 
 #[test]
 fn an_absent_backend_is_told_with_its_remedy_and_spoils_nothing() {
-    let absent = Absent { name: "abacus", describe: "beads" };
-    let finding = backend_finding(absent.name(), &absent.availability());
+    let absent = Skip { reason: "no beads".to_owned(), remedy: "thread some".to_owned() };
+    let finding = backend_finding("abacus", &Availability::Unavailable(absent));
     assert!(finding.text.starts_with("abacus unavailable: "), "{}", finding.text);
     assert!(finding.remedy.is_some());
     assert_eq!(judge(&[finding]).fitness, Fitness::Fit);

@@ -306,7 +306,12 @@ fn every_other_ending_is_an_outcome_with_its_reason() {
     let fake = Fake { check: Err("no room"), ..Fake::default() };
     assert_eq!(said(&fake, 0.0).1, failed("checking the numbers: no room"));
     let unknown = perform(&request(0.0), None, &mut |_| Ok(())).expect("telling cannot fail here");
-    assert_eq!(unknown, failed("no backend `fake`; there are cpu, nvidia, xla"));
+    assert_eq!(
+        unknown,
+        failed(
+            "no backend `fake`; there are cpu, nvidia, xla:cpu, xla:cuda, xla:rocm, xla:oneapi, xla:tpu, xla:compile"
+        )
+    );
     let (messages, outcome) = said(&Fake::default(), -1.0);
     assert_eq!(outcome.kind, OutcomeKind::Failed);
     assert!(samples(&messages).is_empty());
