@@ -209,7 +209,7 @@ fn absent_code_of_a_kernel_is_said_even_where_the_case_is_skipped() {
     let place = Place::new();
     place.write(
         "suite.toml",
-        "schema_version = 1\nname = \"k\"\nbackends = [\"nvidia\"]\n[[benchmark]]\nname = \"k\"\nwhen = [\"memory >= 100 TiB\"]\n\
+        "schema_version = 1\nname = \"k\"\nbackends = [\"nvidia\"]\n[[benchmark]]\nname = \"k\"\nwhen = ['memory >= \"999 GiB\"']\n\
          [benchmark.kernel]\nsource = \"k.cu\"\nfunction = \"k\"\ngrid = [1]\nblock = [1]\n",
     );
     let listed = place.run(&["list", "suite.toml"]).expect(0).stdout;
