@@ -205,11 +205,41 @@ fn a_suite_with_a_mistake_is_refused_before_anything_is_measured() {
 }
 
 #[test]
+fn a_refused_allocation_is_out_of_memory_and_last_words_are_no_notes() {
+    let place = Place::new();
+    let benchmark = |name: &str, script: &str| {
+        format!("[[benchmark]]\nname = \"{name}\"\ncommand = [\"sh\", \"-c\", \"{script}\"]\n")
+    };
+    let suite = format!(
+        "schema_version = 1\nname = \"ends\"\nlaunches = 1\nreference_workloads = false\n{}{}",
+        benchmark("large", "echo memory allocation of 4096 bytes failed >&2; kill -ABRT $$"),
+        benchmark("panics", "echo no such device >&2; echo note: Some details are omitted >&2; exit 101")
+    );
+    place.write("suite.toml", &suite);
+    place.run(&["run", "suite.toml", "--quiet"]).expect(4);
+    let report = place.run(&["report", "--format", "json"]).expect(0).stdout;
+    let report: serde_json::Value = serde_json::from_str(&report).expect("JSON");
+    let ended = |name: &str| {
+        let cases = report["cases"].as_array().expect("cases");
+        let case = cases.iter().find(|case| case["case"] == format!("{name}@cpu")).expect("the case");
+        let text = |key: &str| case["outcome"][key].as_str().unwrap_or_default().to_owned();
+        (text("kind"), text("reason"))
+    };
+    let (kind, reason) = ended("large");
+    assert!(
+        kind == "out_of_memory" && reason.starts_with("memory allocation of 4096 bytes failed"),
+        "{kind}, {reason}"
+    );
+    let (kind, reason) = ended("panics");
+    assert!(kind == "failed" && reason.ends_with("its last words: no such device"), "{kind}, {reason}");
+}
+
+#[test]
 fn absent_code_of_a_kernel_is_said_even_where_the_case_is_skipped() {
     let place = Place::new();
     place.write(
         "suite.toml",
-        "schema_version = 1\nname = \"k\"\nbackends = [\"nvidia\"]\n[[benchmark]]\nname = \"k\"\nwhen = ['memory >= \"102400 GiB\"']\n\
+        "schema_version = 1\nname = \"k\"\nbackends = [\"nvidia\"]\n[[benchmark]]\nname = \"k\"\nwhen = ['memory >= \"999 GiB\"']\n\
          [benchmark.kernel]\nsource = \"k.cu\"\nfunction = \"k\"\ngrid = [1]\nblock = [1]\n",
     );
     let listed = place.run(&["list", "suite.toml"]).expect(0).stdout;

@@ -97,3 +97,33 @@ fn a_kernel_of_ones_own_is_measured_and_checked() {
     let (_, outcome, reason) = broken.iter().find(|(case, ..)| case.starts_with("rmsnorm/")).expect("the case");
     assert!(outcome == "failed" && reason.contains("the reference kernel"), "{outcome}, {reason}");
 }
+
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn arguments_that_a_kernel_does_not_take_are_refused() {
+    let place = Place::new();
+    place.write("k.cu", "extern \"C\" __global__ void k(float* x, int n) { if (n > 0) x[0] = n; }\n");
+    let x = "{ buffer = \"x\", type = \"f32\", shape = [1] }";
+    for (arguments, outcome, words) in [
+        (format!("[{x}, {{ value = 1, type = \"i32\" }}]"), "measured", ""),
+        (format!("[{x}]"), "failed", "`k` of `k.cu`: it takes 2 arguments, and 1 are given"),
+        (format!("[{x}, {{ value = 1, type = \"i64\" }}]"), "failed", "its argument 2 takes 4 bytes, and 8 are given"),
+    ] {
+        let suite = format!(
+            "schema_version = 1\nname = \"k\"\nbackends = [\"nvidia\"]\nlaunches = 1\n[[benchmark]]\nname = \"k\"\n\
+             timing = \"graph\"\n[benchmark.kernel]\nsource = \"k.cu\"\nfunction = \"k\"\ngrid = [1]\nblock = [1]\n\
+             arguments = {arguments}\n"
+        );
+        place.write("suite.toml", &suite);
+        let cases = cases(&place, if outcome == "measured" { 0 } else { 4 });
+        let (_, got, reason) = cases.iter().find(|(case, ..)| case == "k@nvidia").expect("the case");
+        assert!(got == outcome && reason.contains(words), "{arguments}: {got}, {reason}");
+    }
+    // A cubin that was cut short is refused before the driver reads it.
+    place.write("k.cubin", "\x7fELF\x02\x01 and no more");
+    let suite = std::fs::read_to_string(place.file("suite.toml")).expect("the suite");
+    place.write("suite.toml", &suite.replace("k.cu\"", "k.cubin\""));
+    let cases = cases(&place, 4);
+    let (_, outcome, reason) = cases.iter().find(|(case, ..)| case == "k@nvidia").expect("the case");
+    assert!(outcome == "failed" && reason.contains("it is cut short"), "{outcome}, {reason}");
+}

@@ -631,7 +631,7 @@ impl Module {
         let symbol = CString::new(name).map_err(|_| CudaError::Parameter(format!("`{name}` is no kernel's name")))?;
         let mut raw = ptr::null_mut();
         cuda!(cuModuleGetFunction(&raw mut raw, self.raw, symbol.as_ptr()))?;
-        let parameters = Device::tells_parameters().then(|| parameters(raw)).transpose()?;
+        let parameters = if Device::tells_parameters() { parameters(raw) } else { None };
         Ok(Kernel { raw, parameters, module: Rc::clone(self) })
     }
 }
@@ -642,19 +642,21 @@ impl Drop for Module {
     }
 }
 
-/// Sizes of a kernel's parameters in their order, bytes.
-fn parameters(kernel: sys::CUfunction) -> Result<Vec<usize>> {
+/// Sizes of a kernel's parameters in their order, bytes; `None` where the driver does not tell, which is no reason to refuse it.
+fn parameters(kernel: sys::CUfunction) -> Option<Vec<usize>> {
     let mut sizes = Vec::new();
-    loop {
+    // No kernel has more: their parameters take at most so many bytes in all.
+    while sizes.len() <= SPARE * ARGUMENT {
         let (mut offset, mut size) = (0, 0);
         // SAFETY: the driver has the function, and writes two numbers.
         match unsafe { sys::cuFuncGetParamInfo(kernel, sizes.len(), &raw mut offset, &raw mut size) } {
+            sys::CUresult::CUDA_SUCCESS => sizes.push(size),
             // Beyond the last.
-            sys::CUresult::CUDA_ERROR_INVALID_VALUE => return Ok(sizes),
-            status => checked("cuFuncGetParamInfo", status)?,
+            sys::CUresult::CUDA_ERROR_INVALID_VALUE => return Some(sizes),
+            _ => return None,
         }
-        sizes.push(size);
     }
+    None
 }
 
 /// How many blocks, of how many threads, with how much dynamic shared memory, in which clusters.
@@ -786,7 +788,7 @@ pub struct Footprint {
 #[derive(Debug)]
 pub struct Kernel {
     raw: sys::CUfunction,
-    /// Sizes of its parameters; unknown to drivers before CUDA 12.4.
+    /// Sizes of its parameters, where the driver tells: since CUDA 12.4.
     parameters: Option<Vec<usize>>,
     module: Rc<Module>,
 }
