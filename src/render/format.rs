@@ -246,6 +246,7 @@ fn spaced(number: String, unit: &str) -> String {
 
 /// What else was measured of a case that a person looks for: shares of what the device can do, its memory, what compiling took and
 /// made. Nothing where there is nothing of that.
+#[must_use]
 pub fn further(case: &CaseView) -> Option<String> {
     const FURTHER: [(&str, &str); 15] = [
         (Metric::FLOPS_UTILIZATION, "of the datasheet's FLOP/s"),

@@ -57,7 +57,7 @@ impl Backend for Xla {
         let found = plugins::find(self.0).and_then(|plugin| Ok((device(self.0)?, plugin)));
         match found {
             Ok((mut device, plugin)) => {
-                device.backend = self.name().to_owned();
+                self.name().clone_into(&mut device.backend);
                 let mut facts: BTreeMap<String, String> =
                     [("device".to_owned(), device.name.clone()), ("plugin".to_owned(), named(&plugin))].into();
                 if let Some(gpu) =

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::backend::relative_error;
-use crate::backend::xla::pjrt::Element;
+use crate::backend::xla::pjrt::{Element, hex};
 use crate::domain::Check;
 
 /// Version of the manifest's format.
@@ -152,7 +152,7 @@ impl Program {
         let manifest: Manifest =
             serde_json::from_slice(manifest).map_err(|cause| format!("is no manifest: {cause}"))?;
         manifest.validate()?;
-        let hash: String = Sha256::digest(&code).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = hex(&Sha256::digest(&code));
         if hash != manifest.sha256 {
             return Err(format!(
                 "describes another program: `sha256` is {}, {} has {hash}; export both again",
@@ -373,7 +373,8 @@ mod tests {
             Input { name: String::new(), dtype: "f32".to_owned(), shape: vec![3], fill: Fill::Normal, scale: 0.02 };
         assert_eq!(
             values(Element::F32, &input.values(1, 0)),
-            [0.009_296_142_5_f32, 0.004_279_914_78, -0.005_758_354_44].map(f64::from)
+            ["0.0092961425", "0.00427991478", "-0.00575835444"]
+                .map(|text| f64::from(text.parse::<f32>().expect("a number")))
         );
         let labels = Input { dtype: "i32".to_owned(), shape: vec![100], fill: Fill::Index, scale: 16.0, ..input };
         assert!(values(Element::I32, &labels.values(1, 3)).iter().all(|value| (0.0..16.0).contains(value)));

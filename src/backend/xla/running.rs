@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use crate::backend::xla::engine::Engine;
-use crate::backend::xla::pjrt::{Buffer, Device, Element, Event, Executable, Options, Result, Value, offered};
+use crate::backend::xla::pjrt::{Buffer, Device, Element, Event, Executable, Options, Result, Value, hex, offered};
 use crate::backend::xla::plugins::Platform;
 use crate::backend::xla::program::Program;
 use crate::backend::xla::{failed, loading};
@@ -318,7 +318,6 @@ pub fn marks(compiled: &crate::backend::xla::pjrt::Compiled, facts: &mut BTreeMa
         facts.insert("fingerprint".to_owned(), json!(fingerprint));
     }
     if let Ok(optimized) = compiled.optimized() {
-        let hash: String = Sha256::digest(&optimized).iter().map(|byte| format!("{byte:02x}")).collect();
-        facts.insert("optimized_sha256".to_owned(), json!(hash));
+        facts.insert("optimized_sha256".to_owned(), json!(hex(&Sha256::digest(&optimized))));
     }
 }

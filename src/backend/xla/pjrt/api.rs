@@ -3,6 +3,8 @@
 // Foreign calls. What they rely on: an `Api` is a copy, no longer than the plugin's own table, of functions with the types of the
 // header, in a library that is never unloaded; and argument structs are whole, zeroed where nothing is set, with their size told.
 #![allow(unsafe_code)]
+// Half of a file's types come from there, by names that no other place has.
+#![allow(clippy::wildcard_imports)]
 // The header's names.
 #![allow(non_upper_case_globals)]
 
@@ -339,14 +341,20 @@ pub fn named_values(start: *const PJRT_NamedValue, count: usize) -> Result<Vec<(
 
 fn named_value(named: &PJRT_NamedValue) -> Result<(String, Value)> {
     let held = &named.__bindgen_anon_1;
-    // SAFETY (of each): the tag says which member of the union is set.
     let value = match named.type_ {
-        PJRT_NamedValue_kString => Value::Text(text(unsafe { held.string_value }, named.value_size)?),
+        PJRT_NamedValue_kString => {
+            // SAFETY: the tag says that this member of the union is set.
+            Value::Text(text(unsafe { held.string_value }, named.value_size)?)
+        }
+        // SAFETY: as above.
         PJRT_NamedValue_kInt64 => Value::Int(unsafe { held.int64_value }),
         PJRT_NamedValue_kInt64List => {
+            // SAFETY: as above.
             Value::Ints(list(unsafe { held.int64_array_value }, named.value_size, MOST_LISTED)?.to_vec())
         }
+        // SAFETY: as above.
         PJRT_NamedValue_kFloat => Value::Float(unsafe { held.float_value }),
+        // SAFETY: as above.
         PJRT_NamedValue_kBool => Value::Bool(unsafe { held.bool_value }),
         _ => Value::Unknown,
     };

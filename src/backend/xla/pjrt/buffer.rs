@@ -3,6 +3,8 @@
 // Foreign calls, by the rules of `api`. Beside them: a `Buffer` and an `Event` own what they point to and destroy it once, and keep
 // the plugin (a buffer its client too) alive until then.
 #![allow(unsafe_code)]
+// Half of a file's types come from there, by names that no other place has.
+#![allow(clippy::wildcard_imports)]
 
 use std::ffi::c_void;
 use std::mem::size_of;

@@ -3,6 +3,8 @@
 // Foreign calls, by the rules of `api`. Beside them: a client is destroyed once, after everything that holds it is gone; its devices
 // live as long as it does.
 #![allow(unsafe_code)]
+// Half of a file's types come from there, by names that no other place has.
+#![allow(clippy::wildcard_imports)]
 
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -155,9 +157,11 @@ impl Client {
         let (start, count) = (arguments.args.addressable_devices, arguments.args.num_addressable_devices);
         list(start, count, MOST_LISTED)?
             .iter()
-            .map(|raw| match raw.is_null() {
-                true => Err(PjrtError::Contract("it lists a device that is none".to_owned())),
-                false => Ok(Device { client: self.clone(), raw: DevicePointer(*raw) }),
+            .map(|raw| {
+                if raw.is_null() {
+                    return Err(PjrtError::Contract("it lists a device that is none".to_owned()));
+                }
+                Ok(Device { client: self.clone(), raw: DevicePointer(*raw) })
             })
             .collect()
     }

@@ -3,6 +3,8 @@
 // Foreign calls, by the rules of `api`. Beside them: a compiled program and its loaded form are destroyed once, and keep the plugin
 // or the client alive until then.
 #![allow(unsafe_code)]
+// Half of a file's types come from there, by names that no other place has.
+#![allow(clippy::wildcard_imports)]
 
 use std::ops::Deref;
 use std::ptr;
@@ -12,7 +14,7 @@ use crate::backend::xla::pjrt::buffer::{Buffer, Event};
 use crate::backend::xla::pjrt::client::Client;
 use crate::backend::xla::pjrt::options::Options;
 use crate::backend::xla::pjrt::sys::*;
-use crate::backend::xla::pjrt::{PjrtError, Result};
+use crate::backend::xla::pjrt::{PjrtError, Result, hex};
 
 /// More outputs than any program has.
 const MOST_OUTPUTS: usize = 1 << 16;
@@ -120,11 +122,7 @@ impl Compiled {
         let (start, bytes) = (arguments.args.executable_fingerprint, arguments.args.executable_fingerprint_size);
         let mark = list(start.cast::<u8>(), bytes, MOST_LISTED)?;
         let printable = mark.iter().all(u8::is_ascii_graphic);
-        Ok(if printable {
-            String::from_utf8_lossy(mark).into_owned()
-        } else {
-            mark.iter().map(|byte| format!("{byte:02x}")).collect()
-        })
+        Ok(if printable { String::from_utf8_lossy(mark).into_owned() } else { hex(mark) })
     }
 
     /// What the compiler thinks that it costs: `flops`, `bytes accessed` and others by XLA's names.

@@ -1,4 +1,4 @@
-//! What a compilation is told: XLA's `CompileOptionsProto` (xla/pjrt/proto/compile_options.proto), of which a harness needs a few
+//! What a compilation is told: XLA's `CompileOptionsProto` (`xla/pjrt/proto/compile_options.proto`), of which a harness needs a few
 //! fields, written by hand in protobuf's wire format.
 
 use crate::backend::xla::pjrt::{PjrtError, Result};

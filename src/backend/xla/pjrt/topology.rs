@@ -2,6 +2,8 @@
 
 // Foreign calls, by the rules of `api`. Beside them: a topology is destroyed once.
 #![allow(unsafe_code)]
+// Half of a file's types come from there, by names that no other place has.
+#![allow(clippy::wildcard_imports)]
 
 use crate::backend::xla::pjrt::api::{MOST_LISTED, Plugin, Value, call, destroy, list, padded, to_named};
 use crate::backend::xla::pjrt::client::Description;
