@@ -184,6 +184,9 @@ pub struct Compare {
     /// was left, and that branch's last runs here
     #[arg(long, value_name = "REF|RUN|BRANCH|NAME")]
     pub base: Option<String>,
+    /// Show the same work on every backend side by side instead, of a suite measured now or of a stored run: no verdict
+    #[arg(long, value_name = "WHAT", value_parser = PossibleValuesParser::new(["backend"]))]
+    pub across: Option<String>,
     /// Screen with history and measure no pairs
     #[arg(long, conflicts_with = "all_pairs")]
     pub history_only: bool,

@@ -43,8 +43,6 @@ struct PluginLine {
     #[serde(flatten)]
     plugin: Plugin,
     used: bool,
-    #[serde(flatten)]
-    versions: Versions,
 }
 
 /// Why there is no plugin to use, and what would change that.
@@ -52,15 +50,6 @@ struct PluginLine {
 struct Absent {
     reason: String,
     remedy: String,
-}
-
-/// What a plugin says of itself once it is loaded.
-#[derive(Debug, Default, Serialize)]
-struct Versions {
-    /// Of the PJRT C API: `0.115`.
-    api: Option<String>,
-    /// The newest `StableHLO` that it reads: `1.20.0`.
-    stablehlo: Option<String>,
 }
 
 /// Whether there is a device for a plugin, where that can be told without loading it.
@@ -120,17 +109,10 @@ fn lines(platform: Platform, search: &Search) -> PlatformLines {
     let used = search.find(platform);
     let is_used = |plugin: &Plugin| used.as_ref().is_ok_and(|used| used == plugin);
     let found = search.plugins.iter().filter(|plugin| plugin.platform == platform);
-    let plugins = found
-        .map(|plugin| PluginLine { used: is_used(plugin), versions: versions(plugin), plugin: plugin.clone() })
-        .collect();
+    let plugins = found.map(|plugin| PluginLine { used: is_used(plugin), plugin: plugin.clone() }).collect();
     let absent =
         used.as_ref().err().map(|Skip { reason, remedy }| Absent { reason: reason.clone(), remedy: remedy.clone() });
     PlatformLines { platform, backend: platform.backend(), plugins, absent, device: device(platform) }
-}
-
-/// Versions that only a loaded plugin tells. Nothing loads one yet.
-fn versions(_plugin: &Plugin) -> Versions {
-    Versions::default()
 }
 
 fn device(platform: Platform) -> Option<Device> {

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 
 use crate::cli::{Compare, Format};
 use crate::command::accepted::{Accepted, read_waivers};
+use crate::command::across;
 use crate::command::arms::{self, Refs, Repository};
 use crate::command::compare::base::{Base, advice, choose_base, gone, named_base, named_run};
 use crate::command::compare::files::{SampleReader, write_files};
@@ -37,6 +38,9 @@ use crate::verdict::{self, Head, Judgement, Session, target};
 
 /// Compares.
 pub fn run(arguments: &Compare, context: &Context) -> Result<Exit> {
+    if arguments.across.is_some() {
+        return across::run(arguments, context);
+    }
     // A mistake in the waivers is said before anything is measured.
     read_waivers(arguments.waivers.as_deref())?;
     let target = Target::of(arguments)?;

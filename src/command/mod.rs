@@ -2,6 +2,7 @@
 
 mod accept;
 mod accepted;
+mod across;
 mod arms;
 mod backend;
 pub mod baseline;

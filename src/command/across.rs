@@ -1,0 +1,262 @@
+//! `regrade compare --across backend`: the same work on every backend of a run, side by side.
+//!
+//! Says how they differ and never which is a regression: nothing here is a verdict, and the exit code is about measuring alone.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::cli::{Compare, Format};
+use crate::command::context::{Context, find_run, print};
+use crate::command::session::{Subject, load_suite, measure, suite_path};
+use crate::command::usage;
+use crate::domain::{Case, Launch, Metric, OutcomeKind, Run};
+use crate::exit::Exit;
+use crate::render::format;
+use crate::render::table::{Cell, Column, Row, Section, Table};
+use crate::runner::Ending;
+use crate::stats::quantile::median;
+use crate::store::Store;
+
+/// The whole comparison.
+#[derive(Debug, Serialize)]
+struct Across {
+    version: u32,
+    run: String,
+    suite: String,
+    /// Said in every format: this is no judgement.
+    note: &'static str,
+    works: Vec<Work>,
+}
+
+/// One piece of work on several backends.
+#[derive(Debug, Serialize)]
+struct Work {
+    /// The case without its backend.
+    work: String,
+    /// In the suite's order.
+    backends: Vec<Side>,
+}
+
+/// The work on one backend.
+#[derive(Debug, Serialize)]
+struct Side {
+    backend: String,
+    device: Option<String>,
+    outcome: String,
+    launches: usize,
+    /// Medians over launches, in SI units.
+    latency: Option<f64>,
+    /// Latency of the first measured backend over this one's.
+    speed: Option<f64>,
+    device_memory: Option<f64>,
+    peak_memory: Option<f64>,
+    compile_time: Option<f64>,
+    throughput: Option<f64>,
+    #[serde(skip)]
+    throughput_unit: String,
+    /// Largest error of its numeric checks over what is allowed: numbers agree up to 1.
+    error_of_tolerance: Option<f64>,
+}
+
+const NOTE: &str =
+    "backends side by side: no regression verdict, and no claim that they do the same work in the same way";
+
+/// Takes a stored run, or measures now, and shows it.
+pub fn run(arguments: &Compare, context: &Context) -> Result<Exit> {
+    if arguments.base.is_some() || arguments.all_pairs || arguments.history_only {
+        return Err(usage("--across compares backends of one run: it takes a suite or --head RUN, and no base"));
+    }
+    let (run, launches) = match (&arguments.head, arguments.targets.as_slice()) {
+        (Some(name), []) => {
+            let store = context.stored()?;
+            let run = find_run(&store, name)?;
+            let launches = store.launches(run.id, None)?;
+            (run, launches)
+        }
+        (None, suite) => {
+            let suite = load_suite(&suite_path(suite.first().map(Into::into).as_ref())?)?;
+            let mut store = context.store()?;
+            let here = Subject::built_here(&suite, context)?;
+            let measured = measure(&suite, &here, &arguments.select, &arguments.measure, &mut store, context)?;
+            if measured.ending == Ending::Cancelled {
+                return Ok(Exit::Environment);
+            }
+            let launches = store.launches(measured.run.id, None)?;
+            (measured.run, launches)
+        }
+        _ => return Err(usage("give a suite to measure now, or --head RUN")),
+    };
+    let across = across(&run, &launches);
+    if across.works.is_empty() {
+        return Err(usage(format!(
+            "no benchmark of run {} was measured on two backends: name several in its `backends`",
+            run.id
+        )));
+    }
+    match arguments.format {
+        Format::Json => print(format!("{}\n", serde_json::to_string_pretty(&across)?).as_bytes())?,
+        Format::Text => print(text(&across, context).as_bytes())?,
+    }
+    Ok(Exit::Pass)
+}
+
+fn across(run: &Run, launches: &[Launch]) -> Across {
+    let mut works: Vec<Work> = Vec::new();
+    let mut places: BTreeMap<String, usize> = BTreeMap::new();
+    for record in run.cases.iter().filter(|record| !record.case.reference && record.skipped.is_none()) {
+        let case = &record.case;
+        let own: Vec<&Launch> = launches.iter().filter(|launch| launch.case == case.id).collect();
+        if own.is_empty() {
+            continue;
+        }
+        let name = case.id.as_str().rsplit_once('@').map_or(case.id.as_str(), |(work, _)| work).to_owned();
+        let place = *places.entry(name.clone()).or_insert_with(|| {
+            works.push(Work { work: name, backends: Vec::new() });
+            works.len() - 1
+        });
+        works[place].backends.push(side(case, &own));
+    }
+    works.retain(|work| work.backends.iter().filter(|side| side.outcome == "measured").count() >= 2);
+    for work in &mut works {
+        let first = work.backends.iter().find_map(|side| side.latency);
+        for side in &mut work.backends {
+            side.speed = first.zip(side.latency).map(|(first, own)| first / own);
+        }
+    }
+    Across { version: 1, run: run.id.to_string(), suite: run.suite.name.clone(), note: NOTE, works }
+}
+
+fn side(case: &Case, launches: &[&Launch]) -> Side {
+    let measured: Vec<&&Launch> =
+        launches.iter().filter(|launch| launch.outcome.kind == OutcomeKind::Measured).collect();
+    let outcome = if measured.is_empty() { launches[0].outcome.kind.to_string() } else { "measured".to_owned() };
+    let value = |name: &str| {
+        let values: Vec<f64> = measured.iter().filter_map(|launch| of(launch, name)).collect();
+        (!values.is_empty()).then(|| median(&values))
+    };
+    let throughput =
+        measured.iter().flat_map(|launch| &launch.values).find(|one| one.metric.name == Metric::THROUGHPUT);
+    let errors = measured.iter().flat_map(|launch| &launch.checks).filter(|check| check.tolerance > 0.0);
+    Side {
+        backend: case.backend.clone(),
+        device: measured.iter().find_map(|launch| Some(launch.device.as_ref()?.name.clone())),
+        outcome,
+        launches: measured.len(),
+        latency: value(Metric::LATENCY),
+        speed: None,
+        device_memory: value(Metric::DEVICE_MEMORY),
+        peak_memory: value(Metric::PEAK_MEMORY),
+        compile_time: value(Metric::COMPILE_TIME),
+        throughput: value(Metric::THROUGHPUT),
+        throughput_unit: throughput.map(|one| one.metric.unit.clone()).unwrap_or_default(),
+        error_of_tolerance: errors.map(|check| check.error / check.tolerance).reduce(f64::max),
+    }
+}
+
+/// A launch's value of a metric: the median of its samples, or its single value.
+fn of(launch: &Launch, name: &str) -> Option<f64> {
+    let samples = launch.samples.iter().find(|samples| samples.metric.name == name);
+    let single = || launch.values.iter().find(|value| value.metric.name == name).map(|value| value.value);
+    samples.map(|samples| median(&samples.values)).or_else(single)
+}
+
+const COLUMNS: [Column; 7] = [
+    Column::new("latency", true, false),
+    Column::new("speed", true, false),
+    Column::new("throughput", true, true),
+    Column::new("memory", true, true),
+    Column::new("compile", true, true),
+    Column::new("error", true, true),
+    Column::new("device", false, true),
+];
+
+fn text(across: &Across, context: &Context) -> String {
+    let style = context.style();
+    let sections = across
+        .works
+        .iter()
+        .map(|work| Section {
+            heading: Some(Cell::plain(work.work.as_str())),
+            rows: work.backends.iter().map(row).collect(),
+            closing: None,
+        })
+        .collect();
+    let table = Table { columns: COLUMNS.to_vec(), label: "backend", sections };
+    let mut out = format!("{} · run {}\n\n", across.suite, across.run);
+    for line in table.lines(style.width, style.colour) {
+        out += &line;
+        out.push('\n');
+    }
+    let _ = writeln!(
+        out,
+        "\nspeed: of the first backend's · memory: the device's where it counts, else the process's · error: of what the numeric check \
+         allows\n{NOTE}"
+    );
+    out
+}
+
+fn row(side: &Side) -> Row {
+    let shown = |value: Option<f64>, unit: &str| {
+        value.map_or_else(|| format::NOTHING.to_owned(), |value| format::quantity(value, unit))
+    };
+    if side.latency.is_none() {
+        let words = Cell::plain(side.outcome.as_str());
+        return Row { label: side.backend.clone(), cells: Vec::new(), below: Some(words) };
+    }
+    Row {
+        label: side.backend.clone(),
+        cells: vec![
+            Cell::plain(shown(side.latency, "s")),
+            Cell::plain(side.speed.map_or_else(|| format::NOTHING.to_owned(), |speed| format!("{speed:.2}x"))),
+            Cell::plain(shown(side.throughput, &side.throughput_unit)),
+            Cell::plain(shown(side.device_memory.or(side.peak_memory), "B")),
+            Cell::plain(shown(side.compile_time, "s")),
+            Cell::plain(
+                side.error_of_tolerance.map_or_else(|| format::NOTHING.to_owned(), |error| format!("{error:.3}")),
+            ),
+            Cell::plain(side.device.as_deref().unwrap_or(format::NOTHING)),
+        ],
+        below: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Check, LaunchId, Outcome, Samples};
+
+    fn launch(case: &str, latency: &[f64], error: f64) -> Launch {
+        let metric = Metric::standard(Metric::LATENCY).expect("a standard name");
+        Launch {
+            id: LaunchId::fresh(),
+            case: case.into(),
+            index: 0,
+            position: 0,
+            started: jiff::Timestamp::UNIX_EPOCH,
+            finished: jiff::Timestamp::UNIX_EPOCH,
+            outcome: Outcome::measured(),
+            samples: vec![Samples { metric, iterations: 1, clock: None, values: latency.to_vec() }],
+            values: Vec::new(),
+            checks: vec![Check { name: "y".to_owned(), reference: "r".to_owned(), error, tolerance: 0.1, pass: true }],
+            device: None,
+            warmup: None,
+            stop: None,
+            evidence: Vec::new(),
+            unknown: Vec::new(),
+            log: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_side_is_the_median_of_its_launches_and_the_worst_of_its_checks() {
+        let case = crate::suite::Suite::reference_cases().remove(0);
+        let launches = [launch("w@a", &[1.0, 2.0, 9.0], 0.01), launch("w@a", &[4.0], 0.05)];
+        let side = side(&case, &launches.iter().collect::<Vec<_>>());
+        assert_eq!((side.launches, side.latency), (2, Some(3.0)));
+        assert!(side.error_of_tolerance.is_some_and(|error| (error - 0.5).abs() < 1e-12));
+        assert_eq!((side.compile_time, side.outcome.as_str()), (None, "measured"));
+    }
+}
