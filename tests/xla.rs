@@ -249,6 +249,35 @@ fn a_program_runs_and_its_numbers_are_checked() {
 }
 
 #[test]
+fn a_thousand_steps_hold_memory_flat() {
+    let Some(plugin) = plugin() else { return };
+    let place = Place::new();
+    bring(&place, "mlp-train");
+    let peak = |time: &str| {
+        // A training step: its results are its next arguments, a thousand times over.
+        let sampling = format!("min_time = \"{time}\"\nmax_time = \"{time}\"\nmax_warmup = \"20ms\"\n");
+        let head = HEAD.split("min_time").next().expect("the head");
+        let suite = format!("{head}{sampling}[[benchmark]]\nname = \"p\"\nprogram = \"models/mlp-train.vhlo\"\n");
+        place.write("suite.toml", &suite);
+        let ran: support::Ran = place
+            .command(&["run", "suite.toml", "--quiet", "--format", "json"])
+            .env("REGRADE_PLUGIN_PATH", format!("cpu={}", plugin.display()))
+            .output()
+            .expect("the binary starts")
+            .into();
+        let report: Value = serde_json::from_str(&ran.expect(0).stdout).expect("JSON");
+        let metrics = report["cases"][0]["metrics"].as_array().expect("metrics").clone();
+        let of = |name: &str| metrics.iter().find(|one| one["metric"]["name"] == name).expect("the metric").clone();
+        (of("latency")["n"].as_u64().expect("a count"), of("peak_memory")["median"].as_f64().expect("bytes"))
+    };
+    let (few, few_bytes) = peak("20ms");
+    let (many, many_bytes) = peak("60s");
+    assert!(few < 100 && many == 1000, "{few}, {many}");
+    // A leak of one step's results alone would be 16 MiB a step.
+    assert!(many_bytes < 1.15 * few_bytes, "{few_bytes} bytes after {few} samples, {many_bytes} after {many}");
+}
+
+#[test]
 fn mistakes_in_suites_are_told_where_they_stand() {
     let place = Place::new();
     for (line, words) in [
