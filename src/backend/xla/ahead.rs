@@ -1,17 +1,19 @@
 //! A program compiled for devices that are not here: nothing is run, and everything the compiler says is a metric.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value as Json, json};
 
 use crate::backend::xla::engine::said;
-use crate::backend::xla::pjrt::{Compiled, Options, Plugin, Value};
+use crate::backend::xla::pjrt::{Compiled, Flag, Options, Plugin, Value};
 use crate::backend::xla::plugins::{self, Platform};
 use crate::backend::xla::program::Program;
 use crate::backend::xla::running::{compile, costs, described, marks};
 use crate::backend::xla::{failed, loading};
 use crate::backend::{BackendError, Prepared, WorkCounts};
 use crate::domain::{Check, DeviceInfo, Evidence, Metric};
+use crate::hardware::python;
 use crate::measure::{Subject, SubjectError};
 
 /// Devices that compilers know by name.
@@ -34,6 +36,9 @@ const H100: &str = "gpu_device_info { threads_per_block_limit: 1024 threads_per_
     cuda_compute_capability { major: 9 } registers_per_core_limit: 65536 registers_per_block_limit: 65536 } \
     platform_name: \"CUDA\" dnn_version_info { major: 9 minor: 8 } runtime_version { major: 12 minor: 9 } \
     device_description_str: \"NVIDIA H100 80GB HBM3\"";
+
+/// XLA's flag for CUDA's folder.
+const TOOLKIT_FLAG: &str = "xla_gpu_cuda_data_dir";
 
 /// Generations of TPU that libtpu compiles for.
 const TPUS: [&str; 5] = ["v4", "v5e", "v5p", "v6e", "v7x"];
@@ -67,6 +72,23 @@ impl Target {
     }
 }
 
+/// The folder with `bin/ptxas` and NVIDIA's library of device functions, both of which the CUDA plugin needs to compile where there is no
+/// toolkit it knows: of a toolkit, or of the `nvidia-cuda-nvcc` wheels of the active Python.
+pub fn toolkit() -> Option<PathBuf> {
+    let named = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(std::env::var_os).map(PathBuf::from);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let beside: Vec<PathBuf> = std::env::split_paths(&path)
+        .filter(|folder| folder.join("ptxas").is_file())
+        .filter_map(|folder| folder.parent().map(Path::to_owned))
+        .collect();
+    let wheels = python::packages()
+        .into_iter()
+        .flat_map(|folder| ["cu13", "cuda_nvcc"].map(|part| folder.join("nvidia").join(part)));
+    let usual = PathBuf::from("/usr/local/cuda");
+    let mut all = named.chain(beside).chain(wheels).chain([usual]);
+    all.find(|folder| folder.join("nvvm/libdevice/libdevice.10.bc").is_file() && folder.join("bin/ptxas").is_file())
+}
+
 /// A program that was compiled and will not be run.
 #[derive(Debug)]
 pub struct Ahead {
@@ -96,6 +118,10 @@ impl Ahead {
             .map_err(|error| loading("asking the compiler for its devices", error))?;
         let devices = topology.devices().map_err(|error| loading("asking for the devices", error))?;
         let mut flags = Options::flags_of(&target.flags.join(" ")).map_err(|error| loading("flags", error))?;
+        let said_already = options.flags.iter().any(|(name, _)| name == TOOLKIT_FLAG);
+        if let Some(folder) = toolkit().filter(|_| target.platform == Platform::Cuda && !said_already) {
+            flags.push((TOOLKIT_FLAG.to_owned(), Flag::Text(folder.display().to_string())));
+        }
         flags.append(&mut options.flags);
         options.flags = flags;
         let (compiled, compile_s, compile_cpu_s) = compile(|| topology.compile(&program.code, &options))?;

@@ -157,6 +157,13 @@ impl Backend for Compile {
         };
         let target =
             Target::named(word).map_err(|reason| Skip { reason, remedy: "correct `compile_for`".to_owned() })?;
+        let flags = workload.optional_text("xla_flags").unwrap_or_default();
+        if target.platform == Platform::Cuda && !flags.contains("xla_gpu_cuda_data_dir") && ahead::toolkit().is_none() {
+            return Err(Skip {
+                reason: "compiling for NVIDIA GPUs needs CUDA's ptxas and libdevice".to_owned(),
+                remedy: "install CUDA's toolkit and set CUDA_HOME, or `pip install nvidia-cuda-nvcc-cu12` into the active Python".to_owned(),
+            });
+        }
         plugins::find(target.platform).map(|_| ())
     }
 

@@ -146,8 +146,12 @@ impl Running {
         values.extend(self.reload()?.map(|seconds| (Metric::RELOAD_TIME, seconds)));
         values.extend(self.engine.peak_memory()?.map(|bytes| (Metric::DEVICE_MEMORY, bytes as f64)));
         values.extend(described(&self.executable, &self.costs)?);
-        let [up, down] = self.transfers()?;
-        values.extend([(Metric::UPLOAD_RATE, up), (Metric::DOWNLOAD_RATE, down)]);
+        match self.transfers() {
+            Ok([up, down]) => values.extend([(Metric::UPLOAD_RATE, up), (Metric::DOWNLOAD_RATE, down)]),
+            // A program that fills the device leaves no room for them, and is measured all the same.
+            Err(error) if error.is_out_of_memory() => {}
+            Err(error) => return Err(error),
+        }
         Ok(values)
     }
 
