@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use regrade::suite::{Suite, SuiteError};
 
-const BACKENDS: &[&str] = &["cpu", "nvidia", "xla"];
+const BACKENDS: &[&str] = &["cpu", "nvidia", "xla:cpu", "xla:cuda", "xla:rocm", "xla:oneapi", "xla:tpu", "xla:compile"];
 
 fn suites_in(folder: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
