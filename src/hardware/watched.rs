@@ -82,7 +82,9 @@ impl Watched {
                 facts.insert(name.to_owned(), value);
             }
         };
-        put("settled_mhz", json!(self.settled_hz / 1e6));
+        if self.settled_hz > 0.0 {
+            put("settled_mhz", json!(self.settled_hz / 1e6));
+        }
         if !self.clocks_mhz.is_empty() {
             let of = |pick: fn(f64, f64) -> f64, start: f64| self.clocks_mhz.iter().copied().fold(start, pick);
             put("sm_mhz_min", json!(of(f64::min, f64::INFINITY)));
