@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::command::context::Context;
 use crate::command::{secret, usage};
-use crate::domain::{ArmSide, Build};
+use crate::domain::{ArmSide, Build, hex};
 use crate::render::format;
 use crate::runner::Tree;
 use crate::runner::build;
@@ -231,7 +231,7 @@ impl Repository {
         let root = std::path::absolute(root)?;
         let digest = Sha256::digest(self.common.as_os_str().as_encoded_bytes());
         let name = self.top.file_name().map_or_else(|| "repository".into(), |name| name.to_string_lossy());
-        let digest: String = digest[..4].iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+        let digest = hex(&digest[..4]);
         Ok(root.join(format!("{name}-{digest}")))
     }
 }

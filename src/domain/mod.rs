@@ -34,3 +34,9 @@ pub use threshold::{InvalidThresholds, Thresholds};
 pub use verdict::{Call, Estimate, PairedEvidence, Reason, Severity, Verdict};
 pub use waiver::Waiver;
 pub use workload::{ParamValue, Workload, WorkloadKind};
+
+/// Bytes in hexadecimal, as hashes are written.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}

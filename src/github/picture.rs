@@ -6,6 +6,7 @@ use base64::prelude::BASE64_STANDARD as STANDARD;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::domain::hex;
 use crate::github::event::Repository;
 use crate::github::hub::{Call, Hub, HubError, Method, make_again, promised};
 
@@ -24,7 +25,7 @@ impl Picture {
     #[must_use]
     pub fn file(&self) -> String {
         let digest = Sha256::digest(&self.bytes);
-        let hex = digest[..16].iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+        let hex = hex(&digest[..16]);
         format!("plots/{hex}.png")
     }
 }

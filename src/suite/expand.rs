@@ -4,7 +4,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::domain::{Build, Case, CaseId, Severity, SuiteInfo};
+use crate::domain::{Build, Case, CaseId, Severity, SuiteInfo, hex};
 use crate::suite::Suite;
 use crate::suite::at::At;
 use crate::suite::axes::{self, Axes};
@@ -91,7 +91,7 @@ fn info(file: &SuiteFile, text: &str, problems: &mut Problems) -> SuiteInfo {
         budget_s: file.budget.as_ref().map(|budget| budget.0),
         launches,
         text: text.to_owned(),
-        hash: digest.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}")),
+        hash: hex(&digest),
     }
 }
 

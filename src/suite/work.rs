@@ -101,10 +101,19 @@ impl Work {
 pub(super) fn entry(benchmark: &BenchmarkTable) -> Option<&'static Entry> {
     let model = benchmark.model.as_ref().map(|name| (WorkloadKind::Model, name));
     let operator = benchmark.operator.as_ref().map(|name| (WorkloadKind::Operator, name));
-    if benchmark.program.is_some() || benchmark.axes.iter().any(|(key, _)| key.value == PROGRAM.name) {
+    if runs_program(benchmark) {
         return Some(&PROGRAM);
     }
     model.or(operator).and_then(|(kind, name)| find(kind, name))
+}
+
+/// Whether a benchmark runs a program for XLA: one, or several along an axis.
+fn runs_program(benchmark: &BenchmarkTable) -> bool {
+    benchmark.program.is_some() || program_axis(benchmark)
+}
+
+fn program_axis(benchmark: &BenchmarkTable) -> bool {
+    benchmark.axes.iter().any(|(key, _)| key.value == PROGRAM.name)
 }
 
 /// Checks the suite's defaults that no benchmark could understand.
@@ -132,9 +141,8 @@ pub(super) fn work(
         (WorkloadKind::Model, "model", benchmark.model.as_ref()),
         (WorkloadKind::Operator, "operator", benchmark.operator.as_ref()),
     ];
-    let by_axis = benchmark.axes.iter().any(|(key, _)| key.value == PROGRAM.name);
     let given = kinds.iter().filter(|(_, _, name)| name.is_some()).count()
-        + usize::from(benchmark.program.is_some() || by_axis)
+        + usize::from(runs_program(benchmark))
         + usize::from(benchmark.command.is_some())
         + usize::from(benchmark.kernel.is_some());
     if given != 1 {
@@ -160,7 +168,7 @@ pub(super) fn work(
             problems.add(&key.span, format!("only a command takes `{what}`"), "remove it".to_owned());
         }
     }
-    if benchmark.program.is_some() || by_axis {
+    if runs_program(benchmark) {
         return Some(program(file, benchmark, problems));
     }
     if let Some(table) = &benchmark.kernel {
@@ -360,7 +368,7 @@ fn kernel(benchmark: &BenchmarkTable, table: &At<KernelTable>, backends: &[Strin
 fn program(file: &SuiteFile, benchmark: &BenchmarkTable, problems: &mut Problems) -> Work {
     let mut params = params(file, benchmark, &PROGRAM, problems);
     if let Some(path) = &benchmark.program {
-        if benchmark.axes.iter().any(|(key, _)| key.value == PROGRAM.name) {
+        if program_axis(benchmark) {
             let help = "keep one of the two".to_owned();
             problems.add(&path.span, "`program` is set here and by an axis".to_owned(), help);
         }

@@ -38,7 +38,7 @@ const H100: &str = "gpu_device_info { threads_per_block_limit: 1024 threads_per_
     device_description_str: \"NVIDIA H100 80GB HBM3\"";
 
 /// XLA's flag for CUDA's folder.
-const TOOLKIT_FLAG: &str = "xla_gpu_cuda_data_dir";
+pub const TOOLKIT_FLAG: &str = "xla_gpu_cuda_data_dir";
 
 /// Generations of TPU that libtpu compiles for.
 const TPUS: [&str; 5] = ["v4", "v5e", "v5p", "v6e", "v7x"];

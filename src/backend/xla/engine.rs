@@ -57,7 +57,7 @@ impl Engine {
 
     /// Most bytes that were ever taken of the first device's memory, where it counts.
     pub fn peak_memory(&self) -> Result<Option<i64>> {
-        Ok(offered(self.devices[0].memory())?.and_then(|memory| memory.peak))
+        Ok(offered(self.devices[0].peak_memory())?.flatten())
     }
 }
 

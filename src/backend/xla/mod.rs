@@ -54,17 +54,11 @@ impl Backend for Xla {
     }
 
     fn availability(&self) -> Availability {
-        let found = plugins::find(self.0).and_then(|plugin| Ok((device(self.0)?, plugin)));
-        match found {
-            Ok((mut device, plugin)) => {
-                self.name().clone_into(&mut device.backend);
+        match plugins::find(self.0).and_then(|plugin| Ok((device(self.0)?, plugin))) {
+            Ok(((device, more), plugin)) => {
                 let mut facts: BTreeMap<String, String> =
                     [("device".to_owned(), device.name.clone()), ("plugin".to_owned(), named(&plugin))].into();
-                if let Some(gpu) =
-                    hardware::gpus().ok().filter(|_| self.0 == Platform::Cuda).and_then(|gpus| gpus.into_iter().next())
-                {
-                    facts.extend(gpu.facts());
-                }
+                facts.extend(more);
                 Availability::Ready { devices: vec![device], facts }
             }
             Err(skip) => Availability::Unavailable(skip),
@@ -158,7 +152,7 @@ impl Backend for Compile {
         let target =
             Target::named(word).map_err(|reason| Skip { reason, remedy: "correct `compile_for`".to_owned() })?;
         let flags = workload.optional_text("xla_flags").unwrap_or_default();
-        if target.platform == Platform::Cuda && !flags.contains("xla_gpu_cuda_data_dir") && ahead::toolkit().is_none() {
+        if target.platform == Platform::Cuda && !flags.contains(ahead::TOOLKIT_FLAG) && ahead::toolkit().is_none() {
             return Err(Skip {
                 reason: "compiling for NVIDIA GPUs needs CUDA's ptxas and libdevice".to_owned(),
                 remedy: "install CUDA's toolkit and set CUDA_HOME, or `pip install nvidia-cuda-nvcc-cu12` into the active Python".to_owned(),
@@ -200,31 +194,30 @@ fn named(plugin: &plugins::Plugin) -> String {
         .unwrap_or_else(|| plugin.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()))
 }
 
-/// The first device of a kind, as far as can be told without the plugin.
-fn device(platform: Platform) -> Result<DeviceInfo, Skip> {
-    let named = |name: String, facts| DeviceInfo { backend: String::new(), name, facts };
-    match platform {
+/// The first device of a kind and its stable facts, as far as can be told without the plugin.
+fn device(platform: Platform) -> Result<(DeviceInfo, BTreeMap<String, String>), Skip> {
+    let skip = |absent: hardware::Absent| Skip { reason: absent.reason, remedy: absent.remedy };
+    let named = |name, facts| DeviceInfo { backend: platform.backend().to_owned(), name, facts };
+    let bare = |name| (named(name, BTreeMap::new()), BTreeMap::new());
+    Ok(match platform {
         Platform::Cuda => {
-            let gpus = hardware::gpus().map_err(|absent| Skip { reason: absent.reason, remedy: absent.remedy })?;
+            let gpus = hardware::gpus().map_err(skip)?;
             let gpu = &gpus[0];
             let (major, minor) = gpu.compute_capability;
             let facts = [
                 ("compute_capability".to_owned(), (f64::from(major) + f64::from(minor) / 10.0).into()),
                 ("memory_bytes".to_owned(), gpu.memory.into()),
             ];
-            Ok(named(gpu.name.clone(), facts.into()))
+            (named(gpu.name.clone(), facts.into()), gpu.facts())
         }
         Platform::Cpu => {
             let model = hardware::stable_facts().get("cpu.model").cloned();
-            Ok(named(model.unwrap_or_else(|| "CPU".to_owned()), BTreeMap::new()))
+            bare(model.unwrap_or_else(|| "CPU".to_owned()))
         }
-        Platform::Tpu => {
-            let tpu = tpu::detect().map_err(|absent| Skip { reason: absent.reason, remedy: absent.remedy })?;
-            Ok(named(tpu.describe(), BTreeMap::new()))
-        }
+        Platform::Tpu => bare(tpu::detect().map_err(skip)?.describe()),
         // Nothing tells without the plugin; where there is none, launches fail with the plugin's own words.
-        Platform::Rocm | Platform::Oneapi => Ok(named(platform.name().to_owned(), BTreeMap::new())),
-    }
+        Platform::Rocm | Platform::Oneapi => bare(platform.name().to_owned()),
+    })
 }
 
 /// Options of a compilation from a workload's parameters.

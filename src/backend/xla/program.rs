@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::backend::relative_error;
-use crate::backend::xla::pjrt::{Element, hex};
-use crate::domain::Check;
+use crate::backend::xla::pjrt::Element;
+use crate::domain::{Check, hex};
 
 /// Version of the manifest's format.
 const FORMAT: u32 = 1;

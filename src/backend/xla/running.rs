@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use serde_json::json;
+use sha2::{Digest, Sha256};
 
 use crate::backend::xla::engine::Engine;
-use crate::backend::xla::pjrt::{Buffer, Device, Element, Event, Executable, Options, Result, Value, hex, offered};
+use crate::backend::xla::pjrt::{
+    Buffer, Compiled, Device, Element, Event, Executable, Options, Result, Value, offered,
+};
 use crate::backend::xla::plugins::Platform;
 use crate::backend::xla::program::Program;
 use crate::backend::xla::{failed, loading};
 use crate::backend::{BackendError, Ceiling, Counted, Prepared, WorkCounts};
-use crate::domain::{Check, DeviceInfo, Evidence, Metric};
+use crate::domain::{Check, DeviceInfo, Evidence, Metric, hex};
 use crate::hardware::tpu::Version;
 use crate::hardware::watched::{ASK_EVERY, Watched};
 use crate::hardware::{Probe, peaks};
@@ -208,17 +211,14 @@ fn fill(devices: &[Device], program: &Program) -> Result<Vec<Vec<Buffer>>> {
 }
 
 /// The compiler's counts by XLA's names, where it offers any.
-pub fn costs(compiled: &crate::backend::xla::pjrt::Compiled) -> Result<BTreeMap<String, f64>> {
+pub fn costs(compiled: &Compiled) -> Result<BTreeMap<String, f64>> {
     let costs = offered(compiled.costs())?.unwrap_or_default();
     let numbers = costs.into_iter().filter_map(|(name, value): (String, Value)| Some((name, value.number()?)));
     Ok(numbers.filter(|(_, value)| value.is_finite() && *value > 0.0).collect())
 }
 
 /// What a compiled program says of itself, as metrics.
-pub fn described(
-    compiled: &crate::backend::xla::pjrt::Compiled,
-    costs: &BTreeMap<String, f64>,
-) -> Result<Vec<(&'static str, f64)>> {
+pub fn described(compiled: &Compiled, costs: &BTreeMap<String, f64>) -> Result<Vec<(&'static str, f64)>> {
     let mut values = Vec::new();
     // Zero where the compiler does not count.
     values.extend(
@@ -316,8 +316,7 @@ impl Prepared for Running {
 }
 
 /// What tells whether the compiler made the same of a program as before.
-pub fn marks(compiled: &crate::backend::xla::pjrt::Compiled, facts: &mut BTreeMap<String, serde_json::Value>) {
-    use sha2::{Digest, Sha256};
+pub fn marks(compiled: &Compiled, facts: &mut BTreeMap<String, serde_json::Value>) {
     if let Ok(fingerprint) = compiled.fingerprint() {
         facts.insert("fingerprint".to_owned(), json!(fingerprint));
     }

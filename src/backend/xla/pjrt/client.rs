@@ -66,17 +66,6 @@ pub struct Description {
     pub attributes: Vec<(String, Value)>,
 }
 
-/// What a device says of its memory, bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct DeviceMemory {
-    /// Taken now.
-    pub in_use: i64,
-    /// Most that was taken.
-    pub peak: Option<i64>,
-    /// What can be taken.
-    pub limit: Option<i64>,
-}
-
 impl Plugin {
     /// Connects to the devices.
     ///
@@ -191,20 +180,16 @@ impl Device {
         Ok(arguments.args.local_hardware_id)
     }
 
-    /// What it says of its memory.
+    /// Most bytes that were ever taken of its memory; nothing where it does not count that.
     ///
     /// # Errors
     /// As the plugin refuses; platforms without an allocator that counts do not offer it.
-    pub fn memory(&self) -> Result<DeviceMemory> {
+    pub fn peak_memory(&self) -> Result<Option<i64>> {
         let mut arguments = padded::<PJRT_Device_MemoryStats_Args>();
         arguments.args.device = self.raw.0;
         call!(self.client.plugin(), PJRT_Device_MemoryStats, arguments)?;
         let told = &arguments.args;
-        Ok(DeviceMemory {
-            in_use: told.bytes_in_use,
-            peak: told.peak_bytes_in_use_is_set.then_some(told.peak_bytes_in_use),
-            limit: told.bytes_limit_is_set.then_some(told.bytes_limit),
-        })
+        Ok(told.peak_bytes_in_use_is_set.then_some(told.peak_bytes_in_use))
     }
 
     /// Copies an array there, dense and row by row, and waits for it.

@@ -14,7 +14,8 @@ use crate::backend::xla::pjrt::buffer::{Buffer, Event};
 use crate::backend::xla::pjrt::client::Client;
 use crate::backend::xla::pjrt::options::Options;
 use crate::backend::xla::pjrt::sys::*;
-use crate::backend::xla::pjrt::{PjrtError, Result, hex};
+use crate::backend::xla::pjrt::{PjrtError, Result};
+use crate::domain::hex;
 
 /// More outputs than any program has.
 const MOST_OUTPUTS: usize = 1 << 16;

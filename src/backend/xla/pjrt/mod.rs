@@ -110,8 +110,3 @@ fn code_name(code: u32) -> &'static str {
     ];
     NAMES.get(code as usize).copied().unwrap_or("unknown status")
 }
-
-/// Bytes in hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
-}

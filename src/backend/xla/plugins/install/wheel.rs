@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use zip::ZipArchive;
 
 use crate::backend::xla::plugins::install::{InstallError, io};
+use crate::domain::hex;
 
 /// Bytes that a wheel may unpack to: eight times the largest plugin that is known.
 const MOST_BYTES: u64 = 4 << 30;
@@ -34,7 +35,7 @@ pub fn verified(wheel: &Path, expected: &[&str]) -> Result<String, InstallError>
             n => digest.update(&buffer[..n]),
         }
     }
-    let found = digest.finalize().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+    let found = hex(&digest.finalize());
     if expected.is_empty() || expected.contains(&found.as_str()) {
         return Ok(found);
     }
