@@ -23,6 +23,7 @@ git add .
 commit -m base
 commit --allow-empty -m head
 pairs="HEAD~1..HEAD --all-pairs --budget 420s --format json --db $out/truth.sqlite"
+# shellcheck disable=SC2086 # words
 case $what in
 # As one tree: no build.
 same) "$regrade" calibrate "$here/truth.toml" --pairs 20 --no-proof --format json --db "$out/truth.sqlite" >"$out/same.json" ;;
