@@ -386,3 +386,17 @@ fn pruning_takes_old_sessions_of_pairs_too() {
     let ran = place.run(&["baseline", "prune", "--keep", "1"]).expect(0);
     assert!(ran.stdout.contains("3 runs"), "{}", ran.stdout);
 }
+
+#[test]
+fn a_suite_of_which_nothing_can_run_here_pairs_nothing_and_says_so() {
+    let place = Place::new();
+    place.write(
+        "suite.toml",
+        "schema_version = 1\nname = \"elsewhere\"\n[[benchmark]]\nname = \"big\"\nwhen = ['memory >= \"102400 GiB\"']\n\
+         command = [\"true\"]\n",
+    );
+    place.commit("suite");
+    place.git(&["commit", "-q", "--allow-empty", "-m", "another"]);
+    let ran = place.run(&["compare", "suite.toml", "HEAD~1..HEAD", "--all-pairs"]).expect(5);
+    assert!(ran.stderr.contains("no case of this selection can run here"), "{}", ran.stderr);
+}
