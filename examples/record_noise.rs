@@ -18,7 +18,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use regrade::cli::Cli;
 use regrade::command::{dispatch, exit_of};
 use regrade::domain::{Case, Launch, Metric, OutcomeKind, PlanItem};
-use regrade::runner::{self, Settings, Tree};
+use regrade::runner::{self, Settings, Shared, Tree};
 use regrade::suite::{BackendView, HardwareFacts, Selection, Suite};
 use serde::Serialize;
 
@@ -195,6 +195,7 @@ fn launch(case: &Case, round: u32, extra: f64) -> Launch {
         seed: 0x5eed,
         inject: if extra > 0.0 { BTreeMap::from([(case.id.clone(), extra)]) } else { BTreeMap::new() },
         budget: None,
+        shared: Shared::new().expect("a temporary folder"),
         secrets: Vec::new(),
         cancel: &NEVER,
     };

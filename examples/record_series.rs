@@ -14,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use regrade::backend::BACKENDS;
 use regrade::domain::{Launch, Metric, OutcomeKind, PlanItem, Samples};
-use regrade::runner::{self, Event, Settings, Tree};
+use regrade::runner::{self, Event, Settings, Shared, Tree};
 use regrade::stats::quantile::{median, sorted};
 use regrade::suite::{BackendView, HardwareFacts, Selection, Suite};
 use serde_json::{Value, json};
@@ -116,6 +116,7 @@ fn main() -> Result<(), Error> {
         seed: SEED,
         inject: [].into(),
         budget: None,
+        shared: Shared::new()?,
         secrets: Vec::new(),
         cancel: &cancel,
     };

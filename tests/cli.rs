@@ -43,6 +43,29 @@ fn expected(rows: &[(&str, &str, &str, bool)]) -> BTreeMap<String, (String, Stri
 }
 
 #[test]
+fn the_launches_of_a_session_share_a_folder_that_goes_with_it() {
+    let place = Place::new();
+    // The first launch finds it empty and leaves its name; the others find that.
+    let script = "if [ -e \"$REGRADE_SESSION_DIR/found\" ]; then echo again >>seen; \
+                  else echo \"$REGRADE_SESSION_DIR\" >>seen; : >\"$REGRADE_SESSION_DIR/found\"; fi";
+    let suite = "schema_version = 1\nname = \"shared\"\nlaunches = 3\nreference_workloads = false\n\
+                 [[benchmark]]\nname = \"a\"\ncommand = [\"sh\", \"script\"]\n";
+    place.write("script", script);
+    place.write("suite.toml", suite);
+    let mut folders = Vec::new();
+    for _ in 0..2 {
+        place.write("seen", "");
+        let _ = place.run(&["run", "suite.toml", "--quiet"]).expect(0);
+        let seen = std::fs::read_to_string(place.file("seen")).expect("what was seen");
+        let [folder, rest @ ..] = seen.lines().collect::<Vec<_>>()[..] else { panic!("{seen}") };
+        assert_eq!(rest, ["again", "again"]);
+        assert!(!std::path::Path::new(folder).exists(), "{folder} is still there");
+        folders.push(folder.to_owned());
+    }
+    assert_ne!(folders[0], folders[1]);
+}
+
+#[test]
 fn an_unchanged_program_passes_and_reports_are_written() {
     let place = with_history();
     let ran = place.run(&["compare", "suite.toml"]).expect(0);

@@ -47,6 +47,9 @@ const ADAPTERS: &[(&str, &[&str])] = &[
     ("import", &["*"]),
 ];
 
+/// What lies beside the adapters of a port for all of them.
+const SHARED: &[(&str, &str)] = &[("backend", "plain")];
+
 /// Third-party crate → the places (prefixes of paths below `src/`) that may name it.
 const CRATES: &[(&str, &[&str])] = &[
     ("rusqlite", &["store/"]),
@@ -267,7 +270,7 @@ fn complain_of_adapter(
         return;
     };
     let is_adapter = all.contains(&named.as_str()) || (all == ["*"] && is_module(port, named));
-    if named != own && is_adapter {
+    if named != own && is_adapter && !SHARED.contains(&(port, named)) {
         complain(line, format!("adapter `{own}` must not name adapter `{named}`"));
     }
 }

@@ -249,6 +249,39 @@ fn a_program_runs_and_its_numbers_are_checked() {
 }
 
 #[test]
+fn operators_of_the_catalogue_have_the_right_numbers_as_programs() {
+    let Some(plugin) = plugin() else { return };
+    let place = Place::new();
+    let sizes = [
+        ("gemm", "m = 96\nn = 33\nk = 257"),
+        ("attention", "batch = 2\nheads = 3\nseq = 65\nhead_dim = 16"),
+        ("layernorm", "rows = 37\ncols = 513"),
+        ("rmsnorm", "rows = 37\ncols = 513"),
+        ("softmax", "rows = 1\ncols = 1000"),
+    ];
+    let mut suite = HEAD.to_owned();
+    for (name, sizes) in sizes {
+        let causal = if name == "attention" { "causal = [false, true]\n" } else { "" };
+        suite += &format!(
+            "[[benchmark]]\nname = \"{name}\"\noperator = \"{name}\"\n{sizes}\n[benchmark.axes]\n\
+             precision = [\"f32\", \"bf16\", \"f16\", \"f64\"]\n{causal}"
+        );
+    }
+    suite += "[[benchmark]]\nname = \"fused\"\noperator = \"attention\"\nimplementation = \"fused\"\n\
+              [[benchmark]]\nname = \"copy\"\noperator = \"copy\"\n";
+    place.write("suite.toml", &suite);
+    let variable = format!("cpu={}", plugin.display());
+    let _ = place.command(&["run", "suite.toml", "--quiet"]).env("REGRADE_PLUGIN_PATH", &variable).output();
+    let (skipped, ran): (Vec<_>, Vec<_>) =
+        outcomes(&place).into_iter().partition(|(case, ..)| case.starts_with("fused") || case.starts_with("copy"));
+    assert_eq!(ran.len(), 24, "{ran:?}");
+    let wrong: Vec<_> = ran.iter().filter(|(_, outcome, _)| outcome != "measured").collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert_eq!(skipped.len(), 2);
+    assert!(skipped.iter().all(|(_, outcome, _)| outcome == "skipped"), "{skipped:?}");
+}
+
+#[test]
 fn a_thousand_steps_hold_memory_flat() {
     let Some(plugin) = plugin() else { return };
     let place = Place::new();

@@ -13,6 +13,7 @@ use crate::measure::Subject;
 
 pub mod cpu;
 pub mod nvidia;
+mod plain;
 pub mod xla;
 
 /// Whether a backend can run anything here.
@@ -100,6 +101,11 @@ pub trait Prepared: Subject {
     /// Whether it is run and timed at all; otherwise [`Prepared::values`] is everything there is to know of it.
     fn is_timed(&self) -> bool {
         true
+    }
+
+    /// Seconds of loading that the first launch of a session spends for all of them: they count for none.
+    fn once_s(&self) -> f64 {
+        0.0
     }
 
     /// Brings the device to a steady state before anything is timed, within `cap_s` seconds. Called once, after loading.

@@ -130,6 +130,7 @@ pub fn sit(
     for run in &runs {
         store.begin_run(run)?;
     }
+    let shared = runner::Shared::new()?;
     let settings = |tree: &Tree, inject: BTreeMap<CaseId, f64>| -> Result<runner::Settings<'static>> {
         Ok(runner::Settings {
             harness: own_program()?,
@@ -137,6 +138,7 @@ pub fn sit(
             seed: DATA_SEED,
             inject,
             budget: None,
+            shared: shared.clone(),
             secrets: secret::from_environment(),
             cancel: &CANCELLED,
         })

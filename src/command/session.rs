@@ -204,6 +204,7 @@ pub fn measure(
         seed: DATA_SEED,
         inject: extra,
         budget: plan.suite.budget_s.map(Duration::from_secs_f64),
+        shared: runner::Shared::new()?,
         secrets: secret::from_environment(),
         cancel: &CANCELLED,
     };

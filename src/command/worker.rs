@@ -75,7 +75,7 @@ fn load_and_measure(request: &Request, backend: &dyn Backend, send: Tell<'_>) ->
     let workload = &request.case.workload;
     let start = Instant::now();
     let loaded = backend.load(workload, request.seed);
-    let load_s = start.elapsed().as_secs_f64();
+    let loaded_s = start.elapsed().as_secs_f64();
     let mut prepared = match loaded {
         Ok(prepared) => prepared,
         Err(BackendError::OutOfMemory(what)) => {
@@ -84,7 +84,7 @@ fn load_and_measure(request: &Request, backend: &dyn Backend, send: Tell<'_>) ->
         Err(error) => return Ok(failed(format!("loading `{}`: {error}", workload.name))),
     };
     send(Message::Device(prepared.device()))?;
-    send(value(Metric::LOAD_TIME, load_s))?;
+    send(value(Metric::LOAD_TIME, loaded_s - prepared.once_s()))?;
 
     if !prepared.is_timed() {
         return untimed(prepared.as_mut(), send);

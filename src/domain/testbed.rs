@@ -20,9 +20,12 @@ impl Testbed {
     #[must_use]
     pub fn label(&self) -> String {
         let fact = |name: &str| self.facts.get(name).map_or("?", String::as_str);
-        let devices = self.facts.iter().find(|(name, _)| name.starts_with("backend.") && name.ends_with(".devices"));
-        match devices {
-            Some((_, devices)) => devices.clone(),
+        let told = |end: &str| {
+            let of_backends = self.facts.iter().filter(|(name, _)| name.starts_with("backend.") && name.ends_with(end));
+            of_backends.map(|(_, device)| device).find(|device| *device != fact("cpu.model"))
+        };
+        match told(".devices").or_else(|| told(".device")) {
+            Some(devices) => devices.clone(),
             None => format!("{} ({} cores)", fact("cpu.model"), fact("cpu.cores")),
         }
     }
@@ -38,4 +41,27 @@ pub struct DeviceInfo {
     /// Further facts: instruction set, threads, memory.
     #[serde(default)]
     pub facts: BTreeMap<String, serde_json::Value>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_names_the_device_that_is_measured() {
+        let label = |facts: &[(&str, &str)]| {
+            let cpu = [("cpu.model", "AMD EPYC"), ("cpu.cores", "2")];
+            let facts = cpu.iter().chain(facts).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            Testbed { key: String::new(), facts: facts.collect() }.label()
+        };
+        assert_eq!(label(&[("backend.xla:cpu.device", "AMD EPYC")]), "AMD EPYC (2 cores)");
+        assert_eq!(
+            label(&[("backend.xla:cuda.device", "NVIDIA L4"), ("backend.xla:cpu.device", "AMD EPYC")]),
+            "NVIDIA L4"
+        );
+        assert_eq!(
+            label(&[("backend.nvidia.devices", "2 x NVIDIA L4"), ("backend.xla:cuda.device", "NVIDIA L4")]),
+            "2 x NVIDIA L4"
+        );
+    }
 }

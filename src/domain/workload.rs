@@ -260,6 +260,11 @@ pub const PROGRAM: Entry = Entry {
             ParamKind::OptionalText,
             "flags of XLA for this compilation, such as xla_cpu_enable_fast_math=true",
         ),
+        choice(
+            "autotune",
+            &["once", "each-launch"],
+            "XLA tries kernels for a GPU once a session, for all launches, or in each launch anew",
+        ),
         param(
             "replicas",
             ParamKind::OptionalSize,

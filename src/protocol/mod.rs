@@ -9,7 +9,7 @@ mod writer;
 
 pub use message::{Message, Request};
 pub use reader::{ReadError, Reading, read_messages};
-pub use writer::{OUTPUT_VARIABLE, ProtocolError, REQUEST_VARIABLE, Writer, request_from_env};
+pub use writer::{OUTPUT_VARIABLE, ProtocolError, REQUEST_VARIABLE, SESSION_VARIABLE, Writer, request_from_env};
 
 /// Version of the protocol spoken here.
 pub const VERSION: u32 = 1;

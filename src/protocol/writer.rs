@@ -12,6 +12,8 @@ use crate::protocol::{Message, Request, VERSION};
 pub const REQUEST_VARIABLE: &str = "REGRADE_REQUEST";
 /// Environment variable with the path of the file or pipe to append messages to.
 pub const OUTPUT_VARIABLE: &str = "REGRADE_OUTPUT";
+/// Environment variable with the path of a folder that the launches of one session share, empty in the beginning.
+pub const SESSION_VARIABLE: &str = "REGRADE_SESSION_DIR";
 
 /// Why a worker cannot talk.
 #[derive(Debug, Error)]

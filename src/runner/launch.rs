@@ -17,7 +17,7 @@ use crate::domain::{
 };
 use crate::hardware::Watch;
 use crate::protocol::{
-    Message, OUTPUT_VARIABLE, REQUEST_VARIABLE, ReadError, Reading, Request, VERSION, read_messages,
+    Message, OUTPUT_VARIABLE, REQUEST_VARIABLE, ReadError, Reading, Request, SESSION_VARIABLE, VERSION, read_messages,
 };
 use crate::runner::process::{self, Ended, Finished, Limits};
 use crate::runner::{RunnerError, Settings, words};
@@ -199,7 +199,7 @@ fn command(
             command
         }
     };
-    command.env(REQUEST_VARIABLE, request).env(OUTPUT_VARIABLE, output);
+    command.env(REQUEST_VARIABLE, request).env(OUTPUT_VARIABLE, output).env(SESSION_VARIABLE, settings.shared.path());
     if let Ok(threads) = case.workload.size("threads") {
         let own = backend::find(&case.backend).map_or(&[][..], Backend::thread_variables);
         for variable in THREAD_VARIABLES.iter().chain(own) {

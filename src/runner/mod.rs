@@ -7,14 +7,18 @@ pub mod build;
 mod launch;
 pub mod pairs;
 pub mod process;
+mod shared;
 mod words;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
+
+pub use shared::Shared;
 
 use crate::domain::{Case, CaseId, Launch, OutcomeKind, Plan, PlanItem};
 
@@ -74,6 +78,8 @@ pub struct Settings<'a> {
     pub inject: BTreeMap<CaseId, f64>,
     /// Wall-time budget of the session: no launch starts after it.
     pub budget: Option<Duration>,
+    /// What the launches of the session share.
+    pub shared: Arc<Shared>,
     /// Texts that must not reach logs: values of secrets in the environment.
     pub secrets: Vec<String>,
     /// Set from outside to stop; the launch in flight is killed.

@@ -1,8 +1,8 @@
 //! StableHLO programs through the PJRT plugins of XLA: TPU, NVIDIA, AMD, Intel and CPU, one adapter each, and one that compiles for
 //! devices that are not here.
 //!
-//! Layers, from the bottom: `pjrt` (the interface) · `plugins` (which there are) · `engine` (one, connected) · `program` (what is run) ·
-//! `running` (timed on a device) and `ahead` (compiled only). Plugins are loaded at run time, in worker processes only: some hang, and
+//! Layers, from the bottom: `pjrt` (the interface) · `plugins` (which there are) · `engine` (one, connected) · `program` (what is run), `models` and `operators` (which the catalogue has) ·
+//! `tuning` (what a GPU's compiler finds by trying) · `running` (timed on a device) and `ahead` (compiled only). Plugins are loaded at run time, in worker processes only: some hang, and
 //! none can be unloaded.
 
 use std::collections::BTreeMap;
@@ -14,6 +14,7 @@ use crate::backend::xla::pjrt::{Options, PjrtError};
 use crate::backend::xla::plugins::Platform;
 use crate::backend::xla::program::Program;
 use crate::backend::xla::running::Running;
+use crate::backend::xla::tuning::Tuning;
 use crate::backend::{Availability, Backend, BackendError, Prepared};
 use crate::domain::{DeviceInfo, Skip, Workload, WorkloadKind};
 use crate::hardware::{self, tpu};
@@ -22,10 +23,12 @@ use crate::measure::SubjectError;
 mod ahead;
 mod engine;
 mod models;
+mod operators;
 mod pjrt;
 pub mod plugins;
 mod program;
 mod running;
+mod tuning;
 
 /// Programs on the devices of one kind of plugin.
 #[derive(Debug)]
@@ -75,6 +78,7 @@ impl Backend for Xla {
         match workload.kind {
             WorkloadKind::Program | WorkloadKind::Command => Ok(()),
             WorkloadKind::Model => models::embedded(workload).map(|_| ()),
+            WorkloadKind::Operator => operators::supports(workload),
             _ => Err(Skip {
                 reason: format!("{} has no {} `{}`", self.name(), kind_word(workload.kind), workload.name),
                 remedy: "write a `program`, or a `model` that was exported (`regrade list`)".to_owned(),
@@ -91,10 +95,10 @@ impl Backend for Xla {
         if self.0 == Platform::Cpu { &["NPROC"] } else { &[] }
     }
 
-    fn load(&self, workload: &Workload, _seed: u64) -> Result<Box<dyn Prepared>, BackendError> {
+    fn load(&self, workload: &Workload, seed: u64) -> Result<Box<dyn Prepared>, BackendError> {
         let plugin = plugins::find(self.0)
             .map_err(|skip| BackendError::Unsupported(format!("{}; {}", skip.reason, skip.remedy)))?;
-        let program = program_of(workload)?;
+        let program = program_of(workload, seed)?;
         let platforms = &program.manifest.platforms;
         if !platforms.is_empty() && !platforms.iter().any(|name| name == self.0.name()) {
             let what = format!("program `{}` is for {} only", program.manifest.name, platforms.join(", "));
@@ -104,10 +108,22 @@ impl Backend for Xla {
             Ok(workload.optional_size(name).map_err(BackendError::Unsupported)?.unwrap_or(otherwise))
         };
         let count = size("replicas", 1)?;
-        let engine = Engine::open(self.0, &plugin, size("device", 0)?, count)
-            .map_err(|error| loading(&format!("the plugin {}", plugin.path.display()), error))?;
-        let options = Options { replicas: u32::try_from(count).unwrap_or(1), ..options(workload, self.0)? };
-        Ok(Box::new(Running::load(engine, program, options)?))
+        let first = size("device", 0)?;
+        let open = || {
+            Engine::open(self.0, &plugin, first, count)
+                .map_err(|error| loading(&format!("the plugin {}", plugin.path.display()), error))
+        };
+        let mut options = Options { replicas: u32::try_from(count).unwrap_or(1), ..options(workload, self.0)? };
+        let tuning = Tuning::of(workload, self.0, &program);
+        let mut tuned_s = 0.0;
+        if let Some(tuning) = &tuning {
+            tuned_s = tuning.prepare(&mut options, |options| {
+                // Of its own, so that the launch that tunes allocates as the others do.
+                let engine = open()?;
+                engine.client.compile(&program.code, options).map(drop).map_err(|error| loading("compiling", error))
+            })?;
+        }
+        Ok(Box::new(Running::load(open()?, program, options, tuned_s)?))
     }
 }
 
@@ -165,13 +181,13 @@ impl Backend for Compile {
         ENVIRONMENT
     }
 
-    fn load(&self, workload: &Workload, _seed: u64) -> Result<Box<dyn Prepared>, BackendError> {
+    fn load(&self, workload: &Workload, seed: u64) -> Result<Box<dyn Prepared>, BackendError> {
         let word = workload.text("compile_for").map_err(BackendError::Unsupported)?;
         let target = Target::named(word).map_err(BackendError::Unsupported)?;
         let plugin = plugins::find(target.platform)
             .map_err(|skip| BackendError::Unsupported(format!("{}; {}", skip.reason, skip.remedy)))?;
         let options = options(workload, target.platform)?;
-        Ok(Box::new(Ahead::load(&plugin, &target, program_of(workload)?, options)?))
+        Ok(Box::new(Ahead::load(&plugin, &target, program_of(workload, seed)?, options)?))
     }
 }
 
@@ -243,7 +259,10 @@ fn found(word: &str) -> PathBuf {
 }
 
 /// What a workload runs.
-fn program_of(workload: &Workload) -> Result<Program, BackendError> {
+fn program_of(workload: &Workload, seed: u64) -> Result<Program, BackendError> {
+    if workload.kind == WorkloadKind::Operator {
+        return operators::program(workload, seed).map_err(BackendError::Unsupported);
+    }
     if workload.kind == WorkloadKind::Model {
         let files = models::embedded(workload).map_err(|skip| BackendError::Unsupported(skip.reason))?;
         return Program::of(files.program.to_vec(), files.manifest.as_bytes()).map_err(BackendError::Unsupported);

@@ -112,6 +112,29 @@ pub struct Output {
     values: Vec<f64>,
 }
 
+/// A program that is written out here, with one result and arguments of one element type.
+#[derive(Debug)]
+pub struct Made {
+    /// For people.
+    pub name: String,
+    /// Its text.
+    pub code: String,
+    /// Of the matrix products.
+    pub precision: String,
+    /// Of arguments and result.
+    pub element: Element,
+    /// Sizes of the arguments, which hold nearly normal values of deviation 1.
+    pub inputs: Vec<Vec<usize>>,
+    /// Sizes of the result.
+    pub output: Vec<usize>,
+    /// Operations of a run.
+    pub flops: Option<f64>,
+    /// Of the arguments.
+    pub seed: u64,
+    /// Largest difference over the largest known value.
+    pub tolerance: f64,
+}
+
 /// A program, read and found whole.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Program {
@@ -162,6 +185,57 @@ impl Program {
         Ok(Self { manifest, code })
     }
 
+    /// A program that is written out here; of its result nothing is known yet.
+    ///
+    /// # Errors
+    /// When an array is too large.
+    pub fn made(made: Made) -> Result<Self, String> {
+        let dtype = made.element.name();
+        let sizes = |shape: &[usize]| shape.iter().map(|size| *size as i64).collect::<Vec<i64>>();
+        let input = |(number, shape): (usize, &Vec<usize>)| Input {
+            name: format!("argument {number}"),
+            dtype: dtype.to_owned(),
+            shape: sizes(shape),
+            fill: Fill::Normal,
+            scale: 1.0,
+        };
+        let manifest = Manifest {
+            format: FORMAT,
+            name: made.name,
+            program: String::new(),
+            sha256: hex(&Sha256::digest(made.code.as_bytes())),
+            made_with: concat!("regrade ", env!("CARGO_PKG_VERSION")).to_owned(),
+            precision: made.precision,
+            platforms: Vec::new(),
+            flops: made.flops,
+            items: None,
+            item: None,
+            carry: 0,
+            seed: made.seed,
+            tolerance: made.tolerance,
+            inputs: made.inputs.iter().enumerate().map(input).collect(),
+            outputs: vec![Output {
+                dtype: dtype.to_owned(),
+                shape: sizes(&made.output),
+                largest: None,
+                at: Vec::new(),
+                values: Vec::new(),
+            }],
+        };
+        manifest.validate()?;
+        Ok(Self { manifest, code: made.code.into_bytes() })
+    }
+
+    /// Value `i` of argument `place`, as it is in its type.
+    pub fn input(&self, place: usize, i: usize) -> f64 {
+        self.manifest.inputs[place].value(self.manifest.seed, place, i as u64)
+    }
+
+    /// Takes values of the first result that are known, by place.
+    pub fn learn(&mut self, known: Vec<(usize, f64)>) {
+        (self.manifest.outputs[0].at, self.manifest.outputs[0].values) = known.into_iter().unzip();
+    }
+
     /// Bytes that a run must read and write at least: every argument and result once.
     #[must_use]
     pub fn bytes(&self) -> f64 {
@@ -173,7 +247,12 @@ impl Program {
 
     /// Compares results with what is known of them, each as dense bytes.
     pub fn check(&self, results: &[Vec<u8>]) -> Vec<Check> {
-        let known = self.manifest.outputs.iter().enumerate().filter(|(_, output)| output.largest.is_some());
+        let known = self
+            .manifest
+            .outputs
+            .iter()
+            .enumerate()
+            .filter(|(_, output)| output.largest.is_some() || !output.at.is_empty());
         let errors: Vec<(usize, f64)> = known
             .map(|(number, output)| {
                 let got = results.get(number).map_or_else(Vec::new, |bytes| values(element(&output.dtype), bytes));
@@ -271,7 +350,7 @@ impl Input {
     /// Its values, dense bytes: a function of the seed and its place alone, the same in the exporter.
     #[must_use]
     pub fn values(&self, seed: u64, place: usize) -> Vec<u8> {
-        let start = seed.wrapping_add((place as u64 + 1) << 32);
+        let start = start(seed, place);
         let (element, scale) = (self.element(), self.scale);
         let count = self.bytes() / element.bytes();
         let mut bytes = Vec::with_capacity(self.bytes());
@@ -285,6 +364,21 @@ impl Input {
         }
         bytes
     }
+
+    /// Element `i` of them, where they are nearly normal.
+    fn value(&self, seed: u64, place: usize, i: u64) -> f64 {
+        let value = normal(mix(start(seed, place), i), self.scale);
+        match self.element() {
+            Element::Bf16 => half::bf16::from_f32(value).to_f64(),
+            Element::F16 => half::f16::from_f32(value).to_f64(),
+            Element::F32 | Element::F64 | Element::I32 => f64::from(value),
+        }
+    }
+}
+
+/// Where the generator of an argument starts.
+const fn start(seed: u64, place: usize) -> u64 {
+    seed.wrapping_add((place as u64 + 1) << 32)
 }
 
 /// Element `i` of `SplitMix64` from a start (Steele, Lea and Flood 2014).
@@ -329,13 +423,13 @@ impl Output {
     /// How wrong a whole result is, by its known values and its largest one; NaN where there is none to compare or one is no
     /// number.
     fn error(&self, got: &[f64]) -> f64 {
-        let Some(largest) = self.largest else { return f64::NAN };
         if got.iter().any(|value| value.is_nan()) {
             return f64::NAN;
         }
         let Some(at) = self.at.iter().map(|place| got.get(*place).copied()).collect::<Option<Vec<f64>>>() else {
             return f64::NAN;
         };
+        let Some(largest) = self.largest else { return relative_error(&at, &self.values) };
         // The largest value stands at the end of both, so that errors are relative to it.
         let highest = got.iter().fold(0.0_f64, |highest, value| highest.max(value.abs()));
         let got: Vec<f64> = at.into_iter().chain([highest]).collect();

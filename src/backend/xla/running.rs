@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
 use crate::backend::xla::engine::Engine;
 use crate::backend::xla::pjrt::{
@@ -12,9 +11,10 @@ use crate::backend::xla::pjrt::{
 };
 use crate::backend::xla::plugins::Platform;
 use crate::backend::xla::program::Program;
+use crate::backend::xla::tuning;
 use crate::backend::xla::{failed, loading};
 use crate::backend::{BackendError, Ceiling, Counted, Prepared, WorkCounts};
-use crate::domain::{Check, DeviceInfo, Evidence, Metric, hex};
+use crate::domain::{Check, DeviceInfo, Evidence, Metric};
 use crate::hardware::tpu::Version;
 use crate::hardware::watched::{ASK_EVERY, Watched};
 use crate::hardware::{Probe, peaks};
@@ -38,15 +38,21 @@ pub struct Running {
     first_step_s: f64,
     costs: BTreeMap<String, f64>,
     watched: Option<Watched>,
+    tuned_s: f64,
     asked: Instant,
 }
 
 impl Running {
-    /// Compiles, fills the arguments and runs once.
+    /// Compiles, fills the arguments and runs once. `tuned_s` went before, for this launch and those after it.
     ///
     /// # Errors
     /// When the plugin refuses any of it.
-    pub fn load(engine: Engine, program: Program, options: Options) -> std::result::Result<Self, BackendError> {
+    pub fn load(
+        engine: Engine,
+        program: Program,
+        options: Options,
+        tuned_s: f64,
+    ) -> std::result::Result<Self, BackendError> {
         // Before anything runs here: what is on the device now belongs to others.
         let watched = (engine.platform == Platform::Cuda).then(|| {
             let ordinal = engine.devices[0].local_id().unwrap_or(0);
@@ -72,6 +78,7 @@ impl Running {
             first_step_s: 0.0,
             costs,
             watched,
+            tuned_s,
             asked: Instant::now(),
         };
         let start = Instant::now();
@@ -251,8 +258,10 @@ impl Prepared for Running {
         facts.insert("program".to_owned(), json!(self.program.manifest.name));
         facts.insert("program_sha256".to_owned(), json!(self.program.manifest.sha256));
         facts.insert("program_made_with".to_owned(), json!(self.program.manifest.made_with));
-        if !self.options.flags.is_empty() {
-            facts.insert("xla_flags".to_owned(), json!(format!("{:?}", self.options.flags)));
+        // The session's folder of results has another name each time.
+        let flags: Vec<_> = self.options.flags.iter().filter(|(name, _)| name != tuning::FLAG).collect();
+        if !flags.is_empty() {
+            facts.insert("xla_flags".to_owned(), json!(format!("{flags:?}")));
         }
         DeviceInfo { backend: self.engine.platform.backend().to_owned(), name: self.engine.kind.clone(), facts }
     }
@@ -271,6 +280,10 @@ impl Prepared for Running {
             bytes: Some(self.program.bytes()),
             items: manifest.items.map(|items| (items * devices, unit)),
         }
+    }
+
+    fn once_s(&self) -> f64 {
+        self.tuned_s
     }
 
     fn ceilings(&mut self) -> std::result::Result<Vec<Ceiling>, BackendError> {
@@ -306,6 +319,9 @@ impl Prepared for Running {
         let watched =
             self.watched.as_ref().map(|watched| Evidence { source: "nvml".to_owned(), facts: watched.facts() });
         let mut facts = BTreeMap::new();
+        if self.tuned_s > 0.0 {
+            facts.insert("tuned_s".to_owned(), json!(self.tuned_s));
+        }
         marks(&self.executable, &mut facts);
         watched.into_iter().chain([Evidence { source: "xla".to_owned(), facts }]).collect()
     }
@@ -319,8 +335,5 @@ impl Prepared for Running {
 pub fn marks(compiled: &Compiled, facts: &mut BTreeMap<String, serde_json::Value>) {
     if let Ok(fingerprint) = compiled.fingerprint() {
         facts.insert("fingerprint".to_owned(), json!(fingerprint));
-    }
-    if let Ok(optimized) = compiled.optimized() {
-        facts.insert("optimized_sha256".to_owned(), json!(hex(&Sha256::digest(&optimized))));
     }
 }

@@ -12,7 +12,7 @@ use crate::cli::Select;
 use crate::command::session;
 use crate::domain::{Launch, Metric, Outcome, OutcomeKind, ParamValue, Value};
 use crate::hardware::{Finding, Level};
-use crate::runner::{self, Settings};
+use crate::runner::{self, Settings, Shared};
 use crate::suite::Suite;
 
 /// What is measured and read.
@@ -66,6 +66,7 @@ pub fn findings(machine: &[(&'static str, Availability)]) -> anyhow::Result<Vec<
         seed: 0,
         inject: std::collections::BTreeMap::new(),
         budget: None,
+        shared: Shared::new()?,
         secrets: Vec::new(),
         cancel: &cancel,
     };

@@ -14,7 +14,6 @@ mod block;
 mod copy;
 mod fault;
 mod gemm;
-mod plain;
 mod reduce;
 mod rowwise;
 mod user;

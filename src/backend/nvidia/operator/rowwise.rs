@@ -7,8 +7,9 @@ use serde_json::{Value as Json, json};
 use crate::backend::WorkCounts;
 use crate::backend::nvidia::cuda::{Buffer, CudaError, Result, Stream};
 use crate::backend::nvidia::kernels::Rowwise;
-use crate::backend::nvidia::operator::{once, plain};
+use crate::backend::nvidia::operator::once;
 use crate::backend::nvidia::work::{self, Element, Site, Work};
+use crate::backend::plain;
 use crate::domain::{Check, Workload};
 
 /// Rows that are compared.

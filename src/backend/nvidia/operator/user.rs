@@ -8,8 +8,9 @@ use serde_json::{Value as Json, json};
 
 use crate::backend::WorkCounts;
 use crate::backend::nvidia::cuda::{Arguments, Buffer, CudaError, Geometry, Kernel, Result, Stream};
-use crate::backend::nvidia::operator::{once, plain};
+use crate::backend::nvidia::operator::once;
 use crate::backend::nvidia::work::{self, Arithmetic, Element, Site, Work};
+use crate::backend::plain;
 use crate::domain::kernel::{
     Kernel as Spec, KernelArgument, KernelArithmetic, KernelCode, KernelFill, KernelReference,
 };

@@ -83,7 +83,6 @@ argument_structs!(
     PJRT_Executable_GetCompiledMemoryStats_Args,
     PJRT_Executable_GetCostAnalysis_Args,
     PJRT_Executable_NumOutputs_Args,
-    PJRT_Executable_OptimizedProgram_Args,
     PJRT_Executable_Serialize_Args,
     PJRT_Executable_SizeOfGeneratedCodeInBytes_Args,
     PJRT_LoadedExecutable_Destroy_Args,

@@ -19,7 +19,7 @@ use crate::domain::hex;
 
 /// More outputs than any program has.
 const MOST_OUTPUTS: usize = 1 << 16;
-/// A serialised or optimised program is not larger, bytes.
+/// A serialised program is not larger, bytes.
 const MOST_CODE: usize = 1 << 31;
 
 /// A StableHLO program (text, bytecode or portable artifact) as plugins take it; points to `code`.
@@ -153,26 +153,6 @@ impl Compiled {
             temporary: told.temp_size_in_bytes,
             peak: told.peak_memory_in_bytes,
         })
-    }
-
-    /// The program after the compiler's passes, serialised: its hash tells whether the compiler changed its mind.
-    ///
-    /// # Errors
-    /// As the plugin refuses.
-    pub fn optimized(&self) -> Result<Vec<u8>> {
-        let mut program = padded::<PJRT_Program>();
-        let mut arguments = padded::<PJRT_Executable_OptimizedProgram_Args>();
-        arguments.args.executable = self.raw;
-        arguments.args.program = &raw mut program.args;
-        // The first call asks for the size, the second copies.
-        call!(self.plugin, PJRT_Executable_OptimizedProgram, arguments)?;
-        if program.args.code_size > MOST_CODE {
-            return Err(PjrtError::Contract(format!("a program of {} bytes", program.args.code_size)));
-        }
-        let mut code = vec![0_u8; program.args.code_size];
-        program.args.code = code.as_mut_ptr().cast();
-        call!(self.plugin, PJRT_Executable_OptimizedProgram, arguments)?;
-        Ok(code)
     }
 
     /// As bytes that [`Client::restore`] takes.

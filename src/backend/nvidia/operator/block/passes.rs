@@ -12,8 +12,8 @@ use crate::backend::nvidia::kernels::{
 };
 use crate::backend::nvidia::operator::attention::refused;
 use crate::backend::nvidia::operator::block::parameters::{Flat, Parameter, Sizes};
-use crate::backend::nvidia::operator::plain;
 use crate::backend::nvidia::work::{self, Element, Site};
+use crate::backend::plain;
 
 /// A step of AdamW moves a weight by half of this at most: by 0.001 in 100,000 steps, where weights are about 0.03.
 pub const RATE: f32 = 1e-8;

@@ -7,8 +7,8 @@
 
 use crate::backend::nvidia::cuda::{Arguments, Buffer, Geometry, Result};
 use crate::backend::nvidia::operator::block::parameters::{Parameter, Sizes};
-use crate::backend::nvidia::operator::plain;
 use crate::backend::nvidia::work::{self, Element, Site};
+use crate::backend::plain;
 
 /// How far a tensor is moved along its gradient, as a share of its own length: the error of the difference is of the order of its
 /// square, the loss in double precision good to 1e-12.

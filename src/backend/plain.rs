@@ -1,4 +1,4 @@
-//! Operators over one row in plain double precision: what kernels, ours and users', are compared with.
+//! Operators over one row in plain double precision: what every backend's results, and users' kernels, are compared with.
 
 /// Added to the variance of a normalisation.
 pub const EPSILON: f32 = 1e-5;
@@ -27,6 +27,17 @@ pub fn rmsnorm(x: &[f64], gamma: &[f64]) -> Vec<f64> {
     x.iter().zip(gamma).map(|(x, gamma)| x * scale * gamma).collect()
 }
 
+/// The weighted mean of the rows of `values`, `columns` long, by the softmax of `scores`.
+pub fn attended(scores: &[f64], values: &[f64], columns: usize) -> Vec<f64> {
+    let mut mean = vec![0.0; columns];
+    for (weight, row) in softmax(scores).iter().zip(values.chunks_exact(columns)) {
+        for (mean, value) in mean.iter_mut().zip(row) {
+            *mean += weight * value;
+        }
+    }
+    mean
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -40,6 +51,7 @@ mod tests {
         near(&softmax(&[0.0, 2f64.ln(), 0.0]), &[0.25, 0.5, 0.25]);
         near(&softmax(&[1000.0, 1000.0]), &[0.5, 0.5]);
         near(&layernorm(&[1.0, 3.0], &[1.0, 2.0], &[0.0, 1.0]), &[-1.0, 3.0]);
+        near(&attended(&[0.0, 3f64.ln()], &[1.0, 2.0, 5.0, 6.0], 2), &[4.0, 5.0]);
         near(&rmsnorm(&[3.0, 4.0], &[1.0, 2.0]), &[3.0 / 12.5f64.sqrt(), 8.0 / 12.5f64.sqrt()]);
     }
 }
