@@ -24,6 +24,7 @@ mod telemetry;
 #[cfg(test)]
 mod tests;
 pub mod tpu;
+mod visible;
 pub mod watched;
 
 pub use gpu::major_minor;
@@ -90,7 +91,7 @@ pub fn memory() -> Option<u64> {
     facts::memory(&host::Host::this())
 }
 
-/// NVIDIA GPUs that this process may see. Loading the driver's library takes some tens of milliseconds.
+/// NVIDIA GPUs that CUDA shows to this process, in its order. Loading the driver's library takes some tens of milliseconds.
 ///
 /// # Errors
 /// Why there is none, and what would change that.
