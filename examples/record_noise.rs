@@ -195,6 +195,7 @@ fn launch(case: &Case, round: u32, extra: f64) -> Launch {
         seed: 0x5eed,
         inject: if extra > 0.0 { BTreeMap::from([(case.id.clone(), extra)]) } else { BTreeMap::new() },
         budget: None,
+        locked: None,
         secrets: Vec::new(),
         cancel: &NEVER,
     };

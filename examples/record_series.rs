@@ -116,6 +116,7 @@ fn main() -> Result<(), Error> {
         seed: SEED,
         inject: [].into(),
         budget: None,
+        locked: None,
         secrets: Vec::new(),
         cancel: &cancel,
     };

@@ -16,14 +16,21 @@ pub struct Testbed {
 }
 
 impl Testbed {
+    /// The fact that says which clock the GPUs were locked at; absent where they were not.
+    pub const LOCKED: &str = "clocks.locked";
+
     /// A short label a person recognises: the devices, where a backend used some, else the CPU.
     #[must_use]
     pub fn label(&self) -> String {
         let fact = |name: &str| self.facts.get(name).map_or("?", String::as_str);
         let devices = self.facts.iter().find(|(name, _)| name.starts_with("backend.") && name.ends_with(".devices"));
-        match devices {
+        let device = match devices {
             Some((_, devices)) => devices.clone(),
             None => format!("{} ({} cores)", fact("cpu.model"), fact("cpu.cores")),
+        };
+        match self.facts.get(Self::LOCKED) {
+            Some(clock) => format!("{device}, clocks locked ({clock})"),
+            None => device,
         }
     }
 }

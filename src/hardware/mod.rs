@@ -14,6 +14,7 @@ mod facts;
 mod findings;
 pub mod gpu;
 mod host;
+pub mod lock;
 mod nvml;
 mod parse;
 pub mod peaks;
@@ -107,6 +108,7 @@ pub fn findings() -> Vec<Finding> {
     let gpus = gpus().unwrap_or_default();
     findings.extend(gpus.iter().flat_map(gpu::Gpu::findings));
     if !gpus.is_empty() {
+        findings.extend(lock::finding());
         findings.extend(cuda::findings());
     }
     findings

@@ -240,6 +240,12 @@ impl Probe {
         words(reasons.unwrap_or(ThrottleReasons::NONE))
     }
 
+    /// SM clock, alone, MHz.
+    #[must_use]
+    pub fn sm_mhz(&self) -> Option<u32> {
+        self.nvml.device_by_index(self.index).and_then(|device| device.clock_info(Clock::SM)).ok()
+    }
+
     /// Energy since the driver was loaded, joules; counted on Volta and later.
     #[must_use]
     pub fn energy_j(&self) -> Option<f64> {

@@ -4,6 +4,7 @@
 //! where launches are stored or what they mean.
 
 pub mod build;
+pub mod clocks;
 mod launch;
 pub mod pairs;
 pub mod process;
@@ -11,12 +12,14 @@ mod words;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
 use crate::domain::{Case, CaseId, Launch, OutcomeKind, Plan, PlanItem};
+use crate::hardware::lock::Locked;
 
 /// Failed launches of one case after which the rest of its launches are not attempted.
 const GIVE_UP_AFTER: u32 = 2;
@@ -74,6 +77,8 @@ pub struct Settings<'a> {
     pub inject: BTreeMap<CaseId, f64>,
     /// Wall-time budget of the session: no launch starts after it.
     pub budget: Option<Duration>,
+    /// What the clocks of its GPUs are locked at, if they are.
+    pub locked: Option<Arc<Locked>>,
     /// Texts that must not reach logs: values of secrets in the environment.
     pub secrets: Vec<String>,
     /// Set from outside to stop; the launch in flight is killed.

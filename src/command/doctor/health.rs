@@ -66,6 +66,7 @@ pub fn findings(machine: &[(&'static str, Availability)]) -> anyhow::Result<Vec<
         seed: 0,
         inject: std::collections::BTreeMap::new(),
         budget: None,
+        locked: None,
         secrets: Vec::new(),
         cancel: &cancel,
     };
