@@ -220,6 +220,18 @@ fn clocks_that_cannot_be_put_back_are_told_with_the_remedy() {
     assert!(ran.stderr.contains("nvidia-smi --reset-gpu-clocks"), "{}", ran.stderr);
     assert!(bench.log().iter().filter(|line| *line == "reset 0").count() > 1, "it is tried again");
     assert_eq!(bench.outcomes(), [("measured".to_owned(), String::new())], "what was measured is kept");
+    // Where the lock is refused after it was set, too; and by the guardian itself, where nobody is left to say it.
+    let bench = Bench::new(QUICK);
+    bench.say("stuck", "");
+    bench.say("deaf", "");
+    let ran = bench.measure("--lock-clocks=1410").expect(6);
+    assert!(ran.stderr.contains("goes on at 1980 MHz; besides, GPU clocks may still be locked"), "{}", ran.stderr);
+    let bench = Bench::new(ENDLESS);
+    bench.say("stuck", "");
+    let mut child = bench.measuring();
+    child.kill().expect("SIGKILL");
+    let said = ended(child).stderr;
+    assert!(said.contains("error: GPU clocks may still be locked"), "{said}");
 }
 
 #[test]
@@ -242,7 +254,7 @@ fn a_refusal_ends_the_session_before_anything_is_measured() {
         let bench = Bench::new(QUICK);
         bench.say(file, text);
         let ran = bench.measure(flag).expect(code);
-        assert!(ran.stderr.contains(words), "{file}: {}", ran.stderr);
+        assert!(ran.stderr.contains(words) && !ran.stderr.contains("still be locked"), "{file}: {}", ran.stderr);
         assert!(!bench.file("started").exists(), "{file}: a launch was made");
         let log = bench.log();
         let sets = log.iter().filter(|line| line.starts_with("set")).count();

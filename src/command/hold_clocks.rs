@@ -13,10 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::context::note;
 use crate::exit::Exit;
-use crate::hardware::lock::{Asked, Hold, Refusal};
-
-/// What is left to do where clocks could not be put back.
-pub const REMEDY: &str = "run `nvidia-smi --reset-gpu-clocks` as root";
+use crate::hardware::lock::{Asked, Hold, Refusal, still_locked};
 
 /// What it says on standard output, one JSON value a line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,7 +65,7 @@ pub fn run(asked: Asked) -> Result<Exit> {
         }
         Err(why) => {
             if !say(&Word::Stuck(why.clone())) {
-                note(&format!("error: GPU clocks are still locked, they could not be put back ({why}): {REMEDY}"));
+                note(&format!("error: {}", still_locked(&why)));
             }
             Exit::Environment
         }

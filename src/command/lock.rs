@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 
 use crate::command::context::{Context, note};
-use crate::command::hold_clocks::{REMEDY, Word};
+use crate::command::hold_clocks::Word;
 use crate::command::session::{CANCELLED, own_program};
 use crate::command::usage;
 use crate::domain::Case;
-use crate::hardware::lock::{Asked, Locked, Refusal};
+use crate::hardware::lock::{Asked, Locked, Refusal, still_locked};
 use crate::runner::clocks;
 
 /// How long the guardian may take to lock: loading the driver where it is not loaded takes seconds a GPU.
@@ -51,10 +51,15 @@ impl Lock {
                  and REGRADE_LOCK_CLOCKS unset",
             ));
         }
-        let guardian = Guardian::start(asked)?;
+        let mut guardian = Guardian::start(asked)?;
         let mhz = match guardian.hear(LOCKING, true) {
             Some(Word::Locked { mhz }) => mhz,
-            Some(Word::Refused(refusal)) => return Err(refused(&refusal)),
+            Some(Word::Refused(refusal)) => {
+                // It holds nothing, and ends.
+                guardian.pipe = None;
+                let _ = guardian.process.wait();
+                return Err(refused(&refusal));
+            }
             _ if CANCELLED.load(Ordering::SeqCst) => anyhow::bail!("interrupted while GPU clocks were being locked"),
             _ => anyhow::bail!(
                 "GPU clocks could not be locked: the process that does it gave no answer; look what `nvidia-smi` says, or \
@@ -148,7 +153,7 @@ impl Guardian {
             Some(Word::Stuck(why)) => why,
             Some(Word::Locked { .. }) | None => "no answer from the process that held them".to_owned(),
         };
-        Err(format!("GPU clocks may still be locked, they could not be put back ({why}): {REMEDY}"))
+        Err(still_locked(&why))
     }
 }
 

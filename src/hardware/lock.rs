@@ -102,6 +102,14 @@ impl From<Absent> for Refusal {
     }
 }
 
+/// What is said where clocks could not be put back, with what is left to do.
+#[must_use]
+pub fn still_locked(why: &str) -> String {
+    format!(
+        "GPU clocks may still be locked, they could not be put back ({why}): run `nvidia-smi --reset-gpu-clocks` as root"
+    )
+}
+
 /// Whether a clock is the one that it is locked at, both in MHz.
 #[must_use]
 pub fn follows(mhz: f64, locked_mhz: u32) -> bool {
@@ -130,7 +138,7 @@ impl Hold {
     /// Locks. Takes up to some seconds, until the clocks have followed.
     ///
     /// # Errors
-    /// Where they may not be locked, or do not follow; all are as they were then.
+    /// Where they may not be locked, or do not follow. All are as they were then; where not, the reason says so.
     pub fn take(asked: Asked) -> Result<Self, Refusal> {
         let nvml = open()?;
         let places = shown(&nvml)?;
@@ -142,28 +150,40 @@ impl Hold {
             locked: Vec::new(),
             mhz: 0,
         };
+        match hold.lock_all(&places, asked) {
+            Ok(()) => Ok(hold),
+            Err(refusal) => match hold.put_back() {
+                Ok(()) => Err(refusal),
+                Err(why) => {
+                    let reason = format!("{}; besides, {}", refusal.reason, still_locked(&why));
+                    Err(Refusal { reason, ..refusal })
+                }
+            },
+        }
+    }
+
+    fn lock_all(&mut self, places: &[u32], asked: Asked) -> Result<(), Refusal> {
         if let Asked::Mhz(mhz) = asked {
-            for place in &places {
-                let device = hold.nvml.device_by_index(*place).map_err(odd)?;
+            for place in places {
+                let device = self.nvml.device_by_index(*place).map_err(odd)?;
                 let name = device.name().unwrap_or_else(|_| "GPU".to_owned());
                 offered(mhz, &supported(&device), &name)?;
             }
         }
-        for place in &places {
-            hold.lock(*place, asked)?;
+        for place in places {
+            self.lock(*place, asked)?;
         }
-        for place in &places {
-            let mhz = hold.settle(*place, asked)?;
-            if hold.mhz != 0 && hold.mhz != mhz {
-                let reason = format!("the GPUs here have different base clocks, {} MHz and {mhz} MHz", hold.mhz);
+        for place in places {
+            let mhz = self.settle(*place, asked)?;
+            if self.mhz != 0 && self.mhz != mhz {
                 return Err(Refusal::new(
-                    reason,
+                    format!("the GPUs here have different base clocks, {} MHz and {mhz} MHz", self.mhz),
                     "give a number that all support, or show one of them (CUDA_VISIBLE_DEVICES)",
                 ));
             }
-            hold.mhz = mhz;
+            self.mhz = mhz;
         }
-        Ok(hold)
+        Ok(())
     }
 
     fn lock(&mut self, place: u32, asked: Asked) -> Result<(), Refusal> {
@@ -227,7 +247,7 @@ impl Hold {
                     Asked::Mhz(mhz) if idle => Ok(mhz),
                     Asked::Mhz(mhz) => Err(Refusal::new(
                         format!("the driver accepted the lock at {mhz} MHz, and the GPU goes on at {now} MHz"),
-                        format!("leave --lock-clocks out; {}", held_down(&reasons(&device))),
+                        format!("leave --lock-clocks out; {}", held_down(reasons(&device))),
                     )),
                     Asked::Base => Err(Refusal::new(
                         "this GPU does not tell its base clock while it rests, so that nothing would tell whether the lock holds",
@@ -378,7 +398,7 @@ fn reasons(device: &Device<'_>) -> ThrottleReasons {
     device.current_throttle_reasons().unwrap_or(ThrottleReasons::NONE)
 }
 
-fn held_down(reasons: &ThrottleReasons) -> &'static str {
+const fn held_down(reasons: ThrottleReasons) -> &'static str {
     if reasons.contains(ThrottleReasons::SW_POWER_CAP) {
         "its power limit holds it lower"
     } else {
@@ -417,6 +437,7 @@ fn permitted(host: &Host) -> Option<bool> {
 }
 
 /// What `doctor` says, where there is a GPU.
+#[must_use]
 pub fn finding() -> Option<Finding> {
     let nvml = open().ok()?;
     let places = shown(&nvml).ok()?;
