@@ -44,7 +44,7 @@ struct Bench {
 }
 
 const SUITE: &str = "schema_version = 1\nname = \"locks\"\nbackends = [\"nvidia\"]\nlaunches = 2\nreference_workloads = false\n\
-    [[benchmark]]\nname = \"work\"\ncommand = [\"sh\", \"work.sh\"]\n";
+    [[benchmark]]\nname = \"work\"\ntimeout = \"40s\"\ncommand = [\"sh\", \"work.sh\"]\n";
 const QUICK: &str = "touch started; sleep 0.4";
 /// Ends when the test does, whoever is left of the session.
 const ENDLESS: &str = "touch started; while [ -e started ]; do sleep 0.1; done";
@@ -172,6 +172,17 @@ fn every_gpu_that_cuda_shows_is_locked_and_no_other() {
     let mut log = bench.log();
     log.sort();
     assert_eq!(log, ["reset 0", "reset 2", "set 0 1410", "set 2 1410"]);
+    // What the numbers of different GPUs stand for is CUDA's guess.
+    bench.say("mixed", "");
+    let with = |order: &str| {
+        let mut command = bench.command(&["run", "suite.toml", "--lock-clocks=1410"]);
+        let ran: Ran =
+            command.env("CUDA_VISIBLE_DEVICES", "1").env("CUDA_DEVICE_ORDER", order).output().expect("starts").into();
+        ran
+    };
+    assert!(with("FASTEST_FIRST").expect(6).stderr.contains("set CUDA_DEVICE_ORDER=PCI_BUS_ID"));
+    with("PCI_BUS_ID").expect(0);
+    assert_eq!(bench.log()[4..], ["set 1 1410", "reset 1"]);
 }
 
 #[test]

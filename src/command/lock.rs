@@ -75,12 +75,15 @@ impl Lock {
         Arc::clone(&self.locked)
     }
 
-    /// Puts the clocks back.
+    /// Puts the clocks back. What goes wrong is told at once, whatever else went wrong.
     ///
     /// # Errors
     /// Where they are still locked, where that is not known, and where they were not locked all the time.
     pub fn put_back(mut self) -> Result<()> {
-        self.guardian.let_go().map_err(|why| anyhow::anyhow!("{why}"))
+        self.guardian.let_go().map_err(|why| {
+            note(&format!("error: {why}"));
+            anyhow::anyhow!("the clocks were not locked and put back as they should be; what was measured is stored")
+        })
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use jiff::Timestamp;
 
 use crate::cli::Clocks;
@@ -176,9 +176,10 @@ pub fn sit(
         store.finish_run(run.id, status, Timestamp::now())?;
     }
     let stored = |side: ArmSide| store.run(&runs[place_of(side)].id.to_string());
-    restored.context("what was measured is stored")?;
     let (base, head) = (stored(ArmSide::Base)?, stored(ArmSide::Head)?);
-    Ok(Sat { id, base, head, ending: ending?, launches })
+    let ending = ending?;
+    restored?;
+    Ok(Sat { id, base, head, ending, launches })
 }
 
 const fn place_of(side: ArmSide) -> usize {

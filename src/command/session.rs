@@ -233,7 +233,7 @@ pub fn measure(
     let status = if matches!(ending, Ok(Ending::Complete)) { RunStatus::Complete } else { RunStatus::Interrupted };
     store.finish_run(run.id, status, Timestamp::now())?;
     let ending = ending?;
-    restored.context("what was measured is stored")?;
+    restored?;
     match ending {
         Ending::Complete => {}
         Ending::Cancelled => {

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::hardware::host::Host;
 use crate::hardware::nvml::{Absent, Probe, odd, open, shown};
+use crate::hardware::visible::guessed;
 use crate::hardware::{Finding, Level, parse, process};
 
 /// How far from the lock a clock may be: this share, and never less than a step between clocks, of which Volta and later have one
@@ -290,7 +291,18 @@ impl Drop for Hold {
 
 /// Whether these GPUs are this session's alone and support what is asked of them, as far as can be told without setting anything.
 fn fit(nvml: &Nvml, places: &[u32]) -> Result<(), Refusal> {
-    alone(&Host::this(), nvml.device_count().map_err(odd)?)?;
+    let count = nvml.device_count().map_err(odd)?;
+    alone(&Host::this(), count)?;
+    let products: Vec<String> =
+        (0..count).filter_map(|place| nvml.device_by_index(place).and_then(|device| device.name()).ok()).collect();
+    let variable = |name: &str| std::env::var(name).ok();
+    let (list, order) = (variable("CUDA_VISIBLE_DEVICES"), variable("CUDA_DEVICE_ORDER"));
+    if guessed(list.as_deref(), order.as_deref(), &products) {
+        return Err(Refusal::new(
+            "which GPUs the numbers in CUDA_VISIBLE_DEVICES stand for is CUDA's guess where GPUs differ",
+            "set CUDA_DEVICE_ORDER=PCI_BUS_ID, or name them by their `GPU-…` (`nvidia-smi -L`)",
+        ));
+    }
     for place in places {
         let device = nvml.device_by_index(*place).map_err(odd)?;
         if let Some((reason, remedy)) = obstacle(&device) {

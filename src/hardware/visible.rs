@@ -24,6 +24,14 @@ pub fn visible(list: Option<&str>, names: &[Vec<String>]) -> Vec<usize> {
     shown
 }
 
+/// Whether the numbers in the list may stand for other GPUs than ours do: `products` are the names of their kinds, `order` is
+/// `CUDA_DEVICE_ORDER`.
+pub fn guessed(list: Option<&str>, order: Option<&str>, products: &[String]) -> bool {
+    let numbers = list.is_some_and(|list| list.split(',').any(|word| word.trim().parse::<usize>().is_ok()));
+    let alike = products.windows(2).all(|pair| pair[0] == pair[1]);
+    numbers && !alike && order != Some("PCI_BUS_ID")
+}
+
 fn named(word: &str, names: &[Vec<String>]) -> Option<usize> {
     let unique = word.starts_with("GPU-") || word.starts_with("MIG-");
     names.iter().position(|names| unique && names.iter().any(|name| name.starts_with(word)))
@@ -52,5 +60,14 @@ mod tests {
         ] {
             assert_eq!(visible(list, &names), shown, "{list:?}");
         }
+    }
+
+    #[test]
+    fn numbers_of_different_gpus_are_a_guess() {
+        let products = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let (alike, mixed) = (products(&["H100", "H100"]), products(&["H100", "L4"]));
+        assert!(guessed(Some("1"), None, &mixed) && guessed(Some("GPU-a,1"), Some("FASTEST_FIRST"), &mixed));
+        assert!(!guessed(Some("1"), None, &alike) && !guessed(Some("1"), Some("PCI_BUS_ID"), &mixed));
+        assert!(!guessed(Some("GPU-a"), None, &mixed) && !guessed(None, None, &mixed));
     }
 }
