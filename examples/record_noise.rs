@@ -196,6 +196,7 @@ fn launch(case: &Case, round: u32, extra: f64) -> Launch {
         inject: if extra > 0.0 { BTreeMap::from([(case.id.clone(), extra)]) } else { BTreeMap::new() },
         budget: None,
         shared: Shared::new().expect("a temporary folder"),
+        locked: None,
         secrets: Vec::new(),
         cancel: &NEVER,
     };

@@ -117,6 +117,7 @@ fn main() -> Result<(), Error> {
         inject: [].into(),
         budget: None,
         shared: Shared::new()?,
+        locked: None,
         secrets: Vec::new(),
         cancel: &cancel,
     };

@@ -14,6 +14,7 @@ use crate::backend::BACKENDS;
 use crate::backend::xla::plugins::package::PACKAGES;
 use crate::domain::{Metric, Severity, Thresholds};
 use crate::exit::Exit;
+use crate::hardware::lock::Asked;
 use crate::render::RENDERERS;
 use crate::suite::waivers::{self, change};
 use crate::verdict::recorded::ALPHA;
@@ -85,6 +86,12 @@ pub enum Command {
     /// Run one case in this process (started by the runner)
     #[command(hide = true)]
     Worker,
+    /// Lock GPU clocks until standard input ends (started by the measuring commands)
+    #[command(hide = true)]
+    HoldClocks {
+        /// Which clock
+        asked: Asked,
+    },
 }
 
 /// Text for people or JSON for programs.
@@ -130,6 +137,26 @@ pub struct Measure {
     /// Go on with the last run of this suite that was interrupted
     #[arg(long)]
     pub resume: bool,
+    /// At which clocks.
+    #[command(flatten)]
+    pub clocks: Clocks,
+}
+
+/// The clocks of GPUs while a session measures.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Measuring")]
+pub struct Clocks {
+    /// Lock the clocks of NVIDIA GPUs while measuring, at their base clock or at one they support, and put them back; needs root
+    /// and GPUs that nobody else uses
+    #[arg(
+        long,
+        env = "REGRADE_LOCK_CLOCKS",
+        value_name = "MHZ",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "base"
+    )]
+    pub lock_clocks: Option<Asked>,
 }
 
 /// `regrade init`
@@ -239,6 +266,9 @@ pub struct Calibrate {
     /// Seed of coins and orders, to repeat those that were logged
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+    /// At which clocks.
+    #[command(flatten)]
+    pub clocks: Clocks,
     /// Which cases.
     #[command(flatten)]
     pub select: Select,
@@ -263,6 +293,9 @@ pub struct Bisect {
     /// Suite file; by default the one for this machine's hardware
     #[arg(long, value_name = "FILE")]
     pub suite: Option<PathBuf>,
+    /// At which clocks.
+    #[command(flatten)]
+    pub clocks: Clocks,
     /// Output on standard output
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,

@@ -57,10 +57,11 @@ fn the_launches_of_a_session_share_a_folder_that_goes_with_it() {
         place.write("seen", "");
         let _ = place.run(&["run", "suite.toml", "--quiet"]).expect(0);
         let seen = std::fs::read_to_string(place.file("seen")).expect("what was seen");
-        let [folder, rest @ ..] = seen.lines().collect::<Vec<_>>()[..] else { panic!("{seen}") };
-        assert_eq!(rest, ["again", "again"]);
+        let lines: Vec<&str> = seen.lines().collect();
+        let [folder, rest @ ..] = &lines[..] else { panic!("{seen}") };
+        assert_eq!(*rest, ["again", "again"]);
         assert!(!std::path::Path::new(folder).exists(), "{folder} is still there");
-        folders.push(folder.to_owned());
+        folders.push((*folder).to_owned());
     }
     assert_ne!(folders[0], folders[1]);
 }

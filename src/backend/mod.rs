@@ -181,6 +181,11 @@ pub trait Backend: Sync {
         &[]
     }
 
+    /// Whether its work runs on NVIDIA GPUs, whose clocks a session may lock.
+    fn on_nvidia_gpus(&self) -> bool {
+        false
+    }
+
     /// Whether it can run this workload at all (operators, precisions), assuming it is ready.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 use wildmatch::WildMatch;
 
-use crate::cli::{Bisect, Format};
+use crate::cli::{Bisect, Clocks, Format};
 use crate::command::arms::{self, BuildFailed, Checkouts, Ref, Refs, Repository};
 use crate::command::context::{Context, print};
 use crate::command::git::WorkTree;
@@ -66,6 +66,7 @@ struct Search<'a> {
     place: usize,
     metric: Metric,
     header: &'a Header,
+    clocks: &'a Clocks,
     noise: Vec<NoiseModel>,
     context: &'a Context,
 }
@@ -82,15 +83,24 @@ pub fn run(arguments: &Bisect, context: &Context) -> Result<Exit> {
     let machine = session::machine();
     let plan = session::plan(&suite, &arguments.select(), &machine, session::fresh_seed(), None)?;
     let place = only_case(&plan, &arguments.case)?;
-    let header = Header { tree: WorkTree::detect(), testbed: session::testbed(&plan, &machine) };
+    let header = Header { tree: WorkTree::detect(), testbed: session::testbed(&plan, &machine, &arguments.clocks) };
     let noise = context.store()?.noise(&suite.info.name, &header.testbed.key)?;
     let name = match &arguments.metric {
         Some(name) => name.clone(),
         None => plan.cases[place].gate_metrics.first().cloned().unwrap_or_else(|| Metric::LATENCY.to_owned()),
     };
     let metric = metric_of(&plan.cases[place], &name);
-    let mut search =
-        Search { repository: &repository, suite: &suite, plan: &plan, place, metric, header: &header, noise, context };
+    let mut search = Search {
+        repository: &repository,
+        suite: &suite,
+        plan: &plan,
+        place,
+        metric,
+        header: &header,
+        clocks: &arguments.clocks,
+        noise,
+        context,
+    };
     context.tell(&format!("first the ends: is there a change between {} and {}?", good.label(), bad.label()));
     let ends = search.confirm(&good, &bad)?;
     let change = match ends {
@@ -182,6 +192,7 @@ impl Search<'_> {
             builds: Builds::same(),
             rules: Rules { most: PAIRS_MAX, exhaustive: false },
             header: self.header,
+            clocks: self.clocks,
         }
     }
 

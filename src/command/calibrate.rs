@@ -84,7 +84,7 @@ pub fn run(arguments: &Calibrate, context: &Context) -> Result<Exit> {
         return Ok(Exit::Nothing);
     }
     let here = Subject::here()?;
-    let header = Header { tree: here.tree.clone(), testbed: session::testbed(&plan, &machine) };
+    let header = Header { tree: here.tree.clone(), testbed: session::testbed(&plan, &machine, &arguments.clocks) };
     let checkouts = checkouts(&suite, context)?;
     let (base, head) = match &checkouts {
         Some(checkouts) => (&checkouts.base, &checkouts.head),
@@ -109,6 +109,7 @@ pub fn run(arguments: &Calibrate, context: &Context) -> Result<Exit> {
             builds: Builds::same(),
             rules: Rules { most, exhaustive },
             header: &header,
+            clocks: &arguments.clocks,
         };
         paired::measure(&request, &mut store, context)
     };

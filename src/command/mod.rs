@@ -14,10 +14,12 @@ mod context;
 mod doctor;
 mod git;
 mod history;
+mod hold_clocks;
 mod init;
 mod inject;
 mod judge;
 mod list;
+mod lock;
 mod login;
 mod paired;
 mod post;
@@ -88,6 +90,7 @@ pub fn dispatch(cli: &Cli) -> Result<Exit> {
             Ok(Exit::Pass)
         }
         Command::Worker => worker::run(),
+        Command::HoldClocks { asked } => hold_clocks::run(*asked),
     }
 }
 

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use jiff::Timestamp;
 
+use crate::cli::Clocks;
 use crate::command::context::Context;
+use crate::command::lock::Lock;
 use crate::command::progress::PairProgress;
 use crate::command::session::{CANCELLED, DATA_SEED, Header, keep_patiently, own_program};
 use crate::command::{arms::Ref, secret};
@@ -59,6 +61,8 @@ pub struct Request<'a> {
     pub rules: Rules,
     /// Circumstances that both arms share.
     pub header: &'a Header,
+    /// At which clocks.
+    pub clocks: &'a Clocks,
 }
 
 /// A session as it was stored.
@@ -127,6 +131,8 @@ pub fn sit(
         run(ArmSide::Head, request.sides.head_ref),
         run(ArmSide::Control, request.sides.base_ref),
     ];
+    let escalated = || request.escalated.iter().map(|place| &plan.cases[*place]);
+    let lock = Lock::take(request.clocks.lock_clocks, escalated(), context)?;
     for run in &runs {
         store.begin_run(run)?;
     }
@@ -139,6 +145,7 @@ pub fn sit(
             inject,
             budget: None,
             shared: shared.clone(),
+            locked: lock.as_ref().map(Lock::locked),
             secrets: secret::from_environment(),
             cancel: &CANCELLED,
         })
@@ -165,13 +172,16 @@ pub fn sit(
         referee,
     );
     progress.finish();
+    let restored = lock.map_or(Ok(()), Lock::put_back);
     let status = if matches!(ending, Ok(Ending::Complete)) { RunStatus::Complete } else { RunStatus::Interrupted };
     for run in &runs {
         store.finish_run(run.id, status, Timestamp::now())?;
     }
     let stored = |side: ArmSide| store.run(&runs[place_of(side)].id.to_string());
     let (base, head) = (stored(ArmSide::Base)?, stored(ArmSide::Head)?);
-    Ok(Sat { id, base, head, ending: ending?, launches })
+    let ending = ending?;
+    restored?;
+    Ok(Sat { id, base, head, ending, launches })
 }
 
 const fn place_of(side: ArmSide) -> usize {

@@ -10,9 +10,10 @@ use jiff::Timestamp;
 
 use crate::backend::xla::Compile;
 use crate::backend::{self, Availability, BACKENDS, Backend};
-use crate::cli::{Measure, Select};
+use crate::cli::{Clocks, Measure, Select};
 use crate::command::context::Context;
 use crate::command::git::WorkTree;
+use crate::command::lock::Lock;
 use crate::command::progress::Progress;
 use crate::command::{arms, inject, secret, usage};
 use crate::domain::{
@@ -129,8 +130,9 @@ pub fn plan(
     Ok(suite.plan(&selection, &views, seed, launches)?)
 }
 
-/// The testbed: this host with the stable facts of every backend the plan uses.
-pub fn testbed(plan: &Plan, machine: &[(&'static str, Availability)]) -> Testbed {
+/// The testbed: this host with the stable facts of every backend the plan uses, and the clock that was asked for, which makes it
+/// another.
+pub fn testbed(plan: &Plan, machine: &[(&'static str, Availability)], clocks: &Clocks) -> Testbed {
     let used: BTreeSet<&str> =
         plan.cases.iter().filter(|case| case.skip.is_none()).map(|case| case.backend.as_str()).collect();
     let mut facts = BTreeMap::new();
@@ -141,6 +143,7 @@ pub fn testbed(plan: &Plan, machine: &[(&'static str, Availability)]) -> Testbed
             facts.extend(all.map(|(fact, value)| (format!("backend.{name}.{fact}"), value)));
         }
     }
+    facts.extend(clocks.lock_clocks.map(|asked| (Testbed::LOCKED.to_owned(), asked.to_string())));
     hardware::testbed(facts)
 }
 
@@ -190,9 +193,15 @@ pub fn measure(
     let (run, plan) = if arguments.resume {
         resumed(suite, select, arguments, store, &machine, &subject.tree)?
     } else {
-        fresh(suite, select, arguments, store, &machine, subject)?
+        fresh(suite, select, arguments, &machine, subject)?
     };
     let extra = inject::parse(&arguments.inject, &plan)?;
+    let lock = Lock::take(arguments.clocks.lock_clocks, plan.cases.iter(), context)?;
+    if arguments.resume {
+        store.reopen_run(run.id)?;
+    } else {
+        store.begin_run(&run)?;
+    }
     let done: BTreeSet<_> = store.summaries(run.id)?.into_iter().map(|launch| (launch.case, launch.index)).collect();
     let items: Vec<(u32, PlanItem)> = (0..)
         .zip(plan.order.iter().copied())
@@ -205,6 +214,7 @@ pub fn measure(
         inject: extra,
         budget: plan.suite.budget_s.map(Duration::from_secs_f64),
         shared: runner::Shared::new()?,
+        locked: lock.as_ref().map(Lock::locked),
         secrets: secret::from_environment(),
         cancel: &CANCELLED,
     };
@@ -220,9 +230,11 @@ pub fn measure(
     let mut keep = |launch: &Launch| keep_patiently(store, run.id, launch).map_err(Into::into);
     let ending = runner::run(&plan, &items, &settings, &mut keep, &mut |event| progress.listen(&event));
     progress.finish();
+    let restored = lock.map_or(Ok(()), Lock::put_back);
     let status = if matches!(ending, Ok(Ending::Complete)) { RunStatus::Complete } else { RunStatus::Interrupted };
     store.finish_run(run.id, status, Timestamp::now())?;
     let ending = ending?;
+    restored?;
     match ending {
         Ending::Complete => {}
         Ending::Cancelled => {
@@ -263,7 +275,6 @@ fn fresh(
     suite: &Suite,
     select: &Select,
     arguments: &Measure,
-    store: &mut SqliteStore,
     machine: &[(&'static str, Availability)],
     subject: &Subject,
 ) -> Result<(Run, Plan)> {
@@ -279,13 +290,12 @@ fn fresh(
             }
         }
     }
-    let mut run = Header { tree: subject.tree.clone(), testbed: testbed(&plan, machine) }.run(&plan);
+    let mut run = Header { tree: subject.tree.clone(), testbed: testbed(&plan, machine, &arguments.clocks) }.run(&plan);
     if subject.programs.folder.is_none() {
         check_files(&plan)?;
     }
     run.id = id;
     run.synthetic = inject::stamp(&arguments.inject);
-    store.begin_run(&run)?;
     Ok((run, plan))
 }
 
@@ -357,11 +367,11 @@ fn resumed(
     suite: &Suite,
     select: &Select,
     arguments: &Measure,
-    store: &mut SqliteStore,
+    store: &SqliteStore,
     machine: &[(&'static str, Availability)],
     tree: &WorkTree,
 ) -> Result<(Run, Plan)> {
-    let here = testbed(&plan(suite, select, machine, 0, None)?, machine).key;
+    let here = testbed(&plan(suite, select, machine, 0, None)?, machine, &arguments.clocks).key;
     let query = RunQuery { suite: Some(suite.info.name.clone()), testbed: Some(here), ..RunQuery::default() };
     let run = store
         .runs(&query)?
@@ -393,6 +403,5 @@ fn resumed(
             run.command_line
         )));
     }
-    store.reopen_run(run.id)?;
     Ok((run, plan))
 }

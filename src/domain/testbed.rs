@@ -16,6 +16,9 @@ pub struct Testbed {
 }
 
 impl Testbed {
+    /// The fact that says which clock the GPUs were locked at; absent where they were not.
+    pub const LOCKED: &str = "clocks.locked";
+
     /// A short label a person recognises: the devices, where a backend used some, else the CPU.
     #[must_use]
     pub fn label(&self) -> String {
@@ -24,9 +27,13 @@ impl Testbed {
             let of_backends = self.facts.iter().filter(|(name, _)| name.starts_with("backend.") && name.ends_with(end));
             of_backends.map(|(_, device)| device).find(|device| *device != fact("cpu.model"))
         };
-        match told(".devices").or_else(|| told(".device")) {
+        let device = match told(".devices").or_else(|| told(".device")) {
             Some(devices) => devices.clone(),
             None => format!("{} ({} cores)", fact("cpu.model"), fact("cpu.cores")),
+        };
+        match self.facts.get(Self::LOCKED) {
+            Some(clock) => format!("{device}, clocks locked ({clock})"),
+            None => device,
         }
     }
 }

@@ -16,7 +16,7 @@ const LEFTOVER: u64 = 1 << 30;
 /// A GPU, as its driver describes it. What the driver does not tell is absent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Gpu {
-    /// Place in the driver's list.
+    /// Its number, as CUDA counts here.
     pub index: u32,
     /// Exact product name, such as `NVIDIA H100 80GB HBM3`.
     pub name: String,

@@ -14,6 +14,7 @@ mod facts;
 mod findings;
 pub mod gpu;
 mod host;
+pub mod lock;
 mod nvml;
 mod parse;
 pub mod peaks;
@@ -24,6 +25,7 @@ mod telemetry;
 #[cfg(test)]
 mod tests;
 pub mod tpu;
+mod visible;
 pub mod watched;
 
 pub use gpu::major_minor;
@@ -90,7 +92,7 @@ pub fn memory() -> Option<u64> {
     facts::memory(&host::Host::this())
 }
 
-/// NVIDIA GPUs that this process may see. Loading the driver's library takes some tens of milliseconds.
+/// NVIDIA GPUs that CUDA shows to this process, in its order. Loading the driver's library takes some tens of milliseconds.
 ///
 /// # Errors
 /// Why there is none, and what would change that.
@@ -106,6 +108,7 @@ pub fn findings() -> Vec<Finding> {
     let gpus = gpus().unwrap_or_default();
     findings.extend(gpus.iter().flat_map(gpu::Gpu::findings));
     if !gpus.is_empty() {
+        findings.extend(lock::finding());
         findings.extend(cuda::findings());
     }
     findings

@@ -8,6 +8,7 @@ use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml, cuda_driver_version_major, cuda_driver_version_minor};
 
 use crate::hardware::gpu::{Gpu, Now};
+use crate::hardware::visible::visible;
 
 /// Most `NVLink` connections of a device (`NVML_NVLINK_MAX_LINKS`).
 const LINKS: u32 = 18;
@@ -33,42 +34,69 @@ pub struct Absent {
     pub remedy: String,
 }
 
-/// Every GPU of the machine that this process may see.
+/// Every GPU that CUDA shows to this process, in its order.
 ///
 /// # Errors
 /// Where there is no driver, none that answers, or no device.
 pub fn gpus() -> Result<Vec<Gpu>, Absent> {
-    let absent = |reason: String, remedy: &str| Absent { reason, remedy: remedy.to_owned() };
-    let nvml = Nvml::init().map_err(|error| match error {
-        NvmlError::LibloadingError(_) | NvmlError::LibraryNotFound => absent(
-            "there is no NVIDIA driver here".to_owned(),
-            "install it where there is a GPU; in a container, pass the GPU in",
-        ),
-        NvmlError::DriverNotLoaded => {
-            absent("the NVIDIA driver is installed and not loaded".to_owned(), "load it, or look for a GPU in `lspci`")
-        }
-        other => absent(format!("the NVIDIA driver does not answer: {other}"), "look what `nvidia-smi` says"),
-    })?;
-    let odd =
-        |error: NvmlError| absent(format!("the NVIDIA driver does not answer: {error}"), "look what `nvidia-smi` says");
+    let nvml = open()?;
     let driver = nvml.sys_driver_version().map_err(odd)?;
     let cuda = nvml.sys_cuda_driver_version().ok();
     let cuda =
         cuda.map(|version| format!("{}.{}", cuda_driver_version_major(version), cuda_driver_version_minor(version)));
-    let count = nvml.device_count().map_err(odd)?;
-    let found: Result<Vec<Gpu>, NvmlError> = (0..count)
-        .map(|index| {
-            let device = nvml.device_by_index(index)?;
+    let found: Result<Vec<Gpu>, NvmlError> = (0..)
+        .zip(shown(&nvml)?)
+        .map(|(index, place)| {
+            let device = nvml.device_by_index(place)?;
             Ok(Gpu { index, driver: driver.clone(), cuda: cuda.clone(), ..of(&device)? })
         })
         .collect();
-    match found.map_err(odd)? {
-        none if none.is_empty() => Err(absent(
-            "the NVIDIA driver sees no GPU".to_owned(),
-            "look what `nvidia-smi` says; in a container, pass the GPU in",
-        )),
-        found => Ok(found),
+    found.map_err(odd)
+}
+
+fn absent(reason: impl Into<String>, remedy: &str) -> Absent {
+    Absent { reason: reason.into(), remedy: remedy.to_owned() }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is handed to map_err")]
+pub(super) fn odd(error: NvmlError) -> Absent {
+    absent(format!("the NVIDIA driver does not answer: {error}"), "look what `nvidia-smi` says")
+}
+
+/// The driver's library.
+pub(super) fn open() -> Result<Nvml, Absent> {
+    Nvml::init().map_err(|error| match error {
+        NvmlError::LibloadingError(_) | NvmlError::LibraryNotFound => {
+            absent("there is no NVIDIA driver here", "install it where there is a GPU; in a container, pass the GPU in")
+        }
+        NvmlError::DriverNotLoaded => {
+            absent("the NVIDIA driver is installed and not loaded", "load it, or look for a GPU in `lspci`")
+        }
+        other => odd(other),
+    })
+}
+
+/// Places in the driver's list of the GPUs that CUDA shows to this process; at least one.
+pub(super) fn shown(nvml: &Nvml) -> Result<Vec<u32>, Absent> {
+    let count = nvml.device_count().map_err(odd)?;
+    if count == 0 {
+        let remedy = "look what `nvidia-smi` says; in a container, pass the GPU in";
+        return Err(absent("the NVIDIA driver sees no GPU", remedy));
     }
+    let names: Vec<Vec<String>> = (0..count)
+        .map(|place| {
+            let Ok(device) = nvml.device_by_index(place) else { return Vec::new() };
+            let instances = instances(&device).into_iter().map(|instance| instance.uuid);
+            device.uuid().into_iter().chain(instances).collect()
+        })
+        .collect();
+    let list = std::env::var("CUDA_VISIBLE_DEVICES").ok();
+    let shown: Vec<u32> = visible(list.as_deref(), &names).into_iter().map(|place| place as u32).collect();
+    if shown.is_empty() {
+        let reason = format!("CUDA_VISIBLE_DEVICES shows none of the {count} GPUs here");
+        return Err(absent(reason, "name one of them in it (`nvidia-smi -L` lists them), or unset it"));
+    }
+    Ok(shown)
 }
 
 /// What a driver does not support on a device is absent.
@@ -117,8 +145,13 @@ struct Instance {
 
 /// The instance that this process works on; `None` where the driver's library shows none.
 fn instance(device: &Device<'_>) -> Option<Instance> {
-    let places = 0..device.mig_device_count().ok()?;
-    let instances: Vec<Instance> = places
+    chosen(instances(device), std::env::var("CUDA_VISIBLE_DEVICES").ok().as_deref())
+}
+
+/// Every instance that a GPU is cut into.
+fn instances(device: &Device<'_>) -> Vec<Instance> {
+    let places = 0..device.mig_device_count().unwrap_or(0);
+    places
         .filter_map(|place| {
             let part = device.mig_device_by_index(place).ok()?;
             Some(Instance {
@@ -128,8 +161,7 @@ fn instance(device: &Device<'_>) -> Option<Instance> {
                 multiprocessors: part.attributes().ok().map(|attributes| attributes.multiprocessor_count),
             })
         })
-        .collect();
-    chosen(instances, std::env::var("CUDA_VISIBLE_DEVICES").ok().as_deref())
+        .collect()
 }
 
 /// CUDA works on one instance: the first that the variable names, or the first of all.
@@ -181,16 +213,11 @@ impl Probe {
         Some(Self { nvml, index })
     }
 
-    /// The GPU of this number among those that this process may see, in the order of CUDA (`CUDA_VISIBLE_DEVICES` counts where it
-    /// gives numbers, and the bus decides otherwise: `CUDA_DEVICE_ORDER=PCI_BUS_ID` makes both agree everywhere).
+    /// The GPU of this number, as CUDA counts here.
     #[must_use]
     pub fn nth(ordinal: u32) -> Option<Self> {
-        let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
-        let numbers: Option<Vec<u32>> =
-            visible.map(|list| list.split(',').filter_map(|word| word.trim().parse().ok()).collect());
-        let index = numbers.and_then(|numbers| numbers.get(ordinal as usize).copied()).unwrap_or(ordinal);
         let nvml = Nvml::init().ok()?;
-        nvml.device_by_index(index).ok()?;
+        let index = shown(&nvml).ok()?.get(ordinal as usize).copied()?;
         Some(Self { nvml, index })
     }
 
@@ -211,6 +238,12 @@ impl Probe {
     pub fn limited_by(&self) -> Vec<&'static str> {
         let reasons = self.nvml.device_by_index(self.index).and_then(|device| device.current_throttle_reasons());
         words(reasons.unwrap_or(ThrottleReasons::NONE))
+    }
+
+    /// SM clock, alone, MHz.
+    #[must_use]
+    pub fn sm_mhz(&self) -> Option<u32> {
+        self.nvml.device_by_index(self.index).and_then(|device| device.clock_info(Clock::SM)).ok()
     }
 
     /// Energy since the driver was loaded, joules; counted on Volta and later.

@@ -108,6 +108,12 @@ pub fn allowed_cpus(status: &str) -> Option<usize> {
     })
 }
 
+/// What the kernel lets a process do, one bit a capability: `CapEff` in `/proc/self/status`.
+pub fn capabilities(status: &str) -> Option<u64> {
+    let (_, bits) = fields(status).find(|(name, _)| *name == "CapEff")?;
+    u64::from_str_radix(bits, 16).ok()
+}
+
 /// `6.18` of `6.18.44-generic`.
 pub fn kernel_major_minor(release: &str) -> Option<String> {
     let mut parts = release.split(|c: char| !c.is_ascii_digit());

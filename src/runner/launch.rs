@@ -20,7 +20,7 @@ use crate::protocol::{
     Message, OUTPUT_VARIABLE, REQUEST_VARIABLE, ReadError, Reading, Request, SESSION_VARIABLE, VERSION, read_messages,
 };
 use crate::runner::process::{self, Ended, Finished, Limits};
-use crate::runner::{RunnerError, Settings, words};
+use crate::runner::{RunnerError, Settings, clocks, words};
 
 /// Variables by which engines and BLAS libraries size their thread pools: set to the case's thread count, so that it
 /// is never a library's guess.
@@ -54,7 +54,9 @@ pub fn make(
     };
     let started = Timestamp::now();
     let watch = Watch::start();
-    let finished = match process::run(command, limits, settings.cancel) {
+    let locked = settings.locked.as_deref();
+    let (finished, readings) = clocks::watch(case, locked, || process::run(command, limits, settings.cancel));
+    let finished = match finished {
         Ok(finished) => finished,
         Err(error) => {
             let reason = error.to_string();
@@ -75,6 +77,9 @@ pub fn make(
     launch.log = redact(&finished.log, &settings.secrets);
     let said = scratch.read(&settings.secrets);
     assemble(&mut launch, case, said, &finished);
+    if let Some(locked) = locked {
+        clocks::verify(&mut launch, case, locked.asked, locked.mhz, &readings);
+    }
     Ok(Some(launch))
 }
 
@@ -394,4 +399,14 @@ fn redact(text: &str, secrets: &[String]) -> String {
         let quoted = serde_json::Value::from(secret.as_str()).to_string();
         text.replace(secret.as_str(), "[redacted]").replace(&quoted[1..quoted.len() - 1], "[redacted]")
     })
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// A launch that went well and told nothing yet.
+    pub fn measured(case: &Case) -> Launch {
+        Launch { outcome: Outcome::measured(), ..unstarted(case, 0, 0, Timestamp::now(), String::new()) }
+    }
 }

@@ -4,6 +4,7 @@
 //! where launches are stored or what they mean.
 
 pub mod build;
+pub mod clocks;
 mod launch;
 pub mod pairs;
 pub mod process;
@@ -21,6 +22,7 @@ use thiserror::Error;
 pub use shared::Shared;
 
 use crate::domain::{Case, CaseId, Launch, OutcomeKind, Plan, PlanItem};
+use crate::hardware::lock::Locked;
 
 /// Failed launches of one case after which the rest of its launches are not attempted.
 const GIVE_UP_AFTER: u32 = 2;
@@ -80,6 +82,8 @@ pub struct Settings<'a> {
     pub budget: Option<Duration>,
     /// What the launches of the session share.
     pub shared: Arc<Shared>,
+    /// What the clocks of its GPUs are locked at, if they are.
+    pub locked: Option<Arc<Locked>>,
     /// Texts that must not reach logs: values of secrets in the environment.
     pub secrets: Vec<String>,
     /// Set from outside to stop; the launch in flight is killed.

@@ -55,6 +55,10 @@ impl Backend for Nvidia {
         }
     }
 
+    fn on_nvidia_gpus(&self) -> bool {
+        true
+    }
+
     fn toolkit(&self) -> BTreeMap<String, String> {
         [("nvrtc", Library::Nvrtc), ("cublaslt", Library::CublasLt), ("cudnn", Library::Cudnn)]
             .into_iter()

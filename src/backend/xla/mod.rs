@@ -86,6 +86,10 @@ impl Backend for Xla {
         }
     }
 
+    fn on_nvidia_gpus(&self) -> bool {
+        self.0 == Platform::Cuda
+    }
+
     fn environment(&self) -> &'static [(&'static str, &'static str)] {
         ENVIRONMENT
     }

@@ -111,15 +111,13 @@ fn explicit(head: &Run, run: Run) -> Result<Base> {
         return Err(usage(format!("run {} cannot be compared with itself", run.id)));
     }
     if run.testbed.key != head.testbed.key {
-        let differing: Vec<String> = head
-            .testbed
-            .facts
-            .iter()
-            .filter(|(fact, value)| run.testbed.facts.get(*fact) != Some(value))
-            .map(|(fact, value)| {
-                let other = run.testbed.facts.get(fact).map_or("absent", String::as_str);
-                format!("{fact}: `{other}` against `{value}`")
-            })
+        let names: BTreeSet<&String> = head.testbed.facts.keys().chain(run.testbed.facts.keys()).collect();
+        let of = |run: &Run, fact: &String| run.testbed.facts.get(fact).map_or("absent", String::as_str).to_owned();
+        let differing: Vec<String> = names
+            .into_iter()
+            .map(|fact| (fact, of(&run, fact), of(head, fact)))
+            .filter(|(_, base, head)| base != head)
+            .map(|(fact, base, head)| format!("{fact}: `{base}` against `{head}`"))
             .collect();
         return Err(NotComparable(format!(
             "not comparable: base and head come from different testbeds ({}); measure both on one machine",

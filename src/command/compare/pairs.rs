@@ -86,7 +86,9 @@ pub struct Paired {
 pub fn sessions(arguments: &Compare, suite: &Suite, store: &SqliteStore, fits: &dyn Fn(&Run) -> bool) -> Result<usize> {
     let machine = session::machine();
     let plan = session::plan(suite, &arguments.select, &machine, 0, None)?;
-    let mut head = Header { tree: WorkTree::detect(), testbed: session::testbed(&plan, &machine) }.run(&plan);
+    let mut head =
+        Header { tree: WorkTree::detect(), testbed: session::testbed(&plan, &machine, &arguments.measure.clocks) }
+            .run(&plan);
     head.id = RunId::fresh();
     Ok(choose_base(arguments, &head, None, store, fits)?.runs.len())
 }
@@ -120,7 +122,8 @@ pub fn session(
     if escalation.places.is_empty() {
         return Ok(None);
     }
-    let header = Header { tree: WorkTree::detect(), testbed: session::testbed(&plan, &machine) };
+    let header =
+        Header { tree: WorkTree::detect(), testbed: session::testbed(&plan, &machine, &arguments.measure.clocks) };
     let noise = store.noise(&suite.info.name, &header.testbed.key)?;
     let refs = subjects.refs().clone();
     let checkouts = subjects.ready(context)?;
@@ -154,6 +157,7 @@ pub fn session(
         rules: Rules { most: arguments.max_pairs.map_or(PAIRS_MAX, |most| most as usize), exhaustive: false },
         builds,
         header: &header,
+        clocks: &arguments.measure.clocks,
     };
     let session = paired::measure(&request, store, context)?;
     if session.sat.ending == Ending::Cancelled {

@@ -67,6 +67,7 @@ pub fn findings(machine: &[(&'static str, Availability)]) -> anyhow::Result<Vec<
         inject: std::collections::BTreeMap::new(),
         budget: None,
         shared: Shared::new()?,
+        locked: None,
         secrets: Vec::new(),
         cancel: &cancel,
     };
