@@ -50,7 +50,7 @@ pub struct Report {
     pub outcome: SuiteOutcome,
     /// One row for each judged metric of each case, worst first.
     pub rows: Vec<Row>,
-    /// One row for each target of each case of head, worst first.
+    /// One row for each target of head, worst first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<TargetRow>,
     /// Metrics that are shown and not judged.
@@ -193,12 +193,12 @@ pub struct Row {
     pub paired: Option<PairedEvidence>,
 }
 
-/// One target of one case of head.
+/// One target of one case of head, or of several together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TargetRow {
-    /// The case.
+    /// The case; where the target is about several what the suite calls them, as `target.over` does.
     pub case: CaseId,
-    /// Its benchmark.
+    /// Its benchmark; the first of several.
     pub benchmark: String,
     /// Line of the suite's file, from 1, that names the benchmark.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -291,7 +291,7 @@ pub struct RunView {
     pub testbed: Testbed,
     /// One row a case, in suite order.
     pub cases: Vec<CaseView>,
-    /// One row for each target of each case, worst first.
+    /// One row for each target, worst first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<TargetRow>,
 }

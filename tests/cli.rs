@@ -703,3 +703,40 @@ fn targets_are_listed_and_their_mistakes_refused_before_anything_is_measured() {
     assert!(ran.stderr.contains("suite.toml:17") && ran.stderr.contains("did you mean `beta`?"), "{}", ran.stderr);
     assert!(!place.file("baselines").exists(), "nothing was stored");
 }
+
+#[test]
+fn a_success_rate_is_about_all_cases_and_hides_no_failure() {
+    let place = Place::new();
+    place.script(&["alpha", "beta", "gamma"]);
+    let text = std::fs::read_to_string(place.file("suite.toml")).expect("the suite");
+    let wanting = |targets: &str| {
+        place.write("suite.toml", &text.replacen("[[benchmark]]", &format!("targets = [{targets}]\n[[benchmark]]"), 1));
+    };
+    wanting("\"success_rate >= 90 %\", { that = \"success_rate >= 50 %\", over = [\"alpha\", \"beta\"] }");
+    let listed = place.run(&["list", "suite.toml"]).expect(0).stdout;
+    assert!(listed.contains("target success_rate >= 90 % over 3 cases: all cases"), "{listed}");
+    assert!(listed.contains("target success_rate >= 50 % over 2 cases: alpha, beta"), "{listed}");
+    let ran = place.run(&["run", "suite.toml", "--require-decision"]).expect(0);
+    assert!(ran.stdout.contains("2 targets met") && ran.stdout.contains("3 of 3 cases measured"), "{}", ran.stdout);
+
+    place.set_factor("beta", "crash");
+    let ran = place.run(&["run", "suite.toml"]).expect(1);
+    assert!(ran.stdout.contains("all cases  success_rate >= 90 % over 3 cases"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("2 of 3 cases measured: beta@cpu failed"), "{}", ran.stdout);
+    let json = place.run(&["report", "--format", "json"]).expect(0).stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let found: Vec<(String, bool)> = aims(&json).into_iter().map(|(_, call, fails, _)| (call, fails)).collect();
+    assert_eq!(found, [("missed".to_owned(), true), ("met".to_owned(), false)]);
+    assert_eq!(json["targets"][0]["target"]["over"], serde_json::json!({ "name": "all cases", "cases": 3 }));
+    place.run(&["compare", "suite.toml"]).expect(1);
+    let page = std::fs::read_to_string(place.file("reports/latest/report.md")).expect("written");
+    assert!(page.contains("| <code>all cases</code>") || page.contains("| `all cases`"), "{page}");
+
+    // The failed case fails the run all the same where the target is met.
+    wanting("\"success_rate >= 50 %\"");
+    let ran = place.run(&["run", "suite.toml"]).expect(4);
+    assert!(ran.stdout.contains("1 target met"), "{}", ran.stdout);
+    // What a filter leaves out is no success.
+    let ran = place.run(&["run", "suite.toml", "--filter", "alpha*", "--require-decision"]).expect(3);
+    assert!(ran.stdout.contains("1 of 1 case measured; 2 did not run"), "{}", ran.stdout);
+}

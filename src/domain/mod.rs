@@ -28,7 +28,7 @@ pub use metric::{Direction, Metric, MetricKind};
 pub use noise::{LaunchStatistic, NoiseModel};
 pub use run::{Arm, ArmSide, CaseRecord, Run, RunStatus};
 pub use sample::{Check, Samples, Value};
-pub use target::{Comparison, Reading, Target, TargetCall, TargetVerdict};
+pub use target::{Comparison, Over, Reading, Target, TargetCall, TargetVerdict};
 pub use testbed::{DeviceInfo, Testbed};
 pub use threshold::{InvalidThresholds, Thresholds};
 pub use verdict::{Call, Estimate, PairedEvidence, Reason, Severity, Verdict};

@@ -315,7 +315,7 @@ pub(super) fn aimed(row: &TargetRow) -> String {
     format!(
         "| {}{owner} | {}{of} | {} | {} | {verdict}: {} |",
         code(row.case.as_str()),
-        code(&row.target.that),
+        code(&target::wanted(row)),
         typographic(&prose(&target::measured(row))),
         target::ends(row).map_or_else(
             || "–".to_owned(),

@@ -175,7 +175,8 @@ fn target_rows(head: &Run, targets: &[Aimed<'_>]) -> Vec<TargetRow> {
     let records: BTreeMap<&CaseId, &CaseRecord> = head.cases.iter().map(|record| (&record.case.id, record)).collect();
     let lines = lines(&head.suite.text);
     let row = |aimed: &Aimed<'_>| {
-        let case = records.get(&aimed.case).map(|record| &record.case);
+        let first = || head.cases.iter().find(|record| record.case.targets.contains(aimed.target));
+        let case = records.get(&aimed.case).copied().or_else(first).map(|record| &record.case);
         let side = |side: &SideValues<'_>| side_of(side, &aimed.metric.name, &|_, _, _, _| None);
         let benchmark = case.map_or_else(|| aimed.case.as_str().to_owned(), |case| case.benchmark.clone());
         TargetRow {

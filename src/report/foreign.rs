@@ -203,7 +203,8 @@ fn check(report: &Report) -> Result<(), Suspect> {
 
 fn aim(row: &TargetRow) -> Result<(), Suspect> {
     let of = row.target.of.as_ref().map_or("", CaseId::as_str);
-    for name in [row.case.as_str(), of, &row.benchmark, &row.target.that, &row.target.metric, &row.metric.unit] {
+    let over = row.target.over.as_ref().map_or("", |over| &over.name);
+    for name in [row.case.as_str(), of, over, &row.benchmark, &row.target.that, &row.target.metric, &row.metric.unit] {
         check_name(name)?;
     }
     let what = format!("the target {} of `{}`", row.target.that, row.case);

@@ -1,4 +1,5 @@
-//! Targets: bounds of metrics as a suite writes them, read, checked, and laid on the cases that they are about.
+//! Targets: bounds of metrics as a suite writes them, read, checked, and laid on the cases that they are about. A target about
+//! several cases together is laid on each of them.
 //!
 //! Must not know what was measured.
 
@@ -7,11 +8,11 @@ use std::ops::Range;
 
 use wildmatch::WildMatch;
 
-use crate::domain::{Case, Comparison, Metric, ParamValue, Target};
+use crate::domain::{Case, Comparison, Metric, Over, ParamValue, Target};
 use crate::suite::at::At;
 use crate::suite::condition::{BadCondition, Operator, bad, name_in, operator_in};
 use crate::suite::error::Problems;
-use crate::suite::format::{BenchmarkTable, Goal, SuiteFile, Texts};
+use crate::suite::format::{BenchmarkTable, Goal, GoalTable, SuiteFile, Texts};
 use crate::suite::quantity;
 use crate::suite::settings;
 use crate::suite::suggest;
@@ -27,6 +28,10 @@ const BACKEND: &str = "backend";
 const LONGEST_SOURCE: usize = 300;
 /// Values of an axis that a help names.
 const NAMED: usize = 10;
+/// What a target of the suite that names no benchmark is about. No benchmark can be called so.
+const ALL: &str = "all cases";
+/// Benchmarks that the name of several cases tells.
+const TOLD: usize = 3;
 
 /// Reads the targets of every benchmark and gives them to the cases that they are about.
 pub(super) fn lay(file: &SuiteFile, text: &str, cases: &mut [Case], problems: &mut Problems) {
@@ -39,12 +44,103 @@ pub(super) fn lay(file: &SuiteFile, text: &str, cases: &mut [Case], problems: &m
             }
         }
     }
+    for goal in &file.targets {
+        lay_over(goal, file, text, cases, problems);
+    }
+}
+
+/// Lays a target of the suite on the cases that it is about together.
+fn lay_over(goal: &At<Goal>, file: &SuiteFile, text: &str, cases: &mut [Case], problems: &mut Problems) {
+    let given = Given::of(goal);
+    let (that, span) = given.that;
+    let name = &that[name_in(that, IN_NAMES)];
+    if name != Target::SUCCESS_RATE {
+        let message = format!("a target of the suite is about its cases together, and `{name}` is not");
+        let help = "put it into the `targets` of a benchmark; for all cases together write `success_rate >= 95 %`";
+        return problems.add(span, message, help.to_owned());
+    }
+    let mut target = match success_rate(that) {
+        Ok(target) => target,
+        Err(bad) => return problems.add(&inside(text, that, span, &bad.span), bad.message, bad.help),
+    };
+    if let Some(place) = given.of.map(|of| &of.span).or(given.when.first().map(|(_, span)| *span)) {
+        let help = "name benchmarks with `over`; conditions on axes go into the `targets` of a benchmark".to_owned();
+        return problems.add(place, "a target of the suite has neither `of` nor `when`", help);
+    }
+    let over: Vec<(&str, &Range<usize>)> = given.over.map(listed).unwrap_or_default();
+    for (name, span) in &over {
+        if file.benchmark.iter().all(|benchmark| benchmark.name.value != *name) {
+            let names = file.benchmark.iter().map(|benchmark| benchmark.name.as_str());
+            let help = suggest::did_you_mean(name, names, "benchmarks");
+            return problems.add(span, format!("no benchmark is named `{name}`"), help);
+        }
+    }
+    if let Some(source) = long(given.source) {
+        return problems.add(span, source.0, source.1);
+    }
+    let meant = |case: &Case| over.is_empty() || over.iter().any(|(name, _)| case.benchmark == *name);
+    let count = cases.iter().filter(|case| meant(case)).count() as u32;
+    let told: Vec<&str> = over.iter().map(|(name, _)| *name).take(TOLD).collect();
+    let name = match over.len() {
+        0 => ALL.to_owned(),
+        few if few <= TOLD => told.join(", "),
+        many => format!("{} and {} more benchmarks", told.join(", "), many - TOLD),
+    };
+    target.over = Some(Over { name, cases: count });
+    target.required = given.required;
+    target.source = given.source.map(str::to_owned);
+    for case in cases.iter_mut().filter(|case| meant(case)) {
+        if !hold(case, target.clone(), span, problems) {
+            return;
+        }
+    }
+}
+
+/// Gives a target to a case, unless it has it; whether it had not.
+fn hold(case: &mut Case, target: Target, span: &Range<usize>, problems: &mut Problems) -> bool {
+    let same = |known: &Target| known.that == target.that && known.of == target.of && known.over == target.over;
+    if case.targets.iter().any(same) {
+        let help = "write it once, or tell the two apart with `when`".to_owned();
+        problems.add(span, format!("`{}` has the target `{target}` twice", case.id), help);
+        return false;
+    }
+    case.targets.push(target);
+    true
+}
+
+/// What is wrong with a source, and what to do: it is too long for a line.
+fn long(source: Option<&str>) -> Option<(String, String)> {
+    let length = source.map(|source| source.chars().count()).filter(|length| *length > LONGEST_SOURCE)?;
+    Some((
+        format!("the source has {length} characters"),
+        format!("it becomes a line of reports: use at most {LONGEST_SOURCE}"),
+    ))
+}
+
+/// The texts of a list, or the one.
+fn listed(texts: &At<Texts>) -> Vec<(&str, &Range<usize>)> {
+    match &texts.value {
+        Texts::One(one) => vec![(one, &texts.span)],
+        Texts::Several(list) => list.iter().map(|one| (one.value.as_str(), &one.span)).collect(),
+    }
+}
+
+/// Reads a bound of the share of cases that succeed.
+fn success_rate(text: &str) -> Result<Target, BadCondition> {
+    let clause = Clause::after(text, name_in(text, IN_NAMES).end, Target::SUCCESS_RATE)?;
+    let help = "a share of the cases, as in `success_rate >= 95 %` or `success_rate >= 0.95`";
+    let number = quantity::of_unit(clause.value, "1").map_err(|what| bad(clause.value_at.clone(), what, help))?;
+    if number > 1.0 {
+        return Err(bad(clause.value_at, format!("`{}` is more than all cases", clause.value), help));
+    }
+    Ok(clause.target(Target::SUCCESS_RATE, number))
 }
 
 /// A target as it is written, whichever way.
 struct Given<'g> {
     that: (&'g str, &'g Range<usize>),
     of: Option<&'g At<String>>,
+    over: Option<&'g At<Texts>>,
     when: Vec<(&'g str, &'g Range<usize>)>,
     source: Option<&'g str>,
     required: bool,
@@ -54,19 +150,63 @@ impl<'g> Given<'g> {
     fn of(goal: &'g At<Goal>) -> Self {
         match &goal.value {
             Goal::Bound(that) => {
-                Self { that: (that, &goal.span), of: None, when: Vec::new(), source: None, required: true }
+                Self { that: (that, &goal.span), of: None, over: None, when: Vec::new(), source: None, required: true }
             }
-            Goal::Table(table) => Self {
-                that: (&table.that.value, &table.that.span),
-                of: table.of.as_ref(),
-                when: match table.when.as_ref().map(|when| (&when.value, &when.span)) {
-                    None => Vec::new(),
-                    Some((Texts::One(one), span)) => vec![(one, span)],
-                    Some((Texts::Several(list), _)) => list.iter().map(|one| (one.value.as_str(), &one.span)).collect(),
-                },
-                source: table.source.as_deref(),
-                required: table.required.unwrap_or(true),
+            Goal::Table(GoalTable { that, of, over, when, source, required }) => Self {
+                that: (&that.value, &that.span),
+                of: of.as_ref(),
+                over: over.as_ref(),
+                when: when.as_ref().map(listed).unwrap_or_default(),
+                source: source.as_deref(),
+                required: required.unwrap_or(true),
             },
+        }
+    }
+}
+
+/// What follows the name in a bound.
+struct Clause<'t> {
+    symbol: &'static str,
+    comparison: Comparison,
+    value: &'t str,
+    value_at: Range<usize>,
+}
+
+impl<'t> Clause<'t> {
+    /// Reads the comparison and the value after a name which ends at `from`.
+    fn after(text: &'t str, from: usize, name: &str) -> Result<Self, BadCondition> {
+        let (symbol, operator, operator_at) =
+            operator_in(text, from, name).map_err(|error| BadCondition { help: BOUNDS.to_owned(), ..error })?;
+        let comparison = match operator {
+            Operator::AtLeast => Comparison::AtLeast,
+            Operator::AtMost => Comparison::AtMost,
+            Operator::Above => Comparison::Above,
+            Operator::Below => Comparison::Below,
+            Operator::Equal | Operator::NotEqual => {
+                return Err(bad(operator_at, "a target is a bound: nothing that is measured equals a number", BOUNDS));
+            }
+        };
+        let value = text[operator_at.end..].trim();
+        match text[operator_at.end..].find(value) {
+            Some(offset) if !value.is_empty() => {
+                let value_at = operator_at.end + offset..operator_at.end + offset + value.len();
+                Ok(Self { symbol, comparison, value, value_at })
+            }
+            _ => Err(bad(operator_at, "expected a value after the comparison", EXAMPLES)),
+        }
+    }
+
+    /// As a target, whose value was understood.
+    fn target(&self, name: &str, value: f64) -> Target {
+        Target {
+            that: format!("{name} {} {}", self.symbol, self.value),
+            metric: name.to_owned(),
+            comparison: self.comparison,
+            value,
+            of: None,
+            over: None,
+            required: true,
+            source: None,
         }
     }
 }
@@ -103,9 +243,13 @@ impl Reader<'_> {
             .iter()
             .filter_map(|(text, span)| self.condition(text).map_err(|bad| refuse(bad, text, span)).ok())
             .collect();
-        if let Some(source) = given.source.filter(|source| source.chars().count() > LONGEST_SOURCE) {
-            let message = format!("the source has {} characters", source.chars().count());
-            problems.add(span, message, format!("it becomes a line of reports: use at most {LONGEST_SOURCE}"));
+        if let Some((message, help)) = long(given.source) {
+            problems.add(span, message, help);
+            understood = false;
+        }
+        if let Some(over) = given.over {
+            let help = "put the target into the `targets` of the suite, or leave out `over` for this benchmark's cases";
+            problems.add(&over.span, "`over` names benchmarks, and this target is a benchmark's", help.to_owned());
             understood = false;
         }
         if let Some(of) = given.of {
@@ -125,41 +269,25 @@ impl Reader<'_> {
         if name.is_empty() {
             return Err(bad(0..text.len(), "expected the name of a metric", EXAMPLES));
         }
+        if name == Target::SUCCESS_RATE && relative {
+            let help = "it is about the cases of this benchmark together: leave out `of`";
+            return Err(bad(at, "`success_rate` is no value of a case that another could have too", help));
+        }
+        if name == Target::SUCCESS_RATE {
+            return Ok((Target::success_rate(), success_rate(text)?));
+        }
         let known = self.declared.get(name).cloned().or_else(|| Metric::standard(name));
         let metric = known.ok_or_else(|| {
             bad(at.clone(), format!("unknown metric `{name}`"), settings::metric_help(name, self.declared))
         })?;
-        let (symbol, operator, operator_at) =
-            operator_in(text, at.end, name).map_err(|error| BadCondition { help: BOUNDS.to_owned(), ..error })?;
-        let comparison = match operator {
-            Operator::AtLeast => Comparison::AtLeast,
-            Operator::AtMost => Comparison::AtMost,
-            Operator::Above => Comparison::Above,
-            Operator::Below => Comparison::Below,
-            Operator::Equal | Operator::NotEqual => {
-                return Err(bad(operator_at, "a target is a bound: nothing that is measured equals a number", BOUNDS));
-            }
-        };
-        let value = text[operator_at.end..].trim();
-        let value_at = match text[operator_at.end..].find(value) {
-            Some(offset) if !value.is_empty() => operator_at.end + offset..operator_at.end + offset + value.len(),
-            _ => return Err(bad(operator_at, "expected a value after the comparison", EXAMPLES)),
-        };
+        let clause = Clause::after(text, at.end, name)?;
         let (unit, help) = if relative {
             ("1", "with `of` the value is a ratio of two cases: write it without a unit, such as 1.6")
         } else {
             (metric.unit.as_str(), EXAMPLES)
         };
-        let number = quantity::of_unit(value, unit).map_err(|message| bad(value_at, message, help))?;
-        let target = Target {
-            that: format!("{name} {symbol} {value}"),
-            metric: name.to_owned(),
-            comparison,
-            value: number,
-            of: None,
-            required: true,
-            source: None,
-        };
+        let number = quantity::of_unit(clause.value, unit).map_err(|what| bad(clause.value_at.clone(), what, help))?;
+        let target = clause.target(name, number);
         Ok((metric, target))
     }
 
@@ -259,16 +387,17 @@ impl Reader<'_> {
                 }
             },
         };
+        let over = (wanted.target.metric == Target::SUCCESS_RATE).then(|| {
+            let shown: Vec<&str> = wanted.when.iter().map(|when| when.shown.as_str()).collect();
+            let some = if shown.is_empty() { String::new() } else { format!(" where {}", shown.join(" and ")) };
+            Over { name: format!("{name}{some}"), cases: meant.len() as u32 }
+        });
         for (index, place) in meant.into_iter().enumerate() {
             let of = counterparts.as_ref().map(|found| cases[found[index]].id.clone());
-            let target = Target { of, ..wanted.target.clone() };
-            let case = &mut cases[place];
-            if case.targets.iter().any(|known| known.that == target.that && known.of == target.of) {
-                let help = "write it once, or tell the two apart with `when`".to_owned();
-                problems.add(wanted.span, format!("`{}` has the target `{target}` twice", case.id), help);
+            let target = Target { of, over: over.clone(), ..wanted.target.clone() };
+            if !hold(&mut cases[place], target, wanted.span, problems) {
                 return;
             }
-            case.targets.push(target);
         }
     }
 
