@@ -196,6 +196,7 @@ fn launch(case: &Case, round: u32, extra: f64) -> Launch {
         inject: if extra > 0.0 { BTreeMap::from([(case.id.clone(), extra)]) } else { BTreeMap::new() },
         budget: None,
         secrets: Vec::new(),
+        prices: Vec::new(),
         cancel: &NEVER,
     };
     let plan = regrade::domain::Plan {
@@ -203,6 +204,7 @@ fn launch(case: &Case, round: u32, extra: f64) -> Launch {
         cases: vec![case.clone()],
         order: vec![PlanItem { case: 0, launch: round }],
         seed: 0,
+        prices: Vec::new(),
     };
     let mut made = None;
     let items = [(0, plan.order[0])];

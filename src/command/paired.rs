@@ -138,6 +138,7 @@ pub fn sit(
             inject,
             budget: None,
             secrets: secret::from_environment(),
+            prices: plan.prices.clone(),
             cancel: &CANCELLED,
         })
     };

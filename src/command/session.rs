@@ -205,6 +205,7 @@ pub fn measure(
         inject: extra,
         budget: plan.suite.budget_s.map(Duration::from_secs_f64),
         secrets: secret::from_environment(),
+        prices: plan.prices.clone(),
         cancel: &CANCELLED,
     };
     context.tell(&format!(

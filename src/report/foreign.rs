@@ -178,6 +178,9 @@ fn check(report: &Report) -> Result<(), Suspect> {
     if sizes.into_iter().any(|size| size > MOST_ROWS) {
         return wrong(format!("has more than {MOST_ROWS} rows"));
     }
+    if report.prices.len() > MOST_RUNS {
+        return wrong(format!("has more than {MOST_RUNS} prices"));
+    }
     if report.base.len() > MOST_RUNS {
         return wrong(format!("has more than {MOST_RUNS} runs as its base"));
     }

@@ -20,7 +20,7 @@ use crate::protocol::{
     Message, OUTPUT_VARIABLE, REQUEST_VARIABLE, ReadError, Reading, Request, VERSION, read_messages,
 };
 use crate::runner::process::{self, Ended, Finished, Limits};
-use crate::runner::{RunnerError, Settings, words};
+use crate::runner::{RunnerError, Settings, cost, words};
 
 /// Variables by which engines and BLAS libraries size their thread pools: set to the case's thread count, so that it
 /// is never a library's guess.
@@ -75,6 +75,9 @@ pub fn make(
     launch.log = redact(&finished.log, &settings.secrets);
     let said = scratch.read(&settings.secrets);
     assemble(&mut launch, case, said, &finished);
+    if !case.reference {
+        cost::add(&mut launch, &settings.prices);
+    }
     Ok(Some(launch))
 }
 

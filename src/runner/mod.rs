@@ -4,6 +4,7 @@
 //! where launches are stored or what they mean.
 
 pub mod build;
+mod cost;
 mod launch;
 pub mod pairs;
 pub mod process;
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-use crate::domain::{Case, CaseId, Launch, OutcomeKind, Plan, PlanItem};
+use crate::domain::{Case, CaseId, Launch, OutcomeKind, Plan, PlanItem, Price};
 
 /// Failed launches of one case after which the rest of its launches are not attempted.
 const GIVE_UP_AFTER: u32 = 2;
@@ -76,6 +77,8 @@ pub struct Settings<'a> {
     pub budget: Option<Duration>,
     /// Texts that must not reach logs: values of secrets in the environment.
     pub secrets: Vec<String>,
+    /// What devices cost.
+    pub prices: Vec<Price>,
     /// Set from outside to stop; the launch in flight is killed.
     pub cancel: &'a AtomicBool,
 }

@@ -64,6 +64,9 @@ pub(super) struct SuiteFile {
     /// What cases shall reach together: `"success_rate >= 95 %"`, or a table that names benchmarks with `over`.
     #[serde(default)]
     pub(super) targets: Vec<At<Goal>>,
+    /// File with what devices cost, relative to this one, such as `"prices/on-demand.toml"`: launches tell what their work
+    /// costs where their device has a price there.
+    pub(super) prices: Option<At<String>>,
     /// How to build a checked-out tree, for comparisons of two git refs. Nothing by default.
     #[serde(default)]
     pub(super) build: BuildTable,

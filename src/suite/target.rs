@@ -13,6 +13,7 @@ use crate::suite::at::At;
 use crate::suite::condition::{BadCondition, Operator, bad, name_in, operator_in};
 use crate::suite::error::Problems;
 use crate::suite::format::{BenchmarkTable, Goal, GoalTable, SuiteFile, Texts};
+use crate::suite::prices;
 use crate::suite::quantity;
 use crate::suite::settings;
 use crate::suite::suggest;
@@ -33,19 +34,29 @@ const ALL: &str = "all cases";
 /// Benchmarks that the name of several cases tells.
 const TOLD: usize = 3;
 
-/// Reads the targets of every benchmark and gives them to the cases that they are about.
-pub(super) fn lay(file: &SuiteFile, text: &str, cases: &mut [Case], problems: &mut Problems) {
+/// Reads the targets of every benchmark and of the suite, and gives them to the cases that they are about. `currency` is that of
+/// the suite's prices, where they are known.
+pub(super) fn lay(file: &SuiteFile, text: &str, currency: Option<&str>, cases: &mut [Case], problems: &mut Problems) {
+    let mut currency = currency.map(str::to_owned);
     for benchmark in file.benchmark.iter().filter(|benchmark| !benchmark.targets.is_empty()) {
         let declared = settings::metrics(benchmark, &mut Problems::default());
         let reader = Reader { file, text, benchmark, declared: &declared };
         for goal in &benchmark.targets {
-            if let Some(wanted) = reader.wanted(&Given::of(goal), problems) {
+            if let Some(wanted) = reader.wanted(&Given::of(goal), currency.as_deref(), problems) {
+                currency = currency.or_else(|| wanted.currency.clone());
                 reader.apply(&wanted, cases, problems);
             }
         }
     }
     for goal in &file.targets {
         lay_over(goal, file, text, cases, problems);
+    }
+    // Units of costs are in dollars where nobody says otherwise.
+    for cost in [Metric::COST_PER_PFLOP, Metric::COST_PER_MILLION_ITEMS] {
+        let metric = currency.as_deref().and_then(|currency| Metric::cost(cost, currency));
+        if let Some(metric) = metric.filter(|metric| Metric::standard(cost).is_some_and(|usual| usual != *metric)) {
+            cases.iter_mut().for_each(|case| drop(case.metrics.insert(cost.to_owned(), metric.clone())));
+        }
     }
 }
 
@@ -214,6 +225,8 @@ impl<'t> Clause<'t> {
 /// A target that was understood.
 struct Wanted<'g> {
     target: Target,
+    /// That its value is in, where it bounds a cost.
+    currency: Option<String>,
     /// Where it stands, for what only the cases show to be wrong.
     span: &'g Range<usize>,
     of: Option<&'g At<String>>,
@@ -230,14 +243,14 @@ struct Reader<'r> {
 }
 
 impl Reader<'_> {
-    fn wanted<'g>(&self, given: &Given<'g>, problems: &mut Problems) -> Option<Wanted<'g>> {
+    fn wanted<'g>(&self, given: &Given<'g>, currency: Option<&str>, problems: &mut Problems) -> Option<Wanted<'g>> {
         let (that, span) = given.that;
         let mut understood = true;
         let mut refuse = |bad: BadCondition, text: &str, span: &Range<usize>| {
             problems.add(&inside(self.text, text, span, &bad.span), bad.message, bad.help);
             understood = false;
         };
-        let bound = self.bound(that, given.of.is_some()).map_err(|bad| refuse(bad, that, span)).ok();
+        let bound = self.bound(that, given.of.is_some(), currency).map_err(|bad| refuse(bad, that, span)).ok();
         let when: Vec<AxisCondition> = given
             .when
             .iter()
@@ -255,15 +268,17 @@ impl Reader<'_> {
         if let Some(of) = given.of {
             understood &= self.other(of, bound.as_ref().map(|(metric, _)| metric), problems);
         }
-        let (_, mut target) = bound?;
+        let (metric, mut target) = bound?;
+        let cost = Metric::cost(&metric.name, "").filter(|_| given.of.is_none());
+        let currency = cost.and_then(|cost| Some(metric.unit.strip_suffix(&cost.unit)?.to_owned()));
         target.required = given.required;
         target.source = given.source.map(str::to_owned);
         let when_at = given.when.first().map(|(_, span)| *span);
-        understood.then_some(Wanted { target, span, of: given.of, when, when_at })
+        understood.then_some(Wanted { target, currency, span, of: given.of, when, when_at })
     }
 
     /// Reads a metric, a comparison and a value.
-    fn bound(&self, text: &str, relative: bool) -> Result<(Metric, Target), BadCondition> {
+    fn bound(&self, text: &str, relative: bool, currency: Option<&str>) -> Result<(Metric, Target), BadCondition> {
         let at = name_in(text, IN_NAMES);
         let name = &text[at.clone()];
         if name.is_empty() {
@@ -281,14 +296,41 @@ impl Reader<'_> {
             bad(at.clone(), format!("unknown metric `{name}`"), settings::metric_help(name, self.declared))
         })?;
         let clause = Clause::after(text, at.end, name)?;
+        if Metric::cost(name, "").is_some() && self.file.prices.is_none() {
+            let help = "name a table of prices in the suite, such as `prices = \"prices/on-demand.toml\"`";
+            return Err(bad(at, format!("`{name}` is made of prices, and this suite has none"), help));
+        }
+        let metric = if relative { metric } else { self.in_currency(metric, &clause, currency)? };
         let (unit, help) = if relative {
             ("1", "with `of` the value is a ratio of two cases: write it without a unit, such as 1.6")
         } else {
             (metric.unit.as_str(), EXAMPLES)
         };
-        let number = quantity::of_unit(clause.value, unit).map_err(|what| bad(clause.value_at.clone(), what, help))?;
+        // A cost may leave out what it is for: its name says that.
+        let short = metric.unit.split('/').next().filter(|_| !relative && Metric::cost(name, "").is_some());
+        let value = short.and_then(|short| clause.value.strip_suffix(short)).map_or(clause.value, str::trim_end);
+        let number = quantity::of_unit(value, unit).map_err(|what| bad(clause.value_at.clone(), what, help))?;
         let target = clause.target(name, number);
         Ok((metric, target))
+    }
+
+    /// A cost in the currency that its bound names, which must be that of the prices; any other metric as it is.
+    fn in_currency(&self, metric: Metric, clause: &Clause<'_>, prices: Option<&str>) -> Result<Metric, BadCondition> {
+        if Metric::cost(&metric.name, "").is_none() {
+            return Ok(metric);
+        }
+        let from = clause.value.find(|c: char| c.is_ascii_uppercase()).unwrap_or(clause.value.len());
+        let named = clause.value[from..].split('/').next().unwrap_or_default().trim();
+        let wrong = |message: String, help: String| Err(bad(clause.value_at.clone(), message, help));
+        if !prices::is_currency(named) {
+            let help = format!("as in `{} <= 0.005 {}`", metric.name, prices.unwrap_or("USD"));
+            return wrong(format!("`{}` says no currency", clause.value), help);
+        }
+        if let Some(prices) = prices.filter(|prices| *prices != named) {
+            let help = format!("write the bound in {prices}, or the prices in {named}");
+            return wrong(format!("the bound is in {named}, and the suite's prices are in {prices}"), help);
+        }
+        Ok(Metric::cost(&metric.name, named).unwrap_or(metric))
     }
 
     /// Checks the benchmark that a target is relative to: it must be another one and have the metric.

@@ -67,6 +67,7 @@ pub fn findings(machine: &[(&'static str, Availability)]) -> anyhow::Result<Vec<
         inject: std::collections::BTreeMap::new(),
         budget: None,
         secrets: Vec::new(),
+        prices: Vec::new(),
         cancel: &cancel,
     };
     let mut found = Vec::new();

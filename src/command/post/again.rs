@@ -11,7 +11,7 @@ use wildmatch::WildMatch;
 
 use crate::domain::{
     Call, Case, CaseId, CaseRecord, LaunchId, LaunchSummary, Metric, MetricSummary, NoiseModel, Outcome, OutcomeKind,
-    Reason, Run, RunId, Samples, Severity, SuiteInfo, Target, TargetCall, Verdict, Waiver,
+    Price, Reason, Run, RunId, Samples, Severity, SuiteInfo, Target, TargetCall, Verdict, Waiver,
 };
 use crate::exit::Exit;
 use crate::github::accepted::AcceptedHere;
@@ -21,7 +21,7 @@ use crate::github::event::full_hash;
 use crate::render::format;
 use crate::report::build::{self, Parts};
 use crate::report::foreign::Suspect;
-use crate::report::{LaunchValue, Report, Row, RunInfo, Side};
+use crate::report::{LaunchValue, PriceRow, Report, Row, RunInfo, Side};
 use crate::store::summary;
 use crate::suite::Suite;
 use crate::verdict::builds::Builds;
@@ -187,6 +187,7 @@ pub fn again(said: &Report, law: &Law<'_>, origin: &Origin) -> Result<Report, Su
             notes,
             next: None,
             paired: said.paired.clone(),
+            prices: Vec::new(),
             at: said.generated,
         },
         &|_, _, _, _| None,
@@ -194,6 +195,8 @@ pub fn again(said: &Report, law: &Law<'_>, origin: &Origin) -> Result<Report, Su
     report.base = said.base.iter().map(|run| circumstances(run, None)).collect();
     report.head = circumstances(&said.head, Some(&run));
     report.context = said.context.iter().filter(|value| cases.contains_key(&value.case)).cloned().collect();
+    // As much as what is shown beside them, and never judged.
+    report.prices = said.prices.iter().map(price).collect();
     if let Some(info) = &mut report.paired {
         info.base = info.base_commit[..SHORT].to_owned();
         let of = origin.pull_request.map_or_else(String::new, |number| format!(" of pull request {number}"));
@@ -614,6 +617,13 @@ fn circumstances(said: &RunInfo, head: Option<&Run>) -> RunInfo {
         synthetic: None,
         ..said.clone()
     }
+}
+
+/// What a stranger says that a device costs, in harmless words.
+fn price(said: &PriceRow) -> PriceRow {
+    let Price { device, per_hour, currency, terms, source, date } = &said.price;
+    let [device, currency, terms, source] = [device, currency, terms, source].map(|text| sentence(text));
+    PriceRow { price: Price { device, per_hour: *per_hour, currency, terms, source, date: *date }, ..said.clone() }
 }
 
 /// A stranger's sentence: one harmless line.

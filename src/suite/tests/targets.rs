@@ -305,3 +305,68 @@ fn mistakes_about_cases_together_are_shown_with_their_remedy() {
     let error = Suite::parse("test.toml", &text(own), BACKENDS).expect_err("a name that is taken").to_string();
     assert!(error.contains("the share of cases that were measured"), "{error}");
 }
+
+/// A suite in a folder of its own with these prices, one benchmark and these targets on line 7.
+fn priced(prices: &str, targets: &str) -> Result<Suite, SuiteError> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let table = "[[price]]\ndevice = \"v5e\"\nper_hour = 1.2\nterms = \"x\"\nsource = \"y\"\ndate = 2026-09-27\n";
+    std::fs::write(folder.path().join("prices.toml"), format!("{prices}\n{table}")).expect("a file");
+    let body = format!(
+        "prices = \"prices.toml\"\n[[benchmark]]\nname = \"a\"\noperator = \"gemm\"\ntargets = [{targets}]\n\
+         [[benchmark]]\nname = \"b\"\noperator = \"gemm\"\n"
+    );
+    let path = folder.path().join("suite.toml");
+    std::fs::write(&path, text(&body)).expect("a file");
+    Suite::load(&path, BACKENDS)
+}
+
+#[test]
+fn a_cost_is_bounded_in_the_currency_of_the_prices() {
+    let targets = "\"cost_per_pflop <= 0.005 EUR\", \"cost_per_million_items < 0.2 EUR/Mitems\", \
+        { that = \"cost_per_pflop <= 0.5\", of = \"b\" }";
+    let suite = priced("currency = \"EUR\"", targets).expect("nothing is wrong with it");
+    let values: Vec<f64> = suite.cases[0].targets.iter().map(|target| target.value).collect();
+    assert_eq!(values, [0.005, 0.2, 0.5]);
+    assert_eq!(suite.cases[0].targets[0].that, "cost_per_pflop <= 0.005 EUR");
+    // Both sides of a ratio, and whoever decides again, know the unit.
+    for case in &suite.cases {
+        assert_eq!(case.metric("cost_per_pflop").expect("a cost").unit, "EUR/PFLOP");
+        assert_eq!(case.metric("cost_per_million_items").expect("a cost").unit, "EUR/Mitems");
+    }
+    assert_eq!(suite.prices.len(), 1);
+    // Of a text in no folder the prices are not known; the bound itself says the currency.
+    let bare = "prices = \"p.toml\"\n[[benchmark]]\nname = \"a\"\noperator = \"gemm\"\n\
+        targets = [\"cost_per_pflop <= 0.005 EUR\"]\n";
+    let suite = Suite::parse("test.toml", &text(bare), BACKENDS).expect("nothing is wrong with it");
+    assert_eq!(suite.cases[0].metric("cost_per_pflop").expect("a cost").unit, "EUR/PFLOP");
+    assert!(suite.prices.is_empty());
+}
+
+#[test]
+fn mistakes_about_costs_are_shown_with_their_remedy() {
+    for (target, message, help) in [
+        ("\"cost_per_pflop <= 0.005 EUR\"", "is in EUR, and the suite's prices are in USD", "write the bound in USD"),
+        ("\"cost_per_pflop <= 0.005\"", "`0.005` says no currency", "cost_per_pflop <= 0.005 USD"),
+        ("\"cost_per_pflop <= 0.005 dollars\"", "says no currency", ""),
+        ("\"cost_per_pflop <= USD\"", "is no number of USD/PFLOP", ""),
+        ("\"cost_per_pflop <= 0.2 USD/Mitems\"", "is no number of USD/PFLOP", "as in"),
+        ("{ that = \"cost_per_pflop <= 0.5 USD\", of = \"b\" }", "is no number", "a ratio of two cases"),
+    ] {
+        let error = priced("currency = \"USD\"", target).expect_err(target).to_string();
+        assert!(
+            error.contains(message) && error.contains(help) && error.contains("suite.toml:7:"),
+            "{target}: {error}"
+        );
+    }
+    let bare = "[[benchmark]]\nname = \"a\"\noperator = \"gemm\"\ntargets = [\"cost_per_pflop <= 0.005 USD\"]\n";
+    let error = Suite::parse("test.toml", &text(bare), BACKENDS).expect_err("no prices").to_string();
+    assert!(error.contains("made of prices, and this suite has none") && error.contains("prices ="), "{error}");
+    let error = priced("curency = \"USD\"", "").expect_err("a misspelt key").to_string();
+    assert!(error.contains("prices.toml:1:") && error.contains("did you mean `currency`?"), "{error}");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("suite.toml");
+    std::fs::write(&path, text("prices = \"gone.toml\"\n[[benchmark]]\nname = \"a\"\noperator = \"gemm\"\n"))
+        .expect("a file");
+    let error = Suite::load(&path, BACKENDS).expect_err("no such file").to_string();
+    assert!(error.contains("cannot read the prices") && error.contains("suite.toml:3:"), "{error}");
+}
