@@ -51,6 +51,8 @@ fn every_command_runs() {
         let text = text.replace("\"cargo\", \"build\", \"--release\", \"--locked\"", "\"chmod\", \"+x\", \"worker\"");
         place.write(&format!("suites/{name}"), &text.replace("target/release/regrade", "worker"));
     }
+    let prices = std::fs::read_to_string(format!("{suites}/prices/on-demand.toml")).expect("prices");
+    place.write("suites/prices/on-demand.toml", &prices);
     place.write("worker", &format!("#!/bin/sh\nexec '{}' \"$@\"\n", env!("CARGO_BIN_EXE_regrade")));
     place.commit("suites");
     place.write("note", "another commit");

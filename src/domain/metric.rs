@@ -219,6 +219,13 @@ impl Metric {
         Some(Self { unit: format!("{currency}/{per}"), ..Self::standard(name)? })
     }
 
+    /// Whether values in a unit may be this metric's: a throughput counts whatever its workload makes, tokens or images.
+    #[must_use]
+    pub fn takes(&self, unit: &str) -> bool {
+        let counted = self.name == Self::THROUGHPUT && self.unit == "items/s" && unit.ends_with("/s");
+        self.unit == unit || counted
+    }
+
     /// Names of all metrics that regrade itself produces, in the order they are shown.
     pub fn standard_names() -> impl Iterator<Item = &'static str> {
         STANDARD.iter().map(|row| row.name)

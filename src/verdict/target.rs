@@ -116,7 +116,7 @@ impl<'a> Side<'a> {
             let why = format!("no launch reported `{}`", target.metric);
             return Self { metric: known, ..nothing(Reason::NotMeasured, why) };
         };
-        if let Some(known) = known.filter(|known| known.unit != metric.unit) {
+        if let Some(known) = known.filter(|known| !known.takes(&metric.unit)) {
             let why = format!("`{}` was reported in {}, and the target is in {}", known.name, metric.unit, known.unit);
             return Self { metric: Some(known), ..nothing(Reason::NotMeasured, why) };
         }

@@ -274,10 +274,10 @@ fn affordable(paired: &ByCase<'_>) -> Result<(), Suspect> {
 /// A metric as the base branch defines it, or as regrade itself does; what neither knows as the report has it.
 fn metric(case: &Case, said: &Metric) -> Result<Metric, Suspect> {
     match case.metric(&said.name) {
-        Some(known) if known.unit != said.unit => {
+        Some(known) if !known.takes(&said.unit) => {
             Err(wrong(format!("measures {} of `{}` in {} instead of {}", said.name, case.id, said.unit, known.unit)))
         }
-        Some(known) => Ok(known),
+        Some(known) => Ok(Metric { unit: said.unit.clone(), ..known }),
         None => Ok(said.clone()),
     }
 }
@@ -998,6 +998,15 @@ mod tests {
         let (_, _, headline, exit) = counted(&quiet);
         assert_eq!(exit, Exit::Nothing.code(), "{headline}");
         assert!(headline.contains("1 target that is required"), "{headline}");
+    }
+
+    #[test]
+    fn a_throughput_keeps_what_it_counts() {
+        let case = suite(DEMO[0]).cases.remove(0);
+        let said =
+            |unit: &str| Metric { unit: unit.to_owned(), ..Metric::standard("throughput").expect("in the table") };
+        assert_eq!(metric(&case, &said("tokens/s")).expect("a throughput"), said("tokens/s"));
+        assert!(metric(&case, &said("s")).is_err());
     }
 
     #[test]

@@ -137,6 +137,15 @@ fn another_unit_is_another_metric() {
 }
 
 #[test]
+fn a_throughput_counts_whatever_the_workload_makes() {
+    let metric = |unit: &str| Metric { unit: unit.to_owned(), ..Metric::standard("throughput").expect("in the table") };
+    let cases = [wanting("a", vec![Target { metric: "throughput".to_owned(), ..target(Comparison::AtLeast, 950.0) }])];
+    let verdict = |unit: &str| judged(&cases, &measured("a", &metric(unit), &[1000.0; 3])).remove(0).verdict;
+    assert_eq!((verdict("tokens/s").call, verdict("items/s").call), (TargetCall::Met, TargetCall::Met));
+    assert_eq!(verdict("tokens/h").reason, Reason::NotMeasured, "by the second");
+}
+
+#[test]
 fn values_that_never_differ_are_known() {
     // On the goal exactly: the bound holds, its strict form does not.
     for (comparison, call) in [
