@@ -809,3 +809,48 @@ fn work_costs_what_the_price_of_its_device_says_and_a_later_price_changes_no_run
     let page = std::fs::read_to_string(place.file("reports/latest/report.md")).expect("written");
     assert!(page.contains("3600 EUR an hour") && page.contains("cost_per_pflop"), "{page}");
 }
+
+#[test]
+fn a_command_that_says_its_device_and_rate_has_a_cost_and_one_run_has_one_price() {
+    let place = Place::new();
+    place.script(&["alpha"]);
+    let script = std::fs::read_to_string(place.file("bench.sh")).expect("the script");
+    let says = r#"echo '{"type":"device","backend":"cpu","name":"TPU v5 lite","facts":{"device.num_cores":"1"}}' >> "$REGRADE_OUTPUT"
+echo '{"type":"value","metric":{"name":"flop_rate","unit":"FLOP/s"},"value":2e14}' >> "$REGRADE_OUTPUT"
+"#;
+    place.write("bench.sh", &format!("{says}{script}"));
+    let suite = std::fs::read_to_string(place.file("suite.toml")).expect("the suite");
+    let suite = suite.replacen("launches = 3", "launches = 3\nprices = \"prices.toml\"", 1);
+    place.write("suite.toml", &format!("{suite}targets = [\"cost_per_pflop <= 0.0017 USD\"]\n"));
+    let price = |per_hour: &str| {
+        let more = "terms = \"on demand\"\nsource = \"a page\"\ndate = 2199-01-01\n";
+        place.write(
+            "prices.toml",
+            &format!("currency = \"USD\"\n[[price]]\ndevice = \"v5e\"\nper_hour = {per_hour}\n{more}"),
+        );
+    };
+    price("1.2");
+    // 1.20 / 3600 / 2e14 * 10^15.
+    let ran = place.run(&["run", "suite.toml"]).expect(0);
+    assert!(ran.stdout.contains("0.001667 USD/PFLOP") && ran.stdout.contains("1 target met"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("v5e: 1.2 USD an hour (on demand), read 2199-01-01"), "{}", ran.stdout);
+    assert!(!ran.stdout.contains("still holds"), "{}", ran.stdout);
+    price("1.3");
+    let ran = place.run(&["run", "suite.toml"]).expect(1);
+    assert!(ran.stdout.contains("0.001806 USD/PFLOP") && ran.stdout.contains("1 target missed"), "{}", ran.stdout);
+    // Nothing of that is a comparison of the work.
+    let ran = place.run(&["compare", "suite.toml", "--history-only"]).expect(1);
+    assert!(ran.stdout.contains("the price of `v5e` is another"), "{}", ran.stdout);
+    assert!(place.report()["rows"].as_array().expect("rows").iter().all(|row| row["verdict"]["call"] != "regressed"));
+
+    // A run that is resumed goes on at the price it began with.
+    place.write("bench.sh", &format!("sleep 0.3\n{says}{script}"));
+    let brief = suite.replacen("launches = 3", "launches = 3\nbudget = \"400ms\"", 1);
+    place.write("suite.toml", &brief);
+    place.run(&["run", "suite.toml"]);
+    price("1.4");
+    let ran = place.run(&["run", "suite.toml", "--resume"]).expect(2);
+    assert!(ran.stderr.contains("the prices changed since"), "{}", ran.stderr);
+    price("1.3");
+    place.run(&["run", "suite.toml", "--resume"]).expect(0);
+}
