@@ -117,6 +117,7 @@ fn main() -> Result<(), Error> {
         inject: [].into(),
         budget: None,
         secrets: Vec::new(),
+        prices: Vec::new(),
         cancel: &cancel,
     };
 

@@ -759,7 +759,7 @@ fn work_costs_what_the_price_of_its_device_says_and_a_later_price_changes_no_run
     price(3.6);
     place.write(
         "suite.toml",
-        &format!("{}[[benchmark]]\nname = \"copy\"\noperator = \"copy\"\nbytes = 65536\n", GEMM)
+        &format!("{GEMM}[[benchmark]]\nname = \"copy\"\noperator = \"copy\"\nbytes = 65536\n")
             .replace("name = \"small\"", "name = \"small\"\nprices = \"prices/own.toml\"")
             .replacen("operator = \"gemm\"", "operator = \"gemm\"\ntargets = [\"cost_per_pflop <= 1e9 EUR\"]", 1),
     );

@@ -3,6 +3,8 @@
 //!
 //! Must not know what was measured.
 
+mod over;
+
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
@@ -29,10 +31,6 @@ const BACKEND: &str = "backend";
 const LONGEST_SOURCE: usize = 300;
 /// Values of an axis that a help names.
 const NAMED: usize = 10;
-/// What a target of the suite that names no benchmark is about. No benchmark can be called so.
-const ALL: &str = "all cases";
-/// Benchmarks that the name of several cases tells.
-const TOLD: usize = 3;
 
 /// Reads the targets of every benchmark and of the suite, and gives them to the cases that they are about. `currency` is that of
 /// the suite's prices, where they are known.
@@ -49,60 +47,15 @@ pub(super) fn lay(file: &SuiteFile, text: &str, currency: Option<&str>, cases: &
         }
     }
     for goal in &file.targets {
-        lay_over(goal, file, text, cases, problems);
+        over::lay(goal, file, text, cases, problems);
     }
     // Units of costs are in dollars where nobody says otherwise.
     for cost in [Metric::COST_PER_PFLOP, Metric::COST_PER_MILLION_ITEMS] {
         let metric = currency.as_deref().and_then(|currency| Metric::cost(cost, currency));
         if let Some(metric) = metric.filter(|metric| Metric::standard(cost).is_some_and(|usual| usual != *metric)) {
-            cases.iter_mut().for_each(|case| drop(case.metrics.insert(cost.to_owned(), metric.clone())));
-        }
-    }
-}
-
-/// Lays a target of the suite on the cases that it is about together.
-fn lay_over(goal: &At<Goal>, file: &SuiteFile, text: &str, cases: &mut [Case], problems: &mut Problems) {
-    let given = Given::of(goal);
-    let (that, span) = given.that;
-    let name = &that[name_in(that, IN_NAMES)];
-    if name != Target::SUCCESS_RATE {
-        let message = format!("a target of the suite is about its cases together, and `{name}` is not");
-        let help = "put it into the `targets` of a benchmark; for all cases together write `success_rate >= 95 %`";
-        return problems.add(span, message, help.to_owned());
-    }
-    let mut target = match success_rate(that) {
-        Ok(target) => target,
-        Err(bad) => return problems.add(&inside(text, that, span, &bad.span), bad.message, bad.help),
-    };
-    if let Some(place) = given.of.map(|of| &of.span).or(given.when.first().map(|(_, span)| *span)) {
-        let help = "name benchmarks with `over`; conditions on axes go into the `targets` of a benchmark".to_owned();
-        return problems.add(place, "a target of the suite has neither `of` nor `when`", help);
-    }
-    let over: Vec<(&str, &Range<usize>)> = given.over.map(listed).unwrap_or_default();
-    for (name, span) in &over {
-        if file.benchmark.iter().all(|benchmark| benchmark.name.value != *name) {
-            let names = file.benchmark.iter().map(|benchmark| benchmark.name.as_str());
-            let help = suggest::did_you_mean(name, names, "benchmarks");
-            return problems.add(span, format!("no benchmark is named `{name}`"), help);
-        }
-    }
-    if let Some(source) = long(given.source) {
-        return problems.add(span, source.0, source.1);
-    }
-    let meant = |case: &Case| over.is_empty() || over.iter().any(|(name, _)| case.benchmark == *name);
-    let count = cases.iter().filter(|case| meant(case)).count() as u32;
-    let told: Vec<&str> = over.iter().map(|(name, _)| *name).take(TOLD).collect();
-    let name = match over.len() {
-        0 => ALL.to_owned(),
-        few if few <= TOLD => told.join(", "),
-        many => format!("{} and {} more benchmarks", told.join(", "), many - TOLD),
-    };
-    target.over = Some(Over { name, cases: count });
-    target.required = given.required;
-    target.source = given.source.map(str::to_owned);
-    for case in cases.iter_mut().filter(|case| meant(case)) {
-        if !hold(case, target.clone(), span, problems) {
-            return;
+            for case in cases.iter_mut() {
+                case.metrics.insert(cost.to_owned(), metric.clone());
+            }
         }
     }
 }
@@ -136,15 +89,23 @@ fn listed(texts: &At<Texts>) -> Vec<(&str, &Range<usize>)> {
     }
 }
 
-/// Reads a bound of the share of cases that succeed.
-fn success_rate(text: &str) -> Result<Target, BadCondition> {
-    let clause = Clause::after(text, name_in(text, IN_NAMES).end, Target::SUCCESS_RATE)?;
-    let help = "a share of the cases, as in `success_rate >= 95 %` or `success_rate >= 0.95`";
-    let number = quantity::of_unit(clause.value, "1").map_err(|what| bad(clause.value_at.clone(), what, help))?;
-    if number > 1.0 {
-        return Err(bad(clause.value_at, format!("`{}` is more than all cases", clause.value), help));
+/// A cost in the currency that its bound names, which must be that of the prices; any other metric as it is.
+fn in_currency(metric: Metric, clause: &Clause<'_>, prices: Option<&str>) -> Result<Metric, BadCondition> {
+    if Metric::cost(&metric.name, "").is_none() {
+        return Ok(metric);
     }
-    Ok(clause.target(Target::SUCCESS_RATE, number))
+    let from = clause.value.find(|c: char| c.is_ascii_uppercase()).unwrap_or(clause.value.len());
+    let named = clause.value[from..].split('/').next().unwrap_or_default().trim();
+    let wrong = |message: String, help: String| Err(bad(clause.value_at.clone(), message, help));
+    if !prices::is_currency(named) {
+        let help = format!("as in `{} <= 0.005 {}`", metric.name, prices.unwrap_or("USD"));
+        return wrong(format!("`{}` says no currency", clause.value), help);
+    }
+    if let Some(prices) = prices.filter(|prices| *prices != named) {
+        let help = format!("write the bound in {prices}, or the prices in {named}");
+        return wrong(format!("the bound is in {named}, and the suite's prices are in {prices}"), help);
+    }
+    Ok(Metric::cost(&metric.name, named).unwrap_or(metric))
 }
 
 /// A target as it is written, whichever way.
@@ -289,7 +250,7 @@ impl Reader<'_> {
             return Err(bad(at, "`success_rate` is no value of a case that another could have too", help));
         }
         if name == Target::SUCCESS_RATE {
-            return Ok((Target::success_rate(), success_rate(text)?));
+            return Ok((Target::success_rate(), over::success_rate(text)?));
         }
         let known = self.declared.get(name).cloned().or_else(|| Metric::standard(name));
         let metric = known.ok_or_else(|| {
@@ -300,7 +261,7 @@ impl Reader<'_> {
             let help = "name a table of prices in the suite, such as `prices = \"prices/on-demand.toml\"`";
             return Err(bad(at, format!("`{name}` is made of prices, and this suite has none"), help));
         }
-        let metric = if relative { metric } else { self.in_currency(metric, &clause, currency)? };
+        let metric = if relative { metric } else { in_currency(metric, &clause, currency)? };
         let (unit, help) = if relative {
             ("1", "with `of` the value is a ratio of two cases: write it without a unit, such as 1.6")
         } else {
@@ -312,25 +273,6 @@ impl Reader<'_> {
         let number = quantity::of_unit(value, unit).map_err(|what| bad(clause.value_at.clone(), what, help))?;
         let target = clause.target(name, number);
         Ok((metric, target))
-    }
-
-    /// A cost in the currency that its bound names, which must be that of the prices; any other metric as it is.
-    fn in_currency(&self, metric: Metric, clause: &Clause<'_>, prices: Option<&str>) -> Result<Metric, BadCondition> {
-        if Metric::cost(&metric.name, "").is_none() {
-            return Ok(metric);
-        }
-        let from = clause.value.find(|c: char| c.is_ascii_uppercase()).unwrap_or(clause.value.len());
-        let named = clause.value[from..].split('/').next().unwrap_or_default().trim();
-        let wrong = |message: String, help: String| Err(bad(clause.value_at.clone(), message, help));
-        if !prices::is_currency(named) {
-            let help = format!("as in `{} <= 0.005 {}`", metric.name, prices.unwrap_or("USD"));
-            return wrong(format!("`{}` says no currency", clause.value), help);
-        }
-        if let Some(prices) = prices.filter(|prices| *prices != named) {
-            let help = format!("write the bound in {prices}, or the prices in {named}");
-            return wrong(format!("the bound is in {named}, and the suite's prices are in {prices}"), help);
-        }
-        Ok(Metric::cost(&metric.name, named).unwrap_or(metric))
     }
 
     /// Checks the benchmark that a target is relative to: it must be another one and have the metric.
