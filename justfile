@@ -44,3 +44,4 @@ kill-100:
 schemas:
     cargo run --release -- schema suite > suites/suite.schema.json
     cargo run --release -- schema report > reports/report.schema.json
+    cargo run --release -- schema prices > suites/prices/prices.schema.json

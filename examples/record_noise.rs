@@ -198,6 +198,7 @@ fn launch(case: &Case, round: u32, extra: f64) -> Launch {
         shared: Shared::new().expect("a temporary folder"),
         locked: None,
         secrets: Vec::new(),
+        prices: Vec::new(),
         cancel: &NEVER,
     };
     let plan = regrade::domain::Plan {
@@ -205,6 +206,7 @@ fn launch(case: &Case, round: u32, extra: f64) -> Launch {
         cases: vec![case.clone()],
         order: vec![PlanItem { case: 0, launch: round }],
         seed: 0,
+        prices: Vec::new(),
     };
     let mut made = None;
     let items = [(0, plan.order[0])];

@@ -119,6 +119,7 @@ fn main() -> Result<(), Error> {
         shared: Shared::new()?,
         locked: None,
         secrets: Vec::new(),
+        prices: Vec::new(),
         cancel: &cancel,
     };
 

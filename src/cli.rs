@@ -636,6 +636,8 @@ pub enum SchemaOf {
     Suite,
     /// JSON reports
     Report,
+    /// Tables of prices
+    Prices,
 }
 
 /// `regrade completions`

@@ -9,11 +9,12 @@ pub mod foreign;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    CaseId, LaunchId, Metric, Outcome, PairedEvidence, Run, RunId, RunStatus, SessionId, Severity, Target,
+    CaseId, LaunchId, Metric, Outcome, PairedEvidence, Price, Run, RunId, RunStatus, SessionId, Severity, Target,
     TargetVerdict, Testbed, Thresholds, Verdict,
 };
 
@@ -50,11 +51,14 @@ pub struct Report {
     pub outcome: SuiteOutcome,
     /// One row for each judged metric of each case, worst first.
     pub rows: Vec<Row>,
-    /// One row for each target of each case of head, worst first.
+    /// One row for each target of head, worst first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<TargetRow>,
     /// Metrics that are shown and not judged.
     pub context: Vec<ContextValue>,
+    /// The prices that costs of head were made of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prices: Vec<PriceRow>,
     /// How the reference workloads moved.
     pub reference: Vec<ReferenceRow>,
     /// Findings about the session as a whole, each one sentence.
@@ -193,12 +197,12 @@ pub struct Row {
     pub paired: Option<PairedEvidence>,
 }
 
-/// One target of one case of head.
+/// One target of one case of head, or of several together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TargetRow {
-    /// The case.
+    /// The case; where the target is about several what the suite calls them, as `target.over` does.
     pub case: CaseId,
-    /// Its benchmark.
+    /// Its benchmark; the first of several.
     pub benchmark: String,
     /// Line of the suite's file, from 1, that names the benchmark.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -259,6 +263,26 @@ pub struct ContextValue {
     pub head: Option<f64>,
 }
 
+/// A price that costs of a run were made of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PriceRow {
+    /// The price.
+    pub price: Price,
+    /// How many days before the run it was read; negative where that was later.
+    pub age_days: i32,
+    /// Whether it was so old that somebody should look whether it still holds.
+    pub old: bool,
+}
+
+impl PriceRow {
+    /// A price as of the day on which a run began (UTC).
+    #[must_use]
+    pub fn of(price: Price, began: Timestamp) -> Self {
+        let age_days = price.age_days(began.to_zoned(TimeZone::UTC).date());
+        Self { price, age_days, old: age_days > Price::OLD_AFTER_DAYS }
+    }
+}
+
 /// How one reference workload moved between history and head.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReferenceRow {
@@ -291,9 +315,12 @@ pub struct RunView {
     pub testbed: Testbed,
     /// One row a case, in suite order.
     pub cases: Vec<CaseView>,
-    /// One row for each target of each case, worst first.
+    /// One row for each target, worst first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<TargetRow>,
+    /// The prices that its costs were made of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prices: Vec<PriceRow>,
 }
 
 /// One case of a run.

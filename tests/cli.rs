@@ -521,7 +521,7 @@ fn completions_and_schemas_are_printed() {
     for shell in ["bash", "zsh", "fish"] {
         assert!(place.run(&["completions", shell]).expect(0).stdout.contains("regrade"));
     }
-    for what in ["suite", "report"] {
+    for what in ["suite", "report", "prices"] {
         let schema: serde_json::Value =
             serde_json::from_str(&place.run(&["schema", what]).expect(0).stdout).expect("JSON");
         assert!(schema["$schema"].as_str().expect("a dialect").contains("2020-12"));
@@ -726,4 +726,155 @@ fn targets_are_listed_and_their_mistakes_refused_before_anything_is_measured() {
     let ran = place.run(&["run", "suite.toml"]).expect(2);
     assert!(ran.stderr.contains("suite.toml:17") && ran.stderr.contains("did you mean `beta`?"), "{}", ran.stderr);
     assert!(!place.file("baselines").exists(), "nothing was stored");
+}
+
+#[test]
+fn a_success_rate_is_about_all_cases_and_hides_no_failure() {
+    let place = Place::new();
+    place.script(&["alpha", "beta", "gamma"]);
+    let text = std::fs::read_to_string(place.file("suite.toml")).expect("the suite");
+    let wanting = |targets: &str| {
+        place.write("suite.toml", &text.replacen("[[benchmark]]", &format!("targets = [{targets}]\n[[benchmark]]"), 1));
+    };
+    wanting("\"success_rate >= 90 %\", { that = \"success_rate >= 50 %\", over = [\"alpha\", \"beta\"] }");
+    let listed = place.run(&["list", "suite.toml"]).expect(0).stdout;
+    assert!(listed.contains("target success_rate >= 90 % over 3 cases: all cases"), "{listed}");
+    assert!(listed.contains("target success_rate >= 50 % over 2 cases: alpha, beta"), "{listed}");
+    let ran = place.run(&["run", "suite.toml", "--require-decision"]).expect(0);
+    assert!(ran.stdout.contains("2 targets met") && ran.stdout.contains("3 of 3 cases measured"), "{}", ran.stdout);
+
+    place.set_factor("beta", "crash");
+    let ran = place.run(&["run", "suite.toml"]).expect(1);
+    assert!(ran.stdout.contains("all cases  success_rate >= 90 % over 3 cases"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("2 of 3 cases measured: beta@cpu failed"), "{}", ran.stdout);
+    let json = place.run(&["report", "--format", "json"]).expect(0).stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let found: Vec<(String, bool)> = aims(&json).into_iter().map(|(_, call, fails, _)| (call, fails)).collect();
+    assert_eq!(found, [("missed".to_owned(), true), ("met".to_owned(), false)]);
+    assert_eq!(json["targets"][0]["target"]["over"], serde_json::json!({ "name": "all cases", "cases": 3 }));
+    place.run(&["compare", "suite.toml"]).expect(1);
+    let page = std::fs::read_to_string(place.file("reports/latest/report.md")).expect("written");
+    assert!(page.contains("| <code>all cases</code>") || page.contains("| `all cases`"), "{page}");
+
+    // The failed case fails the run all the same where the target is met.
+    wanting("\"success_rate >= 50 %\"");
+    let ran = place.run(&["run", "suite.toml"]).expect(4);
+    assert!(ran.stdout.contains("1 target met"), "{}", ran.stdout);
+    // What a filter leaves out is no success.
+    let ran = place.run(&["run", "suite.toml", "--filter", "alpha*", "--require-decision"]).expect(3);
+    assert!(ran.stdout.contains("1 of 1 case measured; 2 did not run"), "{}", ran.stdout);
+}
+
+#[test]
+fn work_costs_what_the_price_of_its_device_says_and_a_later_price_changes_no_run() {
+    let place = Place::new();
+    let listed: serde_json::Value =
+        serde_json::from_str(&place.run(&["list", ".", "--format", "json"]).expect(0).stdout).expect("JSON");
+    let backends = listed["backends"].as_array().expect("backends");
+    let cpu = backends.iter().find(|backend| backend["name"] == "cpu").expect("the CPU");
+    let cpu = cpu["detail"].as_str().expect("its name");
+    let price = |per_hour: f64| {
+        let table = format!(
+            "currency = \"EUR\"\n[[price]]\ndevice = {cpu:?}\nper_hour = {per_hour:?}\nterms = \"two cores\"\nsource = \"our bill\"\n\
+             date = 2020-01-01\n"
+        );
+        place.write("prices/own.toml", &table);
+    };
+    price(3.6);
+    place.write(
+        "suite.toml",
+        &format!("{GEMM}[[benchmark]]\nname = \"copy\"\noperator = \"copy\"\nbytes = 65536\n")
+            .replace("name = \"small\"", "name = \"small\"\nprices = \"prices/own.toml\"")
+            .replacen("operator = \"gemm\"", "operator = \"gemm\"\ntargets = [\"cost_per_pflop <= 1e9 EUR\"]", 1),
+    );
+    let ran = place.run(&["run", "suite.toml"]).expect(0);
+    assert!(ran.stdout.contains("EUR/PFLOP") && ran.stdout.contains("two cores"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("look whether it still holds"), "{}", ran.stdout);
+    let stored = || -> serde_json::Value {
+        let oldest = place.run(&["baseline", "list", "--format", "json"]).expect(0).stdout;
+        let oldest: serde_json::Value = serde_json::from_str(&oldest).expect("JSON");
+        let id =
+            oldest["runs"].as_array().expect("runs").last().expect("a run")["id"].as_str().expect("an id").to_owned();
+        serde_json::from_str(&place.run(&["report", &id, "--format", "json"]).expect(0).stdout).expect("JSON")
+    };
+    let of = |json: &serde_json::Value, case: &str, name: &str| -> Option<f64> {
+        let cases = json["cases"].as_array().expect("cases");
+        let case = cases.iter().find(|one| one["case"].as_str().expect("an id").starts_with(case)).expect("the case");
+        let metrics = case["metrics"].as_array().expect("metrics");
+        metrics.iter().find(|metric| metric["metric"]["name"] == name)?["median"].as_f64()
+    };
+    let first = stored();
+    // A thousandth of a euro a second.
+    let (cost, rate) = (of(&first, "gemm", "cost_per_pflop").expect("a cost"), of(&first, "gemm", "flop_rate"));
+    let exact = 1e-3 * 1e15 / rate.expect("a rate");
+    // Both are medians over launches, of a value and of its inverse.
+    assert!((cost / exact - 1.0).abs() < 0.5, "{cost} {exact}");
+    assert_eq!(of(&first, "copy", "cost_per_pflop"), None, "what counts no operations costs nothing by them");
+    assert_eq!(first["prices"][0]["price"]["per_hour"], 3.6);
+
+    // A thousand times the price: what was measured before keeps its own, and a comparison says that it is another.
+    price(3600.0);
+    place.run(&["compare", "suite.toml", "--history-only"]);
+    let report = place.report();
+    assert_eq!(report["prices"][0]["price"]["per_hour"], 3600.0);
+    assert_eq!(
+        (report["prices"][0]["old"].as_bool(), &report["prices"][0]["price"]["source"]),
+        (Some(true), &"our bill".into())
+    );
+    let notes = report["notes"].as_array().expect("notes");
+    assert!(notes.iter().any(|note| note.as_str().expect("text").contains("is another than in the base")), "{notes:?}");
+    let context = report["context"].as_array().expect("context");
+    let costs = context.iter().find(|value| value["metric"]["name"] == "cost_per_pflop").expect("a cost");
+    assert!(costs["head"].as_f64() > costs["base"].as_f64(), "{costs}");
+    assert_eq!(report["targets"][0]["verdict"]["call"], "met");
+    assert!(report["rows"].as_array().expect("rows").iter().all(|row| row["metric"]["name"] != "cost_per_pflop"));
+    assert_eq!(stored()["prices"], first["prices"]);
+    assert_eq!(of(&stored(), "gemm", "cost_per_pflop"), Some(cost));
+    let page = std::fs::read_to_string(place.file("reports/latest/report.md")).expect("written");
+    assert!(page.contains("3600 EUR an hour") && page.contains("cost_per_pflop"), "{page}");
+}
+
+#[test]
+fn a_command_that_says_its_device_and_rate_has_a_cost_and_one_run_has_one_price() {
+    let place = Place::new();
+    place.script(&["alpha"]);
+    let script = std::fs::read_to_string(place.file("bench.sh")).expect("the script");
+    let says = r#"echo '{"type":"device","backend":"cpu","name":"TPU v5 lite","facts":{"device.num_cores":"1"}}' >> "$REGRADE_OUTPUT"
+echo '{"type":"value","metric":{"name":"flop_rate","unit":"FLOP/s"},"value":2e14}' >> "$REGRADE_OUTPUT"
+"#;
+    place.write("bench.sh", &format!("{says}{script}"));
+    let suite = std::fs::read_to_string(place.file("suite.toml")).expect("the suite");
+    let suite = suite.replacen("launches = 3", "launches = 3\nprices = \"prices.toml\"", 1);
+    place.write("suite.toml", &format!("{suite}targets = [\"cost_per_pflop <= 0.0017 USD\"]\n"));
+    let price = |per_hour: &str| {
+        let more = "terms = \"on demand\"\nsource = \"a page\"\ndate = 2199-01-01\n";
+        place.write(
+            "prices.toml",
+            &format!("currency = \"USD\"\n[[price]]\ndevice = \"v5e\"\nper_hour = {per_hour}\n{more}"),
+        );
+    };
+    price("1.2");
+    // 1.20 / 3600 / 2e14 * 10^15.
+    let ran = place.run(&["run", "suite.toml"]).expect(0);
+    assert!(ran.stdout.contains("0.001667 USD/PFLOP") && ran.stdout.contains("1 target met"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("v5e: 1.2 USD an hour (on demand), read 2199-01-01"), "{}", ran.stdout);
+    assert!(!ran.stdout.contains("still holds"), "{}", ran.stdout);
+    price("1.3");
+    let ran = place.run(&["run", "suite.toml"]).expect(1);
+    assert!(ran.stdout.contains("0.001806 USD/PFLOP") && ran.stdout.contains("1 target missed"), "{}", ran.stdout);
+    // Nothing of that is a comparison of the work.
+    let ran = place.run(&["compare", "suite.toml", "--history-only"]).expect(1);
+    assert!(ran.stdout.contains("the price of `v5e` is another"), "{}", ran.stdout);
+    assert!(place.report()["rows"].as_array().expect("rows").iter().all(|row| row["verdict"]["call"] != "regressed"));
+
+    // A run that is resumed goes on at the price it began with.
+    place.write("bench.sh", &format!("sleep 0.3\n{says}{script}"));
+    let brief = suite.replacen("launches = 3", "launches = 3\nbudget = \"400ms\"", 1);
+    place.write("suite.toml", &brief);
+    place.run(&["run", "suite.toml"]);
+    price("1.4");
+    let ran = place.run(&["run", "suite.toml", "--resume"]).expect(2);
+    assert!(ran.stderr.contains("the prices changed since"), "{}", ran.stderr);
+    price("1.3");
+    place.run(&["run", "suite.toml", "--resume"]).expect(0);
 }

@@ -51,6 +51,8 @@ fn every_command_runs() {
         let text = text.replace("\"cargo\", \"build\", \"--release\", \"--locked\"", "\"chmod\", \"+x\", \"worker\"");
         place.write(&format!("suites/{name}"), &text.replace("target/release/regrade", "worker"));
     }
+    let prices = std::fs::read_to_string(format!("{suites}/prices/on-demand.toml")).expect("prices");
+    place.write("suites/prices/on-demand.toml", &prices);
     place.write("worker", &format!("#!/bin/sh\nexec '{}' \"$@\"\n", env!("CARGO_BIN_EXE_regrade")));
     place.commit("suites");
     place.write("note", "another commit");
@@ -115,10 +117,12 @@ fn the_exit_codes_are_those_of_the_code() {
 #[test]
 fn the_suites_shown_are_accepted() {
     let names: Vec<&str> = BACKENDS.iter().map(|backend| backend.name()).collect();
-    let blocks: Vec<String> = blocks("toml").into_iter().filter(|text| !text.contains("[[waiver]]")).collect();
+    let other = |text: &String| text.contains("[[waiver]]") || text.contains("[[price]]");
+    let blocks: Vec<String> = blocks("toml").into_iter().filter(|text| !other(text)).collect();
     let cases: Vec<usize> =
         blocks.iter().map(|text| Suite::parse("README.md", text, &names).expect("a valid suite").cases.len()).collect();
-    assert_eq!(cases, [2, 1, 2 * 3 + 2 * 2 + 2, 2 + 2], "two that are built, one of every kind of benchmark, targets");
+    let wanted = [2, 1, 2 * 3 + 2 * 2 + 2, 2 + 2, 3 + 1];
+    assert_eq!(cases, wanted, "two that are built, one of every kind of benchmark, targets, and some over cases");
 }
 
 #[test]
@@ -144,6 +148,20 @@ fn the_suites_for_gpus_are_accepted_and_their_files_are_there() {
             }
         }
     }
+}
+
+#[test]
+fn the_prices_shown_are_accepted() {
+    let prices = blocks("toml").into_iter().find(|text| text.contains("[[price]]")).expect("prices are shown");
+    let place = Place::new();
+    place.write("prices.toml", &prices);
+    place.write(
+        "suite.toml",
+        "schema_version = 1\nname = \"x\"\nprices = \"prices.toml\"\n[[benchmark]]\nname = \"x\"\noperator = \"gemm\"\n\
+         targets = [\"cost_per_pflop <= 0.005 USD\"]\n",
+    );
+    let suite = Suite::load(&place.file("suite.toml"), &["cpu"]).expect("a valid table");
+    assert_eq!(suite.prices[0].device, "NVIDIA H100 80GB HBM3");
 }
 
 #[test]

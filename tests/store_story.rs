@@ -4,10 +4,11 @@
 
 mod store_fixture;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Child, Command};
 
-use regrade::domain::{CaseId, Run, RunStatus};
+use regrade::domain::{CaseId, Evidence, Price, Run, RunStatus};
 use regrade::store::{ENGINES, Engine, RunQuery, StoreError};
 use store_fixture::{
     acceptance, all_bits, at, bits, for_each_engine, ids, launch, launch_id, odd_launch, open, put_complete, run,
@@ -54,6 +55,39 @@ fn what_is_put_comes_back() {
         assert!(throughput.min == 1000.0 && throughput.q25 > throughput.q75, "the good side of a rate is up");
         assert_eq!(summaries[2].outcome, odd_launch(1, 3).outcome);
         assert!(summaries[2].metrics[1].median.is_nan(), "no samples have no median");
+    });
+}
+
+#[test]
+fn prices_are_those_of_the_runs_own_launches() {
+    for_each_engine(|engine, path| {
+        let mut store = open(engine, path);
+        let price = |per_hour: f64| Price {
+            device: "v5e".to_owned(),
+            per_hour,
+            currency: "USD".to_owned(),
+            terms: "on \"demand\"".to_owned(),
+            source: "price".to_owned(),
+            date: jiff::civil::date(2026, 9, 27),
+        };
+        // The price changes while the first run is measured; one launch has none, and one says what is none.
+        let paid = [Some(1.2), Some(1.2), Some(1.5), None];
+        for (number, paid) in [(1, &paid[..]), (2, &[None][..]), (3, &[Some(9.0)][..])] {
+            store.begin_run(&run(number)).unwrap();
+            for (at, per_hour) in (0..).zip(paid) {
+                let mut launch = launch(number, at);
+                let evidence = per_hour
+                    .map_or(Evidence { source: Price::EVIDENCE.to_owned(), facts: BTreeMap::new() }, |per_hour| {
+                        price(per_hour).evidence()
+                    });
+                launch.evidence.push(evidence);
+                store.put_launch(run_id(number), &launch).unwrap();
+            }
+        }
+        assert_eq!(store.prices(run_id(1)).unwrap(), [price(1.2), price(1.5)]);
+        assert_eq!(store.prices(run_id(2)).unwrap(), []);
+        assert_eq!(store.prices(run_id(3)).unwrap(), [price(9.0)]);
+        assert!(matches!(store.prices(run_id(4)), Err(StoreError::NotFound(_))));
     });
 }
 

@@ -112,6 +112,43 @@ fn plugins_that_go_wrong_end_one_launch_with_a_reason() {
     }
 }
 
+#[test]
+fn programs_that_do_not_compile_count_against_the_success_of_all() {
+    let place = Place::new();
+    bring(&place, "mlp-train");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pjrt/fake.c");
+    let library = place.file("refuses_cpu.so");
+    let compiled = Command::new("cc")
+        .args(["-shared", "-fPIC", "-w", "-DCASE=REFUSES", "-o"])
+        .args([&library, &source])
+        .status()
+        .expect("a C compiler is installed");
+    assert!(compiled.success());
+    // One program that the plugin refuses, one thing that runs, and one that lacks its device here.
+    let suite = |rate: &str| {
+        let more = "[[benchmark]]\nname = \"c\"\ncommand = [\"true\"]\nbackends = [\"cpu\"]\n\
+            [[benchmark]]\nname = \"g\"\ncommand = [\"true\"]\nbackends = [\"cpu\"]\nwhen = [\"cores >= 100000\"]\n";
+        let head = HEAD.replace("[sampling]", &format!("targets = [\"success_rate >= {rate}\"]\n[sampling]"));
+        place.write(
+            "suite.toml",
+            &format!("{head}[[benchmark]]\nname = \"p\"\nprogram = \"models/mlp-train.vhlo\"\n{more}"),
+        );
+        let mut command = place.command(&["run", "suite.toml", "--quiet", "--format", "json"]);
+        let ran: support::Ran =
+            command.env("REGRADE_PLUGIN_PATH", &library).output().expect("the binary starts").into();
+        let json: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+        let verdict = &json["targets"][0]["verdict"];
+        (
+            ran.code,
+            verdict["call"].as_str().expect("a call").to_owned(),
+            verdict["note"].as_str().expect("a note").to_owned(),
+        )
+    };
+    let note = "1 of 2 cases measured: p@xla:cpu failed; 1 skipped here, which do not count".to_owned();
+    assert_eq!(suite("95 %"), (1, "missed".to_owned(), note.clone()));
+    assert_eq!(suite("50 %"), (4, "met".to_owned(), note));
+}
+
 /// A small generator of places and bytes, the same in every run.
 struct Dice(u64);
 

@@ -57,6 +57,11 @@ struct Side {
     throughput: Option<f64>,
     #[serde(skip)]
     throughput_unit: String,
+    /// Of 10^15 operations, where the suite names prices.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cost_per_pflop: Option<f64>,
+    #[serde(skip)]
+    cost_unit: String,
     /// Largest error of its numeric checks over what is allowed: numbers agree up to 1.
     error_of_tolerance: Option<f64>,
 }
@@ -137,8 +142,10 @@ fn side(case: &Case, launches: &[&Launch]) -> Side {
         let values: Vec<f64> = measured.iter().filter_map(|launch| of(launch, name)).collect();
         (!values.is_empty()).then(|| median(&values))
     };
-    let throughput =
-        measured.iter().flat_map(|launch| &launch.values).find(|one| one.metric.name == Metric::THROUGHPUT);
+    let unit = |name: &str| {
+        let found = measured.iter().flat_map(|launch| &launch.values).find(|one| one.metric.name == name);
+        found.map(|one| one.metric.unit.clone()).unwrap_or_default()
+    };
     let errors = measured.iter().flat_map(|launch| &launch.checks).filter(|check| check.tolerance > 0.0);
     Side {
         backend: case.backend.clone(),
@@ -151,7 +158,9 @@ fn side(case: &Case, launches: &[&Launch]) -> Side {
         peak_memory: value(Metric::PEAK_MEMORY),
         compile_time: value(Metric::COMPILE_TIME),
         throughput: value(Metric::THROUGHPUT),
-        throughput_unit: throughput.map(|one| one.metric.unit.clone()).unwrap_or_default(),
+        throughput_unit: unit(Metric::THROUGHPUT),
+        cost_per_pflop: value(Metric::COST_PER_PFLOP),
+        cost_unit: unit(Metric::COST_PER_PFLOP),
         error_of_tolerance: errors.map(|check| check.error / check.tolerance).reduce(f64::max),
     }
 }
@@ -163,12 +172,13 @@ fn of(launch: &Launch, name: &str) -> Option<f64> {
     samples.map(|samples| median(&samples.values)).or_else(single)
 }
 
-const COLUMNS: [Column; 7] = [
+const COLUMNS: [Column; 8] = [
     Column::new("latency", true, false),
     Column::new("speed", true, false),
     Column::new("throughput", true, true),
     Column::new("memory", true, true),
     Column::new("compile", true, true),
+    Column::new("cost", true, true),
     Column::new("error", true, true),
     Column::new("device", false, true),
 ];
@@ -214,6 +224,7 @@ fn row(side: &Side) -> Row {
             Cell::plain(shown(side.throughput, &side.throughput_unit)),
             Cell::plain(shown(side.device_memory.or(side.peak_memory), "B")),
             Cell::plain(shown(side.compile_time, "s")),
+            Cell::plain(shown(side.cost_per_pflop, &side.cost_unit)),
             Cell::plain(
                 side.error_of_tolerance.map_or_else(|| format::NOTHING.to_owned(), |error| format!("{error:.3}")),
             ),

@@ -398,6 +398,11 @@ fn judge(arguments: &Compare, screened: &Screened, paired: Option<&Paired>, stor
     notes.extend(screened.redefined.iter().map(|case| {
         format!("`{case}` did other work in earlier runs (its definition changed); those do not count as its base")
     }));
+    let prices = store.prices(head.id)?;
+    if !prices.is_empty() {
+        let earlier = base.runs.iter().map(|run| store.prices(run.id)).collect::<Result<Vec<_>, _>>()?.concat();
+        notes.extend(build::other_prices(&prices, &earlier));
+    }
     let next = if paired.is_some() { None } else { advice(arguments, head, base, &mut notes) };
     let samples = SampleReader::new(store, &judged.rows);
     let report = build::report(
@@ -414,6 +419,7 @@ fn judge(arguments: &Compare, screened: &Screened, paired: Option<&Paired>, stor
             notes,
             next,
             paired: info,
+            prices,
             at: Timestamp::now(),
         },
         &|run, launch, case, metric| samples.get(run, launch, case, metric),

@@ -114,6 +114,19 @@ fn wanted(target: &Target) -> String {
     format!("{target}{}", if target.required { "" } else { " (not required)" })
 }
 
+/// What several cases shall reach together: `success_rate >= 95 % over 12 cases: compile`.
+fn together(cases: &[CaseLine]) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for target in cases.iter().flat_map(|case| &case.targets) {
+        let Some(over) = &target.over else { continue };
+        let line = format!("{}: {}", wanted(target), over.name);
+        if !all.contains(&line) {
+            all.push(line);
+        }
+    }
+    all
+}
+
 fn text(listing: &Listing, cases: bool, context: &Context) -> String {
     use std::fmt::Write;
     let (dim, bold, reset) = if context.colour { ("\x1b[2m", "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
@@ -129,6 +142,9 @@ fn text(listing: &Listing, cases: bool, context: &Context) -> String {
         let _ = writeln!(out, "  {}", suite.description);
         let _ =
             writeln!(out, "  {} cases, {} launches each, {skipped} skipped here", suite.cases.len(), suite.launches);
+        for target in together(&suite.cases) {
+            let _ = writeln!(out, "  target {target}");
+        }
         let width = suite.cases.iter().map(|case| case.id.len()).max().unwrap_or(0);
         for case in suite.cases.iter().filter(|case| cases || case.skipped.is_some() || case.absent.is_some()) {
             let mut facts = Vec::new();
@@ -138,8 +154,8 @@ fn text(listing: &Listing, cases: bool, context: &Context) -> String {
             if !case.needs.is_empty() {
                 facts.push(format!("needs {}", case.needs.join(" and ")));
             }
-            if !case.targets.is_empty() {
-                let targets: Vec<String> = case.targets.iter().map(wanted).collect();
+            let targets: Vec<String> = case.targets.iter().filter(|target| target.over.is_none()).map(wanted).collect();
+            if !targets.is_empty() {
                 facts.push(format!("targets {}", targets.join(", ")));
             }
             if let Some(owner) = &case.owner {

@@ -147,6 +147,7 @@ pub fn sit(
             shared: shared.clone(),
             locked: lock.as_ref().map(Lock::locked),
             secrets: secret::from_environment(),
+            prices: plan.prices.clone(),
             cancel: &CANCELLED,
         })
     };

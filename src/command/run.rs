@@ -39,7 +39,7 @@ pub fn run(arguments: &Run, context: &Context) -> Result<Exit> {
 pub fn show(run: &StoredRun, store: &dyn Store, format: Format, demand: Demand, context: &Context) -> Result<Exit> {
     let launches = store.summaries(run.id)?;
     let targets = target::judge(Head { run: run.id, cases: &run.cases, launches: &launches });
-    let view = run_view(run, &launches, &targets);
+    let view = run_view(run, &launches, &targets, store.prices(run.id)?);
     let name = match format {
         Format::Text => "terminal",
         Format::Json => "json",

@@ -13,6 +13,7 @@ pub fn run(what: SchemaOf) -> Result<Exit> {
     let schema = match what {
         SchemaOf::Suite => suite::json_schema(),
         SchemaOf::Report => render::json::report_schema(),
+        SchemaOf::Prices => suite::prices_schema(),
     };
     print(format!("{}\n", serde_json::to_string_pretty(&schema)?).as_bytes())?;
     Ok(Exit::Pass)

@@ -216,6 +216,7 @@ pub fn measure(
         shared: runner::Shared::new()?,
         locked: lock.as_ref().map(Lock::locked),
         secrets: secret::from_environment(),
+        prices: plan.prices.clone(),
         cancel: &CANCELLED,
     };
     context.tell(&format!(
@@ -388,6 +389,10 @@ fn resumed(
     }
     if run.suite.launches != plan.suite.launches {
         changed.push("the number of launches");
+    }
+    // Costs of one run are of one price.
+    if store.prices(run.id)?.iter().any(|paid| !plan.prices.contains(paid)) {
+        changed.push("the prices");
     }
     if run.synthetic != inject::stamp(&arguments.inject) || run.debug_build != debug_build() {
         changed.push("the way of measuring");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{CaseId, Metric, Severity, Target, Thresholds, Workload};
+use crate::domain::{CaseId, Metric, Price, Severity, Target, Thresholds, Workload};
 
 /// How long and how precisely a launch samples.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -163,4 +163,7 @@ pub struct Plan {
     pub order: Vec<PlanItem>,
     /// What the order was drawn from.
     pub seed: u64,
+    /// What devices cost, by the suite's table of prices.
+    #[serde(default)]
+    pub prices: Vec<Price>,
 }

@@ -117,6 +117,9 @@ const STANDARD: &[Standard] = {
         row(Metric::OCCUPANCY, "1", Higher, Ratio, Exact),
         row(Metric::ENERGY, "J", Lower, Rate, Noisy),
         row(Metric::BUS_RATE, "B/s", Higher, Rate, Derived),
+        // In dollars unless the suite's prices are in another currency.
+        row(Metric::COST_PER_PFLOP, "USD/PFLOP", Lower, Rate, Derived),
+        row(Metric::COST_PER_MILLION_ITEMS, "USD/Mitems", Lower, Rate, Derived),
     ]
 };
 
@@ -188,6 +191,13 @@ impl Metric {
     pub const ENERGY: &'static str = "energy";
     /// Bytes a second that a collective moves over the links of each GPU: what NCCL calls bus bandwidth.
     pub const BUS_RATE: &'static str = "bus_rate";
+    /// What 10^15 operations cost: the price of the device over the achieved rate.
+    pub const COST_PER_PFLOP: &'static str = "cost_per_pflop";
+    /// What a million items (tokens, images) cost: the price of the device over the throughput.
+    pub const COST_PER_MILLION_ITEMS: &'static str = "cost_per_million_items";
+    /// What units of costs say behind the currency, by the metric.
+    const COSTS: [(&'static str, &'static str); 2] =
+        [(Self::COST_PER_PFLOP, "PFLOP"), (Self::COST_PER_MILLION_ITEMS, "Mitems")];
 
     /// The metric of this name as regrade itself produces it, if it is one of those.
     #[must_use]
@@ -200,6 +210,20 @@ impl Metric {
             exact: row.role == Role::Exact,
             derived: row.role == Role::Derived,
         })
+    }
+
+    /// A cost in a currency; `None` of other metrics.
+    #[must_use]
+    pub fn cost(name: &str, currency: &str) -> Option<Self> {
+        let (_, per) = Self::COSTS.iter().find(|(cost, _)| *cost == name)?;
+        Some(Self { unit: format!("{currency}/{per}"), ..Self::standard(name)? })
+    }
+
+    /// Whether values in a unit may be this metric's: a throughput counts whatever its workload makes, tokens or images.
+    #[must_use]
+    pub fn takes(&self, unit: &str) -> bool {
+        let counted = self.name == Self::THROUGHPUT && self.unit == "items/s" && unit.ends_with("/s");
+        self.unit == unit || counted
     }
 
     /// Names of all metrics that regrade itself produces, in the order they are shown.

@@ -1,11 +1,12 @@
-//! A target: what a metric of a case shall reach, by itself or beside another case, and what may be said of it.
+//! A target: what a metric of a case shall reach, by itself or beside another case, or which share of several cases shall
+//! succeed; and what may be said of it.
 
 use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{CaseId, Reason};
+use crate::domain::{CaseId, Direction, Metric, MetricKind, Reason};
 
 /// Which side of a value is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -40,7 +41,16 @@ impl Comparison {
     }
 }
 
-/// A goal of one case.
+/// Several cases that a target is about together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Over {
+    /// What the suite calls them: a benchmark, several with commas between them, or the suite itself.
+    pub name: String,
+    /// How many there are in the suite, wherever they can run: cases that were left out of a run have not succeeded.
+    pub cases: u32,
+}
+
+/// A goal of one case, or of several together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Target {
     /// As the suite says it: `hbm_utilization >= 0.85`, `latency <= 2 ms`.
@@ -54,6 +64,9 @@ pub struct Target {
     /// Set where the target is relative: the case whose value the ratio is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of: Option<CaseId>,
+    /// Set where the target is about several cases together, each of which holds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over: Option<Over>,
     /// Whether missing it fails CI; otherwise it is only shown.
     pub required: bool,
     /// Where the goal comes from, in the suite's words.
@@ -61,11 +74,33 @@ pub struct Target {
     pub source: Option<String>,
 }
 
+impl Target {
+    /// What targets over cases are about: how many of them were measured, as a share of those that were tried.
+    pub const SUCCESS_RATE: &'static str = "success_rate";
+
+    /// [`Self::SUCCESS_RATE`] as a metric: counted, and never measured by a launch.
+    #[must_use]
+    pub fn success_rate() -> Metric {
+        Metric {
+            name: Self::SUCCESS_RATE.to_owned(),
+            unit: "1".to_owned(),
+            direction: Direction::HigherIsBetter,
+            kind: MetricKind::Ratio,
+            exact: true,
+            derived: true,
+        }
+    }
+}
+
 impl fmt::Display for Target {
-    /// `flop_rate >= 1.6 of gemm/m=8192@nvidia`
+    /// `flop_rate >= 1.6 of gemm/m=8192@nvidia`, `success_rate >= 95 % over 12 cases`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.that)?;
-        self.of.as_ref().map_or(Ok(()), |of| write!(f, " of {of}"))
+        match (&self.of, &self.over) {
+            (Some(of), _) => write!(f, " of {of}"),
+            (None, Some(over)) => write!(f, " over {} {}", over.cases, if over.cases == 1 { "case" } else { "cases" }),
+            (None, None) => Ok(()),
+        }
     }
 }
 
@@ -108,11 +143,11 @@ pub struct Reading {
     pub lower: f64,
     /// Upper end of the interval.
     pub upper: f64,
-    /// Two-sided coverage of the interval, e.g. `0.95`.
+    /// Two-sided coverage of the interval, e.g. `0.95`; 1 of what was counted, whose ends are what it can still become.
     pub confidence: f64,
 }
 
-/// The decision on one target of one case.
+/// The decision on one target.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TargetVerdict {
     /// The answer.

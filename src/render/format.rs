@@ -5,9 +5,9 @@
 
 use jiff::Timestamp;
 
-use crate::domain::{Estimate, Metric};
+use crate::domain::{Estimate, Metric, Price};
 use crate::render::text;
-use crate::report::CaseView;
+use crate::report::{CaseView, PriceRow};
 
 /// Stands where there is no number.
 pub const NOTHING: &str = "-";
@@ -244,13 +244,25 @@ fn spaced(number: String, unit: &str) -> String {
     if unit.is_empty() { number } else { format!("{number} {unit}") }
 }
 
+/// A price with where and when it was read: `v5e: 1.2 USD an hour (on demand, us-west4), read 2026-09-27 at example.org`; and how
+/// old it was, where that is too old.
+#[must_use]
+pub fn price(row: &PriceRow) -> String {
+    let Price { device, per_hour, currency, terms, source, date } = &row.price;
+    let old = format!("; that was {} days before the run: look whether it still holds", row.age_days);
+    let old = if row.old { old.as_str() } else { "" };
+    format!("{device}: {per_hour} {currency} an hour ({terms}), read {date} at {source}{old}")
+}
+
 /// What else was measured of a case that a person looks for: shares of what the device can do, its memory, what compiling took and
 /// made. Nothing where there is nothing of that.
 #[must_use]
 pub fn further(case: &CaseView) -> Option<String> {
-    const FURTHER: [(&str, &str); 15] = [
+    const FURTHER: [(&str, &str); 17] = [
         (Metric::FLOPS_UTILIZATION, "of the datasheet's FLOP/s"),
         (Metric::HBM_UTILIZATION, "of its bandwidth"),
+        (Metric::COST_PER_PFLOP, ""),
+        (Metric::COST_PER_MILLION_ITEMS, ""),
         (Metric::DEVICE_MEMORY, "of device memory"),
         (Metric::ENERGY, "an iteration"),
         (Metric::BUS_RATE, "on the bus"),
@@ -271,7 +283,7 @@ pub fn further(case: &CaseView) -> Option<String> {
             let view = case.metrics.iter().find(|view| view.metric.name == *name)?;
             let share = [Metric::FLOPS_UTILIZATION, Metric::HBM_UTILIZATION, Metric::OCCUPANCY].contains(name);
             let number = if share { format!("{:.1} %", 100.0 * view.median) } else { value(view.median, &view.metric) };
-            Some(format!("{number} {words}"))
+            Some(format!("{number} {words}").trim_end().to_owned())
         })
         .collect();
     (!told.is_empty()).then(|| told.join(", "))

@@ -55,6 +55,12 @@ impl Renderer for Markdown {
         targets(&mut page, &view.targets, &target::ORDER, MATTERS);
         line(&mut page, "");
         line(&mut page, &format!("{} · {}", circumstances(&view.run), prose(&view.testbed.label())));
+        if !view.prices.is_empty() {
+            line(&mut page, "");
+        }
+        for row in &view.prices {
+            line(&mut page, &format!("- Price of {}", prose(&format::price(row))));
+        }
         Ok(Some(vec![artifact("run.md", page)]))
     }
 }
@@ -315,7 +321,7 @@ pub(super) fn aimed(row: &TargetRow) -> String {
     format!(
         "| {}{owner} | {}{of} | {} | {} | {verdict}: {} |",
         code(row.case.as_str()),
-        code(&row.target.that),
+        code(&target::wanted(row)),
         typographic(&prose(&target::measured(row))),
         target::ends(row).map_or_else(
             || "–".to_owned(),
@@ -412,6 +418,9 @@ pub(super) fn method(page: &mut String, report: &Report) {
     for row in &report.reference {
         let change = row.change.map_or_else(|| "–".to_owned(), |change| typographic(&format::change(change)));
         fact(&format!("reference {}", code(row.case.as_str())), &change);
+    }
+    for row in &report.prices {
+        fact("price", &prose(&format::price(row)));
     }
     if let Some(coverage) = group::coverage(report) {
         fact("intervals cover", &typographic(&coverage));

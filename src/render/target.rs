@@ -1,6 +1,6 @@
 //! Targets in words, the same in every text format. Must not decide anything: `verdict` has decided.
 
-use crate::domain::TargetCall;
+use crate::domain::{Reading, Target, TargetCall};
 use crate::render::format;
 use crate::report::TargetRow;
 
@@ -34,10 +34,20 @@ pub fn measured(row: &TargetRow) -> String {
     row.verdict.reading.map_or_else(|| format::NOTHING.to_owned(), |reading| number(row, reading.value))
 }
 
-/// The ends of its interval.
+/// The ends of its interval. What was counted in full has none.
 #[must_use]
 pub fn ends(row: &TargetRow) -> Option<[String; 2]> {
-    row.verdict.reading.map(|reading| [reading.lower, reading.upper].map(|end| number(row, end)))
+    let counted = |reading: &Reading| row.target.over.is_some() && reading.lower == reading.upper;
+    let reading = row.verdict.reading.filter(|reading| !counted(reading))?;
+    Some([reading.lower, reading.upper].map(|end| number(row, end)))
+}
+
+/// What a target is, without the case that it is relative to: how many cases it is about, where these are several.
+#[must_use]
+pub fn wanted(row: &TargetRow) -> String {
+    let Target { that, over, .. } = &row.target;
+    let over = over.as_ref().map(|over| format!(" over {}", format::plural(over.cases as usize, "case", "cases")));
+    that.clone() + &over.unwrap_or_default()
 }
 
 /// What the verdict is worth: `missed, fails`, `missed, not required`.

@@ -53,6 +53,7 @@ impl Renderer for Terminal {
         page.field("suite", &view.suite);
         page.field("testbed", &testbed(&view.testbed));
         page.field("run", &circumstances(&view.run));
+        prices(&mut page, &view.prices);
         warnings(&mut page, &view.run, "This run");
         page.blank();
         let table = run::table(view);
@@ -164,6 +165,13 @@ fn warnings(page: &mut Page, run: &RunInfo, who: &str) {
     }
 }
 
+/// What the costs were made of.
+fn prices(page: &mut Page, prices: &[report::PriceRow]) {
+    for (index, row) in prices.iter().enumerate() {
+        page.field(if index == 0 { "prices" } else { "" }, &format::price(row));
+    }
+}
+
 fn report_header(page: &mut Page, report: &Report) {
     page.field("suite", &format!("{} · fails from {} on", report.suite, report.gate));
     page.field("testbed", &testbed(&report.testbed));
@@ -184,6 +192,7 @@ fn report_header(page: &mut Page, report: &Report) {
         page.field("pairs", &format!("{} against {}", paired.head, paired.base));
         page.field("", &group::paired(paired));
     }
+    prices(page, &report.prices);
     warnings(page, &report.head, "The head run");
     if let Some(base) = report.base.iter().find(|base| base.synthetic.is_some() || base.debug_build) {
         warnings(page, base, "A base run");

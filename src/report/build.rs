@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::domain::{CaseId, CaseRecord, LaunchId, LaunchSummary, Metric, Outcome, OutcomeKind, Run, RunId, Severity};
+use crate::domain::{
+    CaseId, CaseRecord, LaunchId, LaunchSummary, Metric, Outcome, OutcomeKind, Price, Run, RunId, Severity,
+};
 use crate::report::{
-    CaseView, ContextValue, LaunchValue, MetricView, PairedInfo, ReferenceRow, Report, Row, RunInfo, RunView,
+    CaseView, ContextValue, LaunchValue, MetricView, PairedInfo, PriceRow, ReferenceRow, Report, Row, RunInfo, RunView,
     SCHEMA_VERSION, Side, SuiteOutcome, TargetRow,
 };
 use crate::stats::quantile::median;
@@ -44,6 +46,8 @@ pub struct Parts<'a> {
     pub next: Option<String>,
     /// The paired session, where there was one.
     pub paired: Option<PairedInfo>,
+    /// The prices that costs of head were made of.
+    pub prices: Vec<Price>,
     /// When the report is made.
     pub at: Timestamp,
 }
@@ -91,6 +95,7 @@ pub fn report(parts: Parts<'_>, samples: &SampleSource<'_>) -> Report {
         rows,
         targets: target_rows(parts.head, parts.targets),
         context: context(parts.head, parts.head_launches, parts.history),
+        prices: price_rows(parts.prices, parts.head),
         reference: parts
             .judgement
             .reference
@@ -175,7 +180,8 @@ fn target_rows(head: &Run, targets: &[Aimed<'_>]) -> Vec<TargetRow> {
     let records: BTreeMap<&CaseId, &CaseRecord> = head.cases.iter().map(|record| (&record.case.id, record)).collect();
     let lines = lines(&head.suite.text);
     let row = |aimed: &Aimed<'_>| {
-        let case = records.get(&aimed.case).map(|record| &record.case);
+        let first = || head.cases.iter().find(|record| record.case.targets.contains(aimed.target));
+        let case = records.get(&aimed.case).copied().or_else(first).map(|record| &record.case);
         let side = |side: &SideValues<'_>| side_of(side, &aimed.metric.name, &|_, _, _, _| None);
         let benchmark = case.map_or_else(|| aimed.case.as_str().to_owned(), |case| case.benchmark.clone());
         TargetRow {
@@ -220,7 +226,7 @@ fn context(head: &Run, head_launches: &[LaunchSummary], history: &[Session]) -> 
         .into_values()
         .filter(|(case, ..)| order.contains_key(case))
         .map(|(case, metric, values)| {
-            let key = (case.as_str(), metric.name.as_str());
+            let key = (case.as_str(), metric.name.as_str(), metric.unit.as_str());
             ContextValue {
                 case: case.clone(),
                 metric: metric.clone(),
@@ -233,22 +239,40 @@ fn context(head: &Run, head_launches: &[LaunchSummary], history: &[Session]) -> 
     values
 }
 
-type Derived<'a> = BTreeMap<(&'a str, &'a str), (&'a CaseId, &'a Metric, Vec<f64>)>;
+/// By case, name and unit: costs may have been in another currency.
+type Derived<'a> = BTreeMap<(&'a str, &'a str, &'a str), (&'a CaseId, &'a Metric, Vec<f64>)>;
 
 fn derived<'a>(launches: impl Iterator<Item = &'a LaunchSummary>) -> Derived<'a> {
     let mut map = Derived::new();
     for launch in launches.filter(|launch| launch.outcome.kind == OutcomeKind::Measured) {
         for summary in launch.metrics.iter().filter(|summary| summary.metric.derived && summary.median.is_finite()) {
-            let key = (launch.case.as_str(), summary.metric.name.as_str());
+            let key = (launch.case.as_str(), summary.metric.name.as_str(), summary.metric.unit.as_str());
             map.entry(key).or_insert_with(|| (&launch.case, &summary.metric, Vec::new())).2.push(summary.median);
         }
     }
     map
 }
 
-/// Builds the view of a single run, with what was decided about its `targets`.
+fn price_rows(prices: Vec<Price>, run: &Run) -> Vec<PriceRow> {
+    prices.into_iter().map(|price| PriceRow::of(price, run.started)).collect()
+}
+
+/// Which costs of head and base are no comparison of the work, because the price of a device is another: one sentence each.
 #[must_use]
-pub fn run_view(run: &Run, launches: &[LaunchSummary], targets: &[Aimed<'_>]) -> RunView {
+pub fn other_prices(head: &[Price], base: &[Price]) -> Vec<String> {
+    let differs = |own: &Price, old: &Price| own.per_hour != old.per_hour || own.currency != old.currency;
+    head.iter()
+        .filter(|own| base.iter().any(|old| old.device == own.device && differs(own, old)))
+        .map(|own| {
+            let device = &own.device;
+            format!("the price of `{device}` is another than in the base: costs differ by more than the work there")
+        })
+        .collect()
+}
+
+/// Builds the view of a single run, with what was decided about its `targets` and the `prices` that its costs were made of.
+#[must_use]
+pub fn run_view(run: &Run, launches: &[LaunchSummary], targets: &[Aimed<'_>], prices: Vec<Price>) -> RunView {
     let mut by_case: BTreeMap<&CaseId, Vec<&LaunchSummary>> = BTreeMap::new();
     for launch in launches {
         by_case.entry(&launch.case).or_default().push(launch);
@@ -274,6 +298,7 @@ pub fn run_view(run: &Run, launches: &[LaunchSummary], targets: &[Aimed<'_>]) ->
         testbed: run.testbed.clone(),
         cases,
         targets: target_rows(run, targets),
+        prices: price_rows(prices, run),
     }
 }
 

@@ -178,6 +178,9 @@ fn check(report: &Report) -> Result<(), Suspect> {
     if sizes.into_iter().any(|size| size > MOST_ROWS) {
         return wrong(format!("has more than {MOST_ROWS} rows"));
     }
+    if report.prices.len() > MOST_RUNS {
+        return wrong(format!("has more than {MOST_RUNS} prices"));
+    }
     if report.base.len() > MOST_RUNS {
         return wrong(format!("has more than {MOST_RUNS} runs as its base"));
     }
@@ -203,7 +206,8 @@ fn check(report: &Report) -> Result<(), Suspect> {
 
 fn aim(row: &TargetRow) -> Result<(), Suspect> {
     let of = row.target.of.as_ref().map_or("", CaseId::as_str);
-    for name in [row.case.as_str(), of, &row.benchmark, &row.target.that, &row.target.metric, &row.metric.unit] {
+    let over = row.target.over.as_ref().map_or("", |over| &over.name);
+    for name in [row.case.as_str(), of, over, &row.benchmark, &row.target.that, &row.target.metric, &row.metric.unit] {
         check_name(name)?;
     }
     let what = format!("the target {} of `{}`", row.target.that, row.case);

@@ -20,7 +20,7 @@ use crate::protocol::{
     Message, OUTPUT_VARIABLE, REQUEST_VARIABLE, ReadError, Reading, Request, SESSION_VARIABLE, VERSION, read_messages,
 };
 use crate::runner::process::{self, Ended, Finished, Limits};
-use crate::runner::{RunnerError, Settings, clocks, words};
+use crate::runner::{RunnerError, Settings, clocks, cost, words};
 
 /// Variables by which engines and BLAS libraries size their thread pools: set to the case's thread count, so that it
 /// is never a library's guess.
@@ -79,6 +79,9 @@ pub fn make(
     assemble(&mut launch, case, said, &finished);
     if let Some(locked) = locked {
         clocks::verify(&mut launch, case, locked.asked, locked.mhz, &readings);
+    }
+    if !case.reference {
+        cost::add(&mut launch, &settings.prices);
     }
     Ok(Some(launch))
 }

@@ -5,6 +5,7 @@
 
 pub mod build;
 pub mod clocks;
+mod cost;
 mod launch;
 pub mod pairs;
 pub mod process;
@@ -21,7 +22,7 @@ use thiserror::Error;
 
 pub use shared::Shared;
 
-use crate::domain::{Case, CaseId, Launch, OutcomeKind, Plan, PlanItem};
+use crate::domain::{Case, CaseId, Launch, OutcomeKind, Plan, PlanItem, Price};
 use crate::hardware::lock::Locked;
 
 /// Failed launches of one case after which the rest of its launches are not attempted.
@@ -86,6 +87,8 @@ pub struct Settings<'a> {
     pub locked: Option<Arc<Locked>>,
     /// Texts that must not reach logs: values of secrets in the environment.
     pub secrets: Vec<String>,
+    /// What devices cost.
+    pub prices: Vec<Price>,
     /// Set from outside to stop; the launch in flight is killed.
     pub cancel: &'a AtomicBool,
 }

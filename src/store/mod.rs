@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::domain::{Acceptance, CaseId, Launch, LaunchSummary, NoiseModel, Run, RunId, RunStatus};
+use crate::domain::{Acceptance, CaseId, Launch, LaunchSummary, NoiseModel, Price, Run, RunId, RunStatus};
 
 pub mod sqlite;
 pub mod summary;
@@ -197,6 +197,12 @@ pub trait Store {
     /// # Errors
     /// When the run does not exist or the engine fails.
     fn summaries(&self, run: RunId) -> Result<Vec<LaunchSummary>, StoreError>;
+
+    /// The prices that costs of a run's launches were made of, each once. Reads no sample blob.
+    ///
+    /// # Errors
+    /// When the run does not exist or the engine fails.
+    fn prices(&self, run: RunId) -> Result<Vec<Price>, StoreError>;
 
     /// How many launches a run has.
     ///

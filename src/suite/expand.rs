@@ -4,7 +4,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::domain::{Build, Case, CaseId, Severity, SuiteInfo, hex};
+use crate::domain::{Build, Case, CaseId, Price, Severity, SuiteInfo, hex};
 use crate::suite::Suite;
 use crate::suite::at::At;
 use crate::suite::axes::{self, Axes};
@@ -24,8 +24,15 @@ const MOST_LAUNCHES: u32 = 1000;
 /// Launches of a case in a session, where the suite says nothing.
 const LAUNCHES: u32 = 5;
 
-/// Checks everything and expands; the cases mean something only if no problem was noted.
-pub(super) fn expand(file: &SuiteFile, text: &str, backends: &[&str], problems: &mut Problems) -> Suite {
+/// Checks everything and expands; the cases mean something only if no problem was noted. `prices` are known where the suite
+/// stands in a folder.
+pub(super) fn expand(
+    file: &SuiteFile,
+    text: &str,
+    backends: &[&str],
+    prices: Option<Vec<Price>>,
+    problems: &mut Problems,
+) -> Suite {
     let info = info(file, text, problems);
     settings::check_names(file, problems);
     settings::check_suite(file, backends, problems);
@@ -51,13 +58,20 @@ pub(super) fn expand(file: &SuiteFile, text: &str, backends: &[&str], problems: 
         }
         push_cases(benchmark, &settings, &work, &axes, &mut cases, problems);
     }
-    target::lay(file, text, &mut cases, problems);
+    let currency = prices.iter().flatten().next().map(|price| price.currency.as_str());
+    target::lay(file, text, currency, &mut cases, problems);
     if cases.is_empty() && problems.is_empty() {
         let help =
             "add a `[[benchmark]]` with a `name` and a `model`, an `operator`, a `kernel` or a `command`".to_owned();
         problems.add(&file.name.span, format!("suite `{}` has no cases", file.name.value), help);
     }
-    Suite { info, cases, reference_workloads: file.reference_workloads.unwrap_or(true), build: build(file, problems) }
+    Suite {
+        info,
+        cases,
+        reference_workloads: file.reference_workloads.unwrap_or(true),
+        build: build(file, problems),
+        prices: prices.unwrap_or_default(),
+    }
 }
 
 fn info(file: &SuiteFile, text: &str, problems: &mut Problems) -> SuiteInfo {

@@ -61,6 +61,12 @@ pub(super) struct SuiteFile {
     /// How large a change has to be to matter.
     #[serde(default)]
     pub(super) thresholds: ThresholdsTable,
+    /// What cases shall reach together: `"success_rate >= 95 %"`, or a table that names benchmarks with `over`.
+    #[serde(default)]
+    pub(super) targets: Vec<At<Goal>>,
+    /// File with what devices cost, relative to this one, such as `"prices/on-demand.toml"`: launches tell what their work
+    /// costs where their device has a price there.
+    pub(super) prices: Option<At<String>>,
     /// How to build a checked-out tree, for comparisons of two git refs. Nothing by default.
     #[serde(default)]
     pub(super) build: BuildTable,
@@ -131,7 +137,8 @@ pub(super) struct BenchmarkTable {
     pub(super) backends: Option<Vec<At<String>>>,
     /// Metrics whose regression may fail CI, instead of the suite's.
     pub(super) gate_metrics: Option<Vec<At<String>>>,
-    /// What the metrics of every case shall reach: `"latency <= 2 ms"`, or a table where there is more to say.
+    /// What the metrics of every case shall reach: `"latency <= 2 ms"`, or a table where there is more to say. And what
+    /// its cases shall reach together: `"success_rate >= 95 %"`, the share of them that were measured.
     #[serde(default)]
     pub(super) targets: Vec<At<Goal>>,
     /// Limits that differ from the suite's.
@@ -204,11 +211,14 @@ impl<'de> Visitor<'de> for GoalVisitor {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a table that describes a target")]
 pub(super) struct GoalTable {
-    /// A metric, a comparison (`>=`, `<=`, `>`, `<`) and a value. With `of` the value is a ratio.
+    /// A metric, a comparison (`>=`, `<=`, `>`, `<`) and a value. With `of` the value is a ratio. `success_rate` is about all
+    /// cases together: how many were measured, as a share of those that did not lack their hardware here.
     pub(super) that: At<String>,
     /// Another benchmark: the target is about this case's value over that benchmark's, at equal values of the axes that
     /// both have.
     pub(super) of: Option<At<String>>,
+    /// Benchmarks whose cases a target of the suite is about; all by default. Not for targets of a benchmark.
+    pub(super) over: Option<At<Texts>>,
     /// Conditions on this benchmark's axes, all of which must hold: `m = 8192`, `precision = "bf16"`, `backend = "nvidia"`.
     /// It is about no other case then.
     pub(super) when: Option<At<Texts>>,

@@ -2,12 +2,12 @@
 //!
 //! A text is read into the types of `format` (`read`: syntax, unknown keys, types), checked and expanded into cases
 //! (`expand`, with `settings`, `work`, `axes` and `target`), and planned for a machine (`plan`). Must not know how anything is
-//! run: it is told what hardware there is through [`BackendView`].
+//! run: it is told what hardware there is through [`BackendView`]. A table of prices (`prices`) stands beside a suite.
 
 use std::fmt;
 use std::path::Path;
 
-use crate::domain::{Build, Case, Plan, Skip, SuiteInfo, Workload};
+use crate::domain::{Build, Case, Plan, Price, Skip, SuiteInfo, Workload};
 use crate::suite::error::Problems;
 
 mod at;
@@ -20,6 +20,7 @@ mod formula;
 mod kernel;
 mod known;
 mod plan;
+mod prices;
 mod quantity;
 mod read;
 mod schema;
@@ -88,6 +89,8 @@ pub struct Suite {
     pub reference_workloads: bool,
     /// How to build a checked-out tree.
     pub build: Build,
+    /// What devices cost; empty where the suite names no table, or stands in no folder.
+    pub prices: Vec<Price>,
 }
 
 impl Suite {
@@ -99,7 +102,7 @@ impl Suite {
         let bytes = std::fs::read(path).map_err(|source| SuiteError::Read { path: path.to_owned(), source })?;
         let origin = path.display().to_string();
         match std::str::from_utf8(&bytes) {
-            Ok(text) => Self::parse(&origin, text, backends),
+            Ok(text) => Self::read(&origin, text, backends, path.parent()),
             Err(error) => {
                 let text = String::from_utf8_lossy(&bytes);
                 let at = error.valid_up_to();
@@ -110,13 +113,21 @@ impl Suite {
         }
     }
 
-    /// Validates a text; `origin` stands for the file name in errors.
+    /// Validates a text that stands in no folder, so that its table of prices is not looked at; `origin` stands for the file
+    /// name in errors.
     ///
     /// # Errors
     /// As [`Suite::load`].
     pub fn parse(origin: &str, text: &str, backends: &[&str]) -> Result<Self, SuiteError> {
+        Self::read(origin, text, backends, None)
+    }
+
+    fn read(origin: &str, text: &str, backends: &[&str], folder: Option<&Path>) -> Result<Self, SuiteError> {
         let mut problems = Problems::default();
-        let expanded = read::read(text, &mut problems).map(|file| expand::expand(&file, text, backends, &mut problems));
+        let file = read::read(text, &mut problems);
+        let named = file.as_ref().and_then(|file| file.prices.as_ref()).zip(folder);
+        let prices = named.map(|(named, folder)| prices::beside(named, folder, &mut problems)).transpose()?.flatten();
+        let expanded = file.map(|file| expand::expand(&file, text, backends, prices, &mut problems));
         match (expanded, problems.into_error(origin, text)) {
             (_, Some(error)) => Err(error),
             (Some(suite), None) => Ok(suite),
@@ -150,4 +161,10 @@ impl Suite {
 #[must_use]
 pub fn json_schema() -> serde_json::Value {
     schema::json_schema()
+}
+
+/// The JSON Schema (draft 2020-12) of a table of prices.
+#[must_use]
+pub fn prices_schema() -> serde_json::Value {
+    schema::prices_schema()
 }

@@ -62,7 +62,7 @@ pub(super) fn plan(
         .filter(|item| cases[item.case].skip.is_none())
         .collect();
     shuffle(&mut order, seed);
-    Ok(Plan { suite: SuiteInfo { launches, ..suite.info.clone() }, cases, order, seed })
+    Ok(Plan { suite: SuiteInfo { launches, ..suite.info.clone() }, cases, order, seed, prices: suite.prices.clone() })
 }
 
 fn select(suite: &Suite, selection: &Selection) -> Result<Vec<Case>, SuiteError> {

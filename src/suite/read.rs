@@ -132,6 +132,7 @@ fn sweep_suite(table: &mut DeTable<'_>, problems: &mut Problems) {
             ("sampling", DeValue::Table(inner)) => sweep(inner, keys_of::<SamplingTable>(), |_| false, problems),
             ("build", DeValue::Table(inner)) => sweep(inner, keys_of::<BuildTable>(), |_| false, problems),
             ("thresholds", DeValue::Table(inner)) => sweep_thresholds(inner, problems),
+            ("targets", DeValue::Array(targets)) => sweep_targets(targets, problems),
             _ => {}
         }
     }
@@ -145,14 +146,16 @@ fn sweep_benchmark(table: &mut DeTable<'_>, problems: &mut Problems) {
             ("kernel", DeValue::Table(inner)) => sweep_kernel(inner, problems),
             ("axes", DeValue::Table(inner)) => sweep_each(inner, keys_of::<RangeTable>(), problems),
             ("metrics", DeValue::Table(inner)) => sweep_each(inner, keys_of::<MetricTable>(), problems),
-            ("targets", DeValue::Array(targets)) => {
-                for target in targets.iter_mut() {
-                    if let DeValue::Table(inner) = target.get_mut() {
-                        sweep(inner, keys_of::<GoalTable>(), |_| false, problems);
-                    }
-                }
-            }
+            ("targets", DeValue::Array(targets)) => sweep_targets(targets, problems),
             _ => {}
+        }
+    }
+}
+
+fn sweep_targets(targets: &mut DeArray<'_>, problems: &mut Problems) {
+    for target in targets.iter_mut() {
+        if let DeValue::Table(inner) = target.get_mut() {
+            sweep(inner, keys_of::<GoalTable>(), |_| false, problems);
         }
     }
 }

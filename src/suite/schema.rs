@@ -1,4 +1,4 @@
-//! The JSON Schema of the suite format: the serde types, and the parameters that the catalogue knows.
+//! The JSON Schemas of the suite format, from the serde types and the parameters that the catalogue knows, and of prices.
 //!
 //! Must not know any suite.
 
@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::domain::workload::{CATALOGUE, Entry, Param, ParamKind};
 use crate::domain::{ParamValue, WorkloadKind};
 use crate::suite::format::SuiteFile;
+use crate::suite::prices::PricesFile;
 use crate::suite::work::default_of;
 
 /// Draft 2020-12.
@@ -40,6 +41,13 @@ pub(super) fn json_schema() -> Value {
             properties.extend(params);
         }
     }
+    schema
+}
+
+/// Draft 2020-12.
+pub(super) fn prices_schema() -> Value {
+    let mut schema = schemars::schema_for!(PricesFile).to_value();
+    drop_null(&mut schema);
     schema
 }
 

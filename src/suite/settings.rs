@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
-use crate::domain::{Direction, Metric, Sampling, Severity, Thresholds};
+use crate::domain::{Direction, Metric, Sampling, Severity, Target, Thresholds};
 use crate::suite::at::At;
 use crate::suite::error::Problems;
 use crate::suite::format::{BenchmarkTable, Better, Gate, Limits, SamplingTable, SuiteFile, ThresholdsTable};
@@ -175,6 +175,10 @@ pub(super) fn metrics(benchmark: &BenchmarkTable, problems: &mut Problems) -> BT
         check_name(name, "a metric's name", problems);
         if Metric::standard(name).is_some() {
             let message = format!("`{}` is a metric that regrade itself produces", name.value);
+            problems.add(&name.span, message, "give the command's metric another name".to_owned());
+        }
+        if name.value == Target::SUCCESS_RATE {
+            let message = format!("`{}` is what targets call the share of cases that were measured", name.value);
             problems.add(&name.span, message, "give the command's metric another name".to_owned());
         }
         let direction = match table.direction {

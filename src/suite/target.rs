@@ -1,17 +1,21 @@
-//! Targets: bounds of metrics as a suite writes them, read, checked, and laid on the cases that they are about.
+//! Targets: bounds of metrics as a suite writes them, read, checked, and laid on the cases that they are about. A target about
+//! several cases together is laid on each of them.
 //!
 //! Must not know what was measured.
+
+mod over;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use wildmatch::WildMatch;
 
-use crate::domain::{Case, Comparison, Metric, ParamValue, Target};
+use crate::domain::{Case, Comparison, Metric, Over, ParamValue, Target};
 use crate::suite::at::At;
 use crate::suite::condition::{BadCondition, Operator, bad, name_in, operator_in};
 use crate::suite::error::Problems;
-use crate::suite::format::{BenchmarkTable, Goal, SuiteFile, Texts};
+use crate::suite::format::{BenchmarkTable, Goal, GoalTable, SuiteFile, Texts};
+use crate::suite::prices;
 use crate::suite::quantity;
 use crate::suite::settings;
 use crate::suite::suggest;
@@ -28,23 +32,87 @@ const LONGEST_SOURCE: usize = 300;
 /// Values of an axis that a help names.
 const NAMED: usize = 10;
 
-/// Reads the targets of every benchmark and gives them to the cases that they are about.
-pub(super) fn lay(file: &SuiteFile, text: &str, cases: &mut [Case], problems: &mut Problems) {
+/// Reads the targets of every benchmark and of the suite, and gives them to the cases that they are about. `currency` is that of
+/// the suite's prices, where they are known.
+pub(super) fn lay(file: &SuiteFile, text: &str, currency: Option<&str>, cases: &mut [Case], problems: &mut Problems) {
+    let mut currency = currency.map(str::to_owned);
     for benchmark in file.benchmark.iter().filter(|benchmark| !benchmark.targets.is_empty()) {
         let declared = settings::metrics(benchmark, &mut Problems::default());
         let reader = Reader { file, text, benchmark, declared: &declared };
         for goal in &benchmark.targets {
-            if let Some(wanted) = reader.wanted(&Given::of(goal), problems) {
+            if let Some(wanted) = reader.wanted(&Given::of(goal), currency.as_deref(), problems) {
+                currency = currency.or_else(|| wanted.currency.clone());
                 reader.apply(&wanted, cases, problems);
             }
         }
     }
+    for goal in &file.targets {
+        over::lay(goal, file, text, cases, problems);
+    }
+    // Units of costs are in dollars where nobody says otherwise.
+    for cost in [Metric::COST_PER_PFLOP, Metric::COST_PER_MILLION_ITEMS] {
+        let metric = currency.as_deref().and_then(|currency| Metric::cost(cost, currency));
+        if let Some(metric) = metric.filter(|metric| Metric::standard(cost).is_some_and(|usual| usual != *metric)) {
+            for case in cases.iter_mut() {
+                case.metrics.insert(cost.to_owned(), metric.clone());
+            }
+        }
+    }
+}
+
+/// Gives a target to a case, unless it has it; whether it had not.
+fn hold(case: &mut Case, target: Target, span: &Range<usize>, problems: &mut Problems) -> bool {
+    let same = |known: &Target| known.that == target.that && known.of == target.of && known.over == target.over;
+    if case.targets.iter().any(same) {
+        let help = "write it once, or tell the two apart with `when`".to_owned();
+        problems.add(span, format!("`{}` has the target `{target}` twice", case.id), help);
+        return false;
+    }
+    case.targets.push(target);
+    true
+}
+
+/// What is wrong with a source, and what to do: it is too long for a line.
+fn long(source: Option<&str>) -> Option<(String, String)> {
+    let length = source.map(|source| source.chars().count()).filter(|length| *length > LONGEST_SOURCE)?;
+    Some((
+        format!("the source has {length} characters"),
+        format!("it becomes a line of reports: use at most {LONGEST_SOURCE}"),
+    ))
+}
+
+/// The texts of a list, or the one.
+fn listed(texts: &At<Texts>) -> Vec<(&str, &Range<usize>)> {
+    match &texts.value {
+        Texts::One(one) => vec![(one, &texts.span)],
+        Texts::Several(list) => list.iter().map(|one| (one.value.as_str(), &one.span)).collect(),
+    }
+}
+
+/// A cost in the currency that its bound names, which must be that of the prices; any other metric as it is.
+fn in_currency(metric: Metric, clause: &Clause<'_>, prices: Option<&str>) -> Result<Metric, BadCondition> {
+    if Metric::cost(&metric.name, "").is_none() {
+        return Ok(metric);
+    }
+    let from = clause.value.find(|c: char| c.is_ascii_uppercase()).unwrap_or(clause.value.len());
+    let named = clause.value[from..].split('/').next().unwrap_or_default().trim();
+    let wrong = |message: String, help: String| Err(bad(clause.value_at.clone(), message, help));
+    if !prices::is_currency(named) {
+        let help = format!("as in `{} <= 0.005 {}`", metric.name, prices.unwrap_or("USD"));
+        return wrong(format!("`{}` says no currency", clause.value), help);
+    }
+    if let Some(prices) = prices.filter(|prices| *prices != named) {
+        let help = format!("write the bound in {prices}, or the prices in {named}");
+        return wrong(format!("the bound is in {named}, and the suite's prices are in {prices}"), help);
+    }
+    Ok(Metric::cost(&metric.name, named).unwrap_or(metric))
 }
 
 /// A target as it is written, whichever way.
 struct Given<'g> {
     that: (&'g str, &'g Range<usize>),
     of: Option<&'g At<String>>,
+    over: Option<&'g At<Texts>>,
     when: Vec<(&'g str, &'g Range<usize>)>,
     source: Option<&'g str>,
     required: bool,
@@ -54,19 +122,63 @@ impl<'g> Given<'g> {
     fn of(goal: &'g At<Goal>) -> Self {
         match &goal.value {
             Goal::Bound(that) => {
-                Self { that: (that, &goal.span), of: None, when: Vec::new(), source: None, required: true }
+                Self { that: (that, &goal.span), of: None, over: None, when: Vec::new(), source: None, required: true }
             }
-            Goal::Table(table) => Self {
-                that: (&table.that.value, &table.that.span),
-                of: table.of.as_ref(),
-                when: match table.when.as_ref().map(|when| (&when.value, &when.span)) {
-                    None => Vec::new(),
-                    Some((Texts::One(one), span)) => vec![(one, span)],
-                    Some((Texts::Several(list), _)) => list.iter().map(|one| (one.value.as_str(), &one.span)).collect(),
-                },
-                source: table.source.as_deref(),
-                required: table.required.unwrap_or(true),
+            Goal::Table(GoalTable { that, of, over, when, source, required }) => Self {
+                that: (&that.value, &that.span),
+                of: of.as_ref(),
+                over: over.as_ref(),
+                when: when.as_ref().map(listed).unwrap_or_default(),
+                source: source.as_deref(),
+                required: required.unwrap_or(true),
             },
+        }
+    }
+}
+
+/// What follows the name in a bound.
+struct Clause<'t> {
+    symbol: &'static str,
+    comparison: Comparison,
+    value: &'t str,
+    value_at: Range<usize>,
+}
+
+impl<'t> Clause<'t> {
+    /// Reads the comparison and the value after a name which ends at `from`.
+    fn after(text: &'t str, from: usize, name: &str) -> Result<Self, BadCondition> {
+        let (symbol, operator, operator_at) =
+            operator_in(text, from, name).map_err(|error| BadCondition { help: BOUNDS.to_owned(), ..error })?;
+        let comparison = match operator {
+            Operator::AtLeast => Comparison::AtLeast,
+            Operator::AtMost => Comparison::AtMost,
+            Operator::Above => Comparison::Above,
+            Operator::Below => Comparison::Below,
+            Operator::Equal | Operator::NotEqual => {
+                return Err(bad(operator_at, "a target is a bound: nothing that is measured equals a number", BOUNDS));
+            }
+        };
+        let value = text[operator_at.end..].trim();
+        match text[operator_at.end..].find(value) {
+            Some(offset) if !value.is_empty() => {
+                let value_at = operator_at.end + offset..operator_at.end + offset + value.len();
+                Ok(Self { symbol, comparison, value, value_at })
+            }
+            _ => Err(bad(operator_at, "expected a value after the comparison", EXAMPLES)),
+        }
+    }
+
+    /// As a target, whose value was understood.
+    fn target(&self, name: &str, value: f64) -> Target {
+        Target {
+            that: format!("{name} {} {}", self.symbol, self.value),
+            metric: name.to_owned(),
+            comparison: self.comparison,
+            value,
+            of: None,
+            over: None,
+            required: true,
+            source: None,
         }
     }
 }
@@ -74,6 +186,8 @@ impl<'g> Given<'g> {
 /// A target that was understood.
 struct Wanted<'g> {
     target: Target,
+    /// That its value is in, where it bounds a cost.
+    currency: Option<String>,
     /// Where it stands, for what only the cases show to be wrong.
     span: &'g Range<usize>,
     of: Option<&'g At<String>>,
@@ -90,76 +204,74 @@ struct Reader<'r> {
 }
 
 impl Reader<'_> {
-    fn wanted<'g>(&self, given: &Given<'g>, problems: &mut Problems) -> Option<Wanted<'g>> {
+    fn wanted<'g>(&self, given: &Given<'g>, currency: Option<&str>, problems: &mut Problems) -> Option<Wanted<'g>> {
         let (that, span) = given.that;
         let mut understood = true;
         let mut refuse = |bad: BadCondition, text: &str, span: &Range<usize>| {
             problems.add(&inside(self.text, text, span, &bad.span), bad.message, bad.help);
             understood = false;
         };
-        let bound = self.bound(that, given.of.is_some()).map_err(|bad| refuse(bad, that, span)).ok();
+        let bound = self.bound(that, given.of.is_some(), currency).map_err(|bad| refuse(bad, that, span)).ok();
         let when: Vec<AxisCondition> = given
             .when
             .iter()
             .filter_map(|(text, span)| self.condition(text).map_err(|bad| refuse(bad, text, span)).ok())
             .collect();
-        if let Some(source) = given.source.filter(|source| source.chars().count() > LONGEST_SOURCE) {
-            let message = format!("the source has {} characters", source.chars().count());
-            problems.add(span, message, format!("it becomes a line of reports: use at most {LONGEST_SOURCE}"));
+        if let Some((message, help)) = long(given.source) {
+            problems.add(span, message, help);
+            understood = false;
+        }
+        if let Some(over) = given.over {
+            let help = "put the target into the `targets` of the suite, or leave out `over` for this benchmark's cases";
+            problems.add(&over.span, "`over` names benchmarks, and this target is a benchmark's", help.to_owned());
             understood = false;
         }
         if let Some(of) = given.of {
             understood &= self.other(of, bound.as_ref().map(|(metric, _)| metric), problems);
         }
-        let (_, mut target) = bound?;
+        let (metric, mut target) = bound?;
+        let cost = Metric::cost(&metric.name, "").filter(|_| given.of.is_none());
+        let currency = cost.and_then(|cost| Some(metric.unit.strip_suffix(&cost.unit)?.to_owned()));
         target.required = given.required;
         target.source = given.source.map(str::to_owned);
         let when_at = given.when.first().map(|(_, span)| *span);
-        understood.then_some(Wanted { target, span, of: given.of, when, when_at })
+        understood.then_some(Wanted { target, currency, span, of: given.of, when, when_at })
     }
 
     /// Reads a metric, a comparison and a value.
-    fn bound(&self, text: &str, relative: bool) -> Result<(Metric, Target), BadCondition> {
+    fn bound(&self, text: &str, relative: bool, currency: Option<&str>) -> Result<(Metric, Target), BadCondition> {
         let at = name_in(text, IN_NAMES);
         let name = &text[at.clone()];
         if name.is_empty() {
             return Err(bad(0..text.len(), "expected the name of a metric", EXAMPLES));
         }
+        if name == Target::SUCCESS_RATE && relative {
+            let help = "it is about the cases of this benchmark together: leave out `of`";
+            return Err(bad(at, "`success_rate` is no value of a case that another could have too", help));
+        }
+        if name == Target::SUCCESS_RATE {
+            return Ok((Target::success_rate(), over::success_rate(text)?));
+        }
         let known = self.declared.get(name).cloned().or_else(|| Metric::standard(name));
         let metric = known.ok_or_else(|| {
             bad(at.clone(), format!("unknown metric `{name}`"), settings::metric_help(name, self.declared))
         })?;
-        let (symbol, operator, operator_at) =
-            operator_in(text, at.end, name).map_err(|error| BadCondition { help: BOUNDS.to_owned(), ..error })?;
-        let comparison = match operator {
-            Operator::AtLeast => Comparison::AtLeast,
-            Operator::AtMost => Comparison::AtMost,
-            Operator::Above => Comparison::Above,
-            Operator::Below => Comparison::Below,
-            Operator::Equal | Operator::NotEqual => {
-                return Err(bad(operator_at, "a target is a bound: nothing that is measured equals a number", BOUNDS));
-            }
-        };
-        let value = text[operator_at.end..].trim();
-        let value_at = match text[operator_at.end..].find(value) {
-            Some(offset) if !value.is_empty() => operator_at.end + offset..operator_at.end + offset + value.len(),
-            _ => return Err(bad(operator_at, "expected a value after the comparison", EXAMPLES)),
-        };
+        let clause = Clause::after(text, at.end, name)?;
+        if Metric::cost(name, "").is_some() && self.file.prices.is_none() {
+            let help = "name a table of prices in the suite, such as `prices = \"prices/on-demand.toml\"`";
+            return Err(bad(at, format!("`{name}` is made of prices, and this suite has none"), help));
+        }
+        let metric = if relative { metric } else { in_currency(metric, &clause, currency)? };
         let (unit, help) = if relative {
             ("1", "with `of` the value is a ratio of two cases: write it without a unit, such as 1.6")
         } else {
             (metric.unit.as_str(), EXAMPLES)
         };
-        let number = quantity::of_unit(value, unit).map_err(|message| bad(value_at, message, help))?;
-        let target = Target {
-            that: format!("{name} {symbol} {value}"),
-            metric: name.to_owned(),
-            comparison,
-            value: number,
-            of: None,
-            required: true,
-            source: None,
-        };
+        // A cost may leave out what it is for: its name says that.
+        let short = metric.unit.split('/').next().filter(|_| !relative && Metric::cost(name, "").is_some());
+        let value = short.and_then(|short| clause.value.strip_suffix(short)).map_or(clause.value, str::trim_end);
+        let number = quantity::of_unit(value, unit).map_err(|what| bad(clause.value_at.clone(), what, help))?;
+        let target = clause.target(name, number);
         Ok((metric, target))
     }
 
@@ -259,16 +371,17 @@ impl Reader<'_> {
                 }
             },
         };
+        let over = (wanted.target.metric == Target::SUCCESS_RATE).then(|| {
+            let shown: Vec<&str> = wanted.when.iter().map(|when| when.shown.as_str()).collect();
+            let some = if shown.is_empty() { String::new() } else { format!(" where {}", shown.join(" and ")) };
+            Over { name: format!("{name}{some}"), cases: meant.len() as u32 }
+        });
         for (index, place) in meant.into_iter().enumerate() {
             let of = counterparts.as_ref().map(|found| cases[found[index]].id.clone());
-            let target = Target { of, ..wanted.target.clone() };
-            let case = &mut cases[place];
-            if case.targets.iter().any(|known| known.that == target.that && known.of == target.of) {
-                let help = "write it once, or tell the two apart with `when`".to_owned();
-                problems.add(wanted.span, format!("`{}` has the target `{target}` twice", case.id), help);
+            let target = Target { of, over: over.clone(), ..wanted.target.clone() };
+            if !hold(&mut cases[place], target, wanted.span, problems) {
                 return;
             }
-            case.targets.push(target);
         }
     }
 

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::domain::{Direction, MetricKind, ParamValue, Severity, Thresholds, WorkloadKind};
-use crate::suite::{Suite, json_schema};
+use crate::suite::{Suite, json_schema, prices_schema};
 
 const BACKENDS: &[&str] = &["cpu", "nvidia", "xla"];
 
@@ -234,6 +234,15 @@ fn the_schema_file_is_the_one_made_from_the_types() {
         "{} is out of date: run `regrade schema > suites/suite.schema.json`",
         path.display()
     );
+}
+
+#[test]
+fn the_schema_of_prices_is_the_one_made_from_the_types() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("suites/prices/prices.schema.json");
+    let committed: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&path).expect("the schema is committed")).expect("it is JSON");
+    let path = path.display();
+    assert!(committed == prices_schema(), "{path} is out of date: run `regrade schema prices > {path}`");
 }
 
 #[test]

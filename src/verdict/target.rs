@@ -2,7 +2,9 @@
 //!
 //! A target is about head alone: no base takes part, no waiver excuses it. The launch is the unit, its median the value;
 //! what is estimated is the median over launches, or the ratio of two such medians. `met` and `missed` both need the whole
-//! interval on one side: want of data is neither.
+//! interval on one side: want of data is neither. Targets over several cases are counted (`over`).
+
+mod over;
 
 use std::collections::BTreeMap;
 
@@ -19,10 +21,10 @@ use crate::verdict::{Head, SideValues, Used, kind};
 /// No more launches than this are advised: who needs more should look for the noise.
 const MOST_ADVISED: f64 = 1000.0;
 
-/// The decision on one target of one case, with what it rests on.
+/// The decision on one target, with what it rests on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Aimed<'a> {
-    /// The case.
+    /// The case; of a target over cases what the suite calls them.
     pub case: CaseId,
     /// What is wanted of it.
     pub target: &'a Target,
@@ -46,7 +48,7 @@ pub fn judge(head: Head<'_>) -> Vec<Aimed<'_>> {
     let side = |case: &CaseId, target| Side::of(&head, records.get(case).copied(), &launches, case, target);
     let mut found: Vec<(Aimed<'_>, Option<Numbers>)> = Vec::new();
     for record in head.cases {
-        for target in &record.case.targets {
+        for target in record.case.targets.iter().filter(|target| target.over.is_none()) {
             let own = side(&record.case.id, target);
             let other = target.of.as_ref().map(|of| side(of, target));
             found.push(aim(record, target, own, other));
@@ -65,8 +67,14 @@ pub fn judge(head: Head<'_>) -> Vec<Aimed<'_>> {
             aimed
         })
         .collect();
-    aimed.sort_by_key(rank);
+    aimed.extend(over::judge(&head, &launches));
+    worst_first(&mut aimed);
     aimed
+}
+
+/// What has to be looked at first comes first.
+pub fn worst_first(aimed: &mut [Aimed<'_>]) {
+    aimed.sort_by_key(rank);
 }
 
 /// What has to be looked at first.
@@ -108,7 +116,7 @@ impl<'a> Side<'a> {
             let why = format!("no launch reported `{}`", target.metric);
             return Self { metric: known, ..nothing(Reason::NotMeasured, why) };
         };
-        if let Some(known) = known.filter(|known| known.unit != metric.unit) {
+        if let Some(known) = known.filter(|known| !known.takes(&metric.unit)) {
             let why = format!("`{}` was reported in {}, and the target is in {}", known.name, metric.unit, known.unit);
             return Self { metric: Some(known), ..nothing(Reason::NotMeasured, why) };
         }

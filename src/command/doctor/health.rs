@@ -69,6 +69,7 @@ pub fn findings(machine: &[(&'static str, Availability)]) -> anyhow::Result<Vec<
         shared: Shared::new()?,
         locked: None,
         secrets: Vec::new(),
+        prices: Vec::new(),
         cancel: &cancel,
     };
     let mut found = Vec::new();

@@ -11,7 +11,7 @@ use wildmatch::WildMatch;
 
 use crate::domain::{
     Call, Case, CaseId, CaseRecord, LaunchId, LaunchSummary, Metric, MetricSummary, NoiseModel, Outcome, OutcomeKind,
-    Reason, Run, RunId, Samples, Severity, SuiteInfo, Verdict, Waiver,
+    Price, Reason, Run, RunId, Samples, Severity, SuiteInfo, Target, TargetCall, Verdict, Waiver,
 };
 use crate::exit::Exit;
 use crate::github::accepted::AcceptedHere;
@@ -21,7 +21,7 @@ use crate::github::event::full_hash;
 use crate::render::format;
 use crate::report::build::{self, Parts};
 use crate::report::foreign::Suspect;
-use crate::report::{LaunchValue, Report, Row, RunInfo, Side};
+use crate::report::{LaunchValue, PriceRow, Report, Row, RunInfo, Side};
 use crate::store::summary;
 use crate::suite::Suite;
 use crate::verdict::builds::Builds;
@@ -154,11 +154,15 @@ pub fn again(said: &Report, law: &Law<'_>, origin: &Origin) -> Result<Report, Su
         notes.extend(said.notes.iter().take(SENTENCES).map(|note| sentence(note)));
     }
     let aims = Aims::of(said, law, &cases)?;
-    let targets = target::judge(Head { run: said.head.id, cases: &aims.records, launches: &aims.launches });
+    let over = OverCases::of(said, &cases, &here);
+    let mut targets = target::judge(Head { run: said.head.id, cases: &aims.records, launches: &aims.launches });
+    targets.extend(target::judge(Head { run: said.head.id, cases: &over.records, launches: &over.launches }));
+    target::worst_first(&mut targets);
     notes.extend(aims.note(law, &origin.base));
     let demand = Demand { require_decision: said.outcome.exit_code == Exit::Inconclusive.code() };
     let mut decision = policy::decide_suite(&judgement.rows, &targets, law.gate, demand);
-    let silent = targets.iter().filter(|aimed| aims.is_silent(aimed, said, &here)).count();
+    let is_silent = |aimed: &&Aimed<'_>| aims.is_silent(aimed, said, &here) || over.is_silent(aimed, &here);
+    let silent = targets.iter().filter(is_silent).count();
     if unproven + silent > 0 && decision.exit == Exit::Pass {
         decision.exit = Exit::Nothing;
         let parts = [
@@ -183,6 +187,7 @@ pub fn again(said: &Report, law: &Law<'_>, origin: &Origin) -> Result<Report, Su
             notes,
             next: None,
             paired: said.paired.clone(),
+            prices: Vec::new(),
             at: said.generated,
         },
         &|_, _, _, _| None,
@@ -190,6 +195,8 @@ pub fn again(said: &Report, law: &Law<'_>, origin: &Origin) -> Result<Report, Su
     report.base = said.base.iter().map(|run| circumstances(run, None)).collect();
     report.head = circumstances(&said.head, Some(&run));
     report.context = said.context.iter().filter(|value| cases.contains_key(&value.case)).cloned().collect();
+    // As much as what is shown beside them, and never judged.
+    report.prices = said.prices.iter().map(price).collect();
     if let Some(info) = &mut report.paired {
         info.base = info.base_commit[..SHORT].to_owned();
         let of = origin.pull_request.map_or_else(String::new, |number| format!(" of pull request {number}"));
@@ -267,10 +274,10 @@ fn affordable(paired: &ByCase<'_>) -> Result<(), Suspect> {
 /// A metric as the base branch defines it, or as regrade itself does; what neither knows as the report has it.
 fn metric(case: &Case, said: &Metric) -> Result<Metric, Suspect> {
     match case.metric(&said.name) {
-        Some(known) if known.unit != said.unit => {
+        Some(known) if !known.takes(&said.unit) => {
             Err(wrong(format!("measures {} of `{}` in {} instead of {}", said.name, case.id, said.unit, known.unit)))
         }
-        Some(known) => Ok(known),
+        Some(known) => Ok(Metric { unit: said.unit.clone(), ..known }),
         None => Ok(said.clone()),
     }
 }
@@ -409,9 +416,11 @@ impl Aims {
         let mut values: BTreeMap<(LaunchId, &str), f64> = BTreeMap::new();
         let mut foreign = 0;
         for row in &said.targets {
-            let known = cases.get(&row.case).is_some_and(|case| {
-                case.targets.iter().any(|target| target.that == row.target.that && target.of == row.target.of)
-            });
+            let same = |target: &Target| {
+                target.that == row.target.that && target.of == row.target.of && target.over == row.target.over
+            };
+            let about = cases.values().filter(|case| case.id == row.case || row.target.over.is_some());
+            let known = about.flat_map(|case| &case.targets).any(same);
             foreign += usize::from(!known);
             for (id, side) in [(Some(&row.case), &row.head), (row.target.of.as_ref(), &row.other)] {
                 let (Some(case), Some(side)) = (id.and_then(|id| all.get(id)), side) else { continue };
@@ -441,14 +450,20 @@ impl Aims {
         let of_others: BTreeSet<&CaseId> =
             cases.values().flat_map(|case| &case.targets).filter_map(|target| target.of.as_ref()).collect();
         let silent = |case: &Case| launches.iter().all(|launch| launch.case != case.id);
+        let of_one = |target: &&Target| target.over.is_none();
         let record = |case: &Case, judged: bool| CaseRecord {
-            case: Case { targets: if judged { case.targets.clone() } else { Vec::new() }, ..case.clone() },
+            case: Case {
+                targets: case.targets.iter().filter(of_one).filter(|_| judged).cloned().collect(),
+                ..case.clone()
+            },
             skipped: silent(case).then(|| Outcome::because(OutcomeKind::Skipped, "the report has no numbers of it")),
         };
         let records = all
             .values()
             .map(|case| (case, cases.contains_key(&case.id)))
-            .filter(|(case, judged)| *judged && !case.targets.is_empty() || of_others.contains(&case.id))
+            .filter(|(case, judged)| {
+                *judged && case.targets.iter().any(|target| of_one(&target)) || of_others.contains(&case.id)
+            })
             .map(|(case, judged)| record(case, judged))
             .collect();
         Ok(Self { records, launches, foreign })
@@ -470,6 +485,54 @@ impl Aims {
             && !decidable
             && here.contains(record.case.backend.as_str())
             && (record.case.needs.is_empty() || measured())
+    }
+}
+
+/// How the cases ended that a target of the base branch's suite is about together, as far as the report's rows have numbers or
+/// a failure of each. What they are silent about did not run, as far as anybody knows here.
+struct OverCases {
+    records: Vec<CaseRecord>,
+    launches: Vec<LaunchSummary>,
+}
+
+impl OverCases {
+    fn of(said: &Report, cases: &BTreeMap<&CaseId, &Case>, here: &BTreeSet<&str>) -> Self {
+        let mut over = Self { records: Vec::new(), launches: Vec::new() };
+        for case in cases.values() {
+            let targets: Vec<Target> = case.targets.iter().filter(|target| target.over.is_some()).cloned().collect();
+            if targets.is_empty() {
+                continue;
+            }
+            let rows: Vec<&Row> = said.rows.iter().filter(|row| row.case == case.id).collect();
+            let ended = |row: &&Row| row.outcome.as_ref().map(|outcome| outcome.kind);
+            let worst = rows.iter().filter_map(ended).find(|kind| *kind != OutcomeKind::Measured);
+            let elsewhere = !case.needs.is_empty() || !here.contains(case.backend.as_str());
+            let lacking = worst == Some(OutcomeKind::Skipped) && elsewhere;
+            let kind = match worst {
+                Some(OutcomeKind::Skipped) => None,
+                Some(kind) => Some(kind),
+                None => rows.iter().any(|row| row.head.is_some()).then_some(OutcomeKind::Measured),
+            };
+            over.launches.extend(kind.map(|kind| LaunchSummary {
+                id: LaunchId(uuid::Uuid::nil()),
+                case: case.id.clone(),
+                index: 0,
+                outcome: Outcome { kind, reason: None },
+                metrics: Vec::new(),
+            }));
+            let skipped = || Outcome::because(OutcomeKind::Skipped, "skipped where it was measured");
+            over.records.push(CaseRecord { case: Case { targets, ..(*case).clone() }, skipped: lacking.then(skipped) });
+        }
+        over
+    }
+
+    /// Whether a required target stays open although some of its cases could have been measured where the report comes from.
+    fn is_silent(&self, aimed: &Aimed<'_>, here: &BTreeSet<&str>) -> bool {
+        let about = |record: &&CaseRecord| record.case.targets.contains(aimed.target);
+        aimed.target.required
+            && aimed.target.over.is_some()
+            && aimed.verdict.call == TargetCall::Inconclusive
+            && self.records.iter().filter(about).any(|record| here.contains(record.case.backend.as_str()))
     }
 }
 
@@ -556,6 +619,13 @@ fn circumstances(said: &RunInfo, head: Option<&Run>) -> RunInfo {
     }
 }
 
+/// What a stranger says that a device costs, in harmless words.
+fn price(said: &PriceRow) -> PriceRow {
+    let Price { device, per_hour, currency, terms, source, date } = &said.price;
+    let [device, currency, terms, source] = [device, currency, terms, source].map(|text| sentence(text));
+    PriceRow { price: Price { device, per_hour: *per_hour, currency, terms, source, date: *date }, ..said.clone() }
+}
+
 /// A stranger's sentence: one harmless line.
 fn sentence(said: &str) -> String {
     format::line(said).chars().take(SENTENCE).collect()
@@ -565,7 +635,7 @@ fn sentence(said: &str) -> String {
 mod tests {
     use super::*;
     use crate::backend::BACKENDS;
-    use crate::domain::{Build, TargetCall, TargetVerdict};
+    use crate::domain::{Build, TargetVerdict};
     use crate::report::TargetRow;
 
     /// A paired session, and a comparison with a history of six runs: both as `compare` wrote them.
@@ -881,6 +951,62 @@ mod tests {
             assert_eq!((exit, call), (Exit::Nothing.code(), TargetCall::Inconclusive), "{headline}");
             assert!(headline.contains("decides nothing about 1 target that is required"), "{headline}");
         }
+    }
+
+    #[test]
+    fn a_success_rate_is_counted_again_and_silence_is_no_success() {
+        let named = "name = \"demo\"";
+        let targets = "targets = [\"success_rate >= 90 %\"]";
+        let law = suite(&DEMO[0].replacen(named, &format!("{named}\n{targets}"), 1));
+        let all = law.cases.len() as u32;
+        let honest = said(DEMO[1]);
+        let counted = |change: &dyn Fn(&mut Report)| {
+            let mut said = honest.clone();
+            change(&mut said);
+            let report = decided(&said, &law, &[]).expect("sound");
+            let row = report.targets.into_iter().next().expect("one target");
+            let over = row.target.over.clone().expect("over cases");
+            assert_eq!((row.case.as_str(), over.cases), ("all cases", all));
+            (row.verdict.call, row.verdict.note, report.outcome.headline, report.outcome.exit_code)
+        };
+        let (call, note, _, exit) = counted(&|_| {});
+        assert_eq!((call, exit), (TargetCall::Missed, Exit::Regression.code()), "{note}");
+        assert!(note.contains("broken@cpu failed"), "{note}");
+        // To leave the failed case out, or to call it skipped, makes it no success.
+        let left_out = |said: &mut Report| said.rows.retain(|row| row.benchmark != "broken");
+        let skipped = |said: &mut Report| {
+            for row in said.rows.iter_mut().filter(|row| row.benchmark == "broken") {
+                row.outcome = Some(Outcome::because(OutcomeKind::Skipped, "no such device"));
+                row.verdict.reason = Reason::HeadSkipped;
+            }
+        };
+        for change in [&left_out as &dyn Fn(&mut Report), &skipped] {
+            let (call, note, ..) = counted(change);
+            assert_eq!(call, TargetCall::Inconclusive, "{note}");
+            assert!(note.ends_with("1 did not run"), "{note}");
+        }
+        // Nor does it turn anything green where nothing else is in the way.
+        let quiet = |said: &mut Report| {
+            left_out(said);
+            for row in &mut said.rows {
+                let (Some(head), Some(base)) = (&mut row.head, &row.base) else { continue };
+                for (head, base) in head.launches.iter_mut().zip(&base.launches) {
+                    (head.value, head.samples) = (base.value, base.samples.clone());
+                }
+            }
+        };
+        let (_, _, headline, exit) = counted(&quiet);
+        assert_eq!(exit, Exit::Nothing.code(), "{headline}");
+        assert!(headline.contains("1 target that is required"), "{headline}");
+    }
+
+    #[test]
+    fn a_throughput_keeps_what_it_counts() {
+        let case = suite(DEMO[0]).cases.remove(0);
+        let said =
+            |unit: &str| Metric { unit: unit.to_owned(), ..Metric::standard("throughput").expect("in the table") };
+        assert_eq!(metric(&case, &said("tokens/s")).expect("a throughput"), said("tokens/s"));
+        assert!(metric(&case, &said("s")).is_err());
     }
 
     #[test]

@@ -38,10 +38,11 @@ fn section(targets: &[TargetRow], call: TargetCall) -> Option<Section> {
 }
 
 fn row_of(row: &TargetRow) -> Row {
-    let cells = target::ends(row).map_or_else(Vec::new, |[lower, upper]| {
+    let interval = target::ends(row).map_or_else(String::new, |[lower, upper]| format!("[{lower}, {upper}]"));
+    let cells = row.verdict.reading.map_or_else(Vec::new, |_| {
         vec![
             Cell::plain(text::clean(&target::measured(row))),
-            Cell::plain(text::clean(&format!("[{lower}, {upper}]"))),
+            Cell::plain(text::clean(&interval)),
             Cell::styled(target::verdict(row), paint(row.verdict.call)),
         ]
     });

@@ -10,7 +10,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
-use crate::domain::{Acceptance, CaseId, Launch, LaunchSummary, NoiseModel, Run, RunId, RunStatus};
+use crate::domain::{Acceptance, CaseId, Launch, LaunchSummary, NoiseModel, Price, Run, RunId, RunStatus};
 use crate::store::sqlite::columns::{Id, Nanos, Unsigned, Word};
 use crate::store::sqlite::owner::Owner;
 use crate::store::{Baseline, Knowledge, Merged, Pruned, RunQuery, Store, StoreError, unfit_as_baseline};
@@ -256,6 +256,14 @@ impl Store for SqliteStore {
         self.read(doing, |conn| {
             let key = key_of(conn, &self.path, run)?;
             launches::summaries(conn, key).map_err(run_fault(&self.path, run, doing))
+        })
+    }
+
+    fn prices(&self, run: RunId) -> Result<Vec<Price>, StoreError> {
+        let doing = "reading prices";
+        self.read(doing, |conn| {
+            let key = key_of(conn, &self.path, run)?;
+            launches::prices(conn, key).map_err(run_fault(&self.path, run, doing))
         })
     }
 

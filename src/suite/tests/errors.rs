@@ -35,7 +35,7 @@ fn a_misspelt_key_reads_like_this() {
     3 | gaet = "minor"
       | ^^^^
       |
-      = help: did you mean `gate`? known keys here: schema_version, name, description, backends, gate, gate_metrics, budget, launches, reference_workloads, timeout, memory_limit, tags, owner, defaults, sampling, thresholds, build, benchmark
+      = help: did you mean `gate`? known keys here: schema_version, name, description, backends, gate, gate_metrics, budget, launches, reference_workloads, timeout, memory_limit, tags, owner, defaults, sampling, thresholds, targets, prices, build, benchmark
     "#);
 }
 

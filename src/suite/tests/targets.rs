@@ -224,3 +224,149 @@ fn the_metric_of_the_other_benchmark_must_be_the_same() {
     assert!(of("cu").contains("`tok_rate` is in t here and in u in `cu`"), "{}", of("cu"));
     assert!(of("d").contains("`d` has no metric `tok_rate`"), "{}", of("d"));
 }
+
+#[test]
+fn a_success_rate_is_about_cases_together_and_laid_on_each() {
+    let suite = parse(
+        r#"
+        targets = [
+            "success_rate >= 90%",
+            { that = "success_rate > 0.5", over = ["compile", "small"], required = false, source = "the roadmap" },
+        ]
+        [[benchmark]]
+        name = "compile"
+        operator = "gemm"
+        axes = { m = [64, 128, 256] }
+        backends = ["cpu", "nvidia"]
+        targets = ["success_rate >= 95 %", { that = "success_rate >= 95 %", when = ["m < 200", "backend = 'cpu'"] }]
+        [[benchmark]]
+        name = "small"
+        operator = "gemm"
+        [[benchmark]]
+        name = "other"
+        operator = "gemm"
+        "#,
+    );
+    let found = |id: &str| -> Vec<(String, String, f64)> {
+        let told = |target: &Target| {
+            let over = target.over.as_ref().expect("over cases");
+            (target.to_string(), over.name.clone(), target.value)
+        };
+        targets(&suite, id).iter().map(told).collect()
+    };
+    let all = ("success_rate >= 90% over 8 cases".to_owned(), "all cases".to_owned(), 0.9);
+    let two = ("success_rate > 0.5 over 7 cases".to_owned(), "compile, small".to_owned(), 0.5);
+    let own = ("success_rate >= 95 % over 6 cases".to_owned(), "compile".to_owned(), 0.95);
+    let some = "compile where m < 200 and backend = 'cpu'".to_owned();
+    let some = ("success_rate >= 95 % over 2 cases".to_owned(), some, 0.95);
+    assert_eq!(found("compile/m=64@cpu"), [own.clone(), some, all.clone(), two.clone()]);
+    assert_eq!(found("compile/m=64@nvidia"), [own.clone(), all.clone(), two.clone()]);
+    assert_eq!(found("small@cpu"), [all.clone(), two]);
+    assert_eq!(found("other@cpu"), [all]);
+    let last = targets(&suite, "small@cpu").last().expect("two targets");
+    assert_eq!((last.required, last.source.as_deref()), (false, Some("the roadmap")));
+}
+
+#[test]
+fn mistakes_about_cases_together_are_shown_with_their_remedy() {
+    for (target, message, help) in [
+        ("\"success_rate >= 95\"", "`95` is more than all cases", "success_rate >= 95 %"),
+        ("\"success_rate >= 2 ms\"", "is no number", "a share of the cases"),
+        ("\"success_rate = 1\"", "a target is a bound", "one of >="),
+        ("\"success_rate\"", "expected a comparison after `success_rate`", ""),
+        ("{ that = \"success_rate >= 0.9\", of = \"one\" }", "no value of a case", "leave out `of`"),
+        ("{ that = \"success_rate >= 0.9\", over = \"one\" }", "`over` names benchmarks", "of the suite"),
+        ("{ that = \"latency <= 2 ms\", over = \"one\" }", "`over` names benchmarks", "leave out `over`"),
+        ("\"success_rate >= 0.9\", \"success_rate >= 0.9\"", "over 2 cases` twice", "write it once"),
+    ] {
+        let error = refused(target);
+        let SuiteError::Invalid(list) = &error else { panic!("{error}") };
+        let found = list.iter().any(|one| {
+            one.line == 7 && one.message.contains(message) && one.help.as_deref().unwrap_or_default().contains(help)
+        });
+        assert!(found, "{target}: wanted `{message}`, `{help}`, got\n{error}");
+    }
+    let of_the_suite = |target: &str| {
+        let body = format!("targets = [{target}]\n[[benchmark]]\nname = \"a\"\noperator = \"gemm\"\n");
+        Suite::parse("test.toml", &text(&body), BACKENDS).expect_err(target).to_string()
+    };
+    for (target, words) in [
+        ("\"latency <= 2 ms\"", ["together, and `latency` is not", "into the `targets` of a benchmark"]),
+        ("\"success_rate >= 95\"", ["`95` is more than all cases", "test.toml:3:"]),
+        ("{ that = \"success_rate >= 1\", over = \"b\" }", ["no benchmark is named `b`", "benchmarks: a"]),
+        ("{ that = \"success_rate >= 1\", when = \"m = 1\" }", ["neither `of` nor `when`", "with `over`"]),
+        ("{ that = \"success_rate >= 1\", ovr = \"a\" }", ["unknown key `ovr`", "did you mean `over`?"]),
+    ] {
+        let error = of_the_suite(target);
+        assert!(words.iter().all(|word| error.contains(word)), "{target}: wanted {words:?}, got\n{error}");
+    }
+    let own = "[[benchmark]]\nname = \"a\"\ncommand = [\"x\"]\n\
+        metrics.success_rate = { unit = \"1\", direction = \"higher\", kind = \"ratio\" }\n";
+    let error = Suite::parse("test.toml", &text(own), BACKENDS).expect_err("a name that is taken").to_string();
+    assert!(error.contains("the share of cases that were measured"), "{error}");
+}
+
+/// A suite in a folder of its own with these prices, one benchmark and these targets on line 7.
+fn priced(prices: &str, targets: &str) -> Result<Suite, SuiteError> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let table = "[[price]]\ndevice = \"v5e\"\nper_hour = 1.2\nterms = \"x\"\nsource = \"y\"\ndate = 2026-09-27\n";
+    std::fs::write(folder.path().join("prices.toml"), format!("{prices}\n{table}")).expect("a file");
+    let body = format!(
+        "prices = \"prices.toml\"\n[[benchmark]]\nname = \"a\"\noperator = \"gemm\"\ntargets = [{targets}]\n\
+         [[benchmark]]\nname = \"b\"\noperator = \"gemm\"\n"
+    );
+    let path = folder.path().join("suite.toml");
+    std::fs::write(&path, text(&body)).expect("a file");
+    Suite::load(&path, BACKENDS)
+}
+
+#[test]
+fn a_cost_is_bounded_in_the_currency_of_the_prices() {
+    let targets = "\"cost_per_pflop <= 0.005 EUR\", \"cost_per_million_items < 0.2 EUR/Mitems\", \
+        { that = \"cost_per_pflop <= 0.5\", of = \"b\" }";
+    let suite = priced("currency = \"EUR\"", targets).expect("nothing is wrong with it");
+    let values: Vec<f64> = suite.cases[0].targets.iter().map(|target| target.value).collect();
+    assert_eq!(values, [0.005, 0.2, 0.5]);
+    assert_eq!(suite.cases[0].targets[0].that, "cost_per_pflop <= 0.005 EUR");
+    // Both sides of a ratio, and whoever decides again, know the unit.
+    for case in &suite.cases {
+        assert_eq!(case.metric("cost_per_pflop").expect("a cost").unit, "EUR/PFLOP");
+        assert_eq!(case.metric("cost_per_million_items").expect("a cost").unit, "EUR/Mitems");
+    }
+    assert_eq!(suite.prices.len(), 1);
+    // Of a text in no folder the prices are not known; the bound itself says the currency.
+    let bare = "prices = \"p.toml\"\n[[benchmark]]\nname = \"a\"\noperator = \"gemm\"\n\
+        targets = [\"cost_per_pflop <= 0.005 EUR\"]\n";
+    let suite = Suite::parse("test.toml", &text(bare), BACKENDS).expect("nothing is wrong with it");
+    assert_eq!(suite.cases[0].metric("cost_per_pflop").expect("a cost").unit, "EUR/PFLOP");
+    assert!(suite.prices.is_empty());
+}
+
+#[test]
+fn mistakes_about_costs_are_shown_with_their_remedy() {
+    for (target, message, help) in [
+        ("\"cost_per_pflop <= 0.005 EUR\"", "is in EUR, and the suite's prices are in USD", "write the bound in USD"),
+        ("\"cost_per_pflop <= 0.005\"", "`0.005` says no currency", "cost_per_pflop <= 0.005 USD"),
+        ("\"cost_per_pflop <= 0.005 dollars\"", "says no currency", ""),
+        ("\"cost_per_pflop <= USD\"", "is no number of USD/PFLOP", ""),
+        ("\"cost_per_pflop <= 0.2 USD/Mitems\"", "is no number of USD/PFLOP", "as in"),
+        ("{ that = \"cost_per_pflop <= 0.5 USD\", of = \"b\" }", "is no number", "a ratio of two cases"),
+    ] {
+        let error = priced("currency = \"USD\"", target).expect_err(target).to_string();
+        assert!(
+            error.contains(message) && error.contains(help) && error.contains("suite.toml:7:"),
+            "{target}: {error}"
+        );
+    }
+    let bare = "[[benchmark]]\nname = \"a\"\noperator = \"gemm\"\ntargets = [\"cost_per_pflop <= 0.005 USD\"]\n";
+    let error = Suite::parse("test.toml", &text(bare), BACKENDS).expect_err("no prices").to_string();
+    assert!(error.contains("made of prices, and this suite has none") && error.contains("prices ="), "{error}");
+    let error = priced("curency = \"USD\"", "").expect_err("a misspelt key").to_string();
+    assert!(error.contains("prices.toml:1:") && error.contains("did you mean `currency`?"), "{error}");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("suite.toml");
+    std::fs::write(&path, text("prices = \"gone.toml\"\n[[benchmark]]\nname = \"a\"\noperator = \"gemm\"\n"))
+        .expect("a file");
+    let error = Suite::load(&path, BACKENDS).expect_err("no such file").to_string();
+    assert!(error.contains("cannot read the prices") && error.contains("suite.toml:3:"), "{error}");
+}

@@ -1,7 +1,7 @@
 //! Targets on launches made up here: which side the interval must be on, and that want of data is neither side.
 
 use super::*;
-use crate::domain::{RunId, Severity};
+use crate::domain::{Over, RunId, Severity};
 use crate::exit::Exit;
 use crate::verdict::policy::{Demand, decide_run, decide_suite};
 use crate::verdict::tests::{case, launch};
@@ -24,6 +24,7 @@ fn target(comparison: Comparison, value: f64) -> Target {
         comparison,
         value,
         of: None,
+        over: None,
         required: true,
         source: None,
     }
@@ -136,6 +137,15 @@ fn another_unit_is_another_metric() {
 }
 
 #[test]
+fn a_throughput_counts_whatever_the_workload_makes() {
+    let metric = |unit: &str| Metric { unit: unit.to_owned(), ..Metric::standard("throughput").expect("in the table") };
+    let cases = [wanting("a", vec![Target { metric: "throughput".to_owned(), ..target(Comparison::AtLeast, 950.0) }])];
+    let verdict = |unit: &str| judged(&cases, &measured("a", &metric(unit), &[1000.0; 3])).remove(0).verdict;
+    assert_eq!((verdict("tokens/s").call, verdict("items/s").call), (TargetCall::Met, TargetCall::Met));
+    assert_eq!(verdict("tokens/h").reason, Reason::NotMeasured, "by the second");
+}
+
+#[test]
 fn values_that_never_differ_are_known() {
     // On the goal exactly: the bound holds, its strict form does not.
     for (comparison, call) in [
@@ -235,4 +245,101 @@ fn only_required_ones_fail_and_they_come_first() {
     assert_eq!(decide_run(0, 0, &found, strict), Exit::Nothing);
     let open = [wanting("a", vec![Target { required: false, ..target(Comparison::AtLeast, 0.85) }])];
     assert_eq!(decide_run(0, 1, &judged(&open, &launches), strict), Exit::Pass, "only shown");
+}
+
+/// The verdict on the success rate of `total` cases of which these are in the run: how each ended, or that it did not run.
+fn rate(comparison: Comparison, value: f64, total: u32, ended: &[Option<OutcomeKind>]) -> (TargetVerdict, bool) {
+    let over = Some(Over { name: "compile".to_owned(), cases: total });
+    let metric = Target::SUCCESS_RATE.to_owned();
+    let target = Target { that: "success_rate".to_owned(), metric, over, ..target(comparison, value) };
+    let mut cases = Vec::new();
+    let mut launches = Vec::new();
+    for (place, ended) in ended.iter().enumerate() {
+        let id = format!("compile/{place}");
+        let mut record = wanting(&id, vec![target.clone()]);
+        match ended {
+            Some(OutcomeKind::Skipped) => {
+                record.skipped = Some(Outcome::because(OutcomeKind::Skipped, "no such device"));
+            }
+            Some(kind) => {
+                let mut made = measured(&id, &utilisation(), &NEAR);
+                made[2].outcome.kind = *kind;
+                launches.extend(made);
+            }
+            None => {}
+        }
+        cases.push(record);
+    }
+    let [aimed] = <[Aimed<'_>; 1]>::try_from(judged(&cases, &launches)).expect("one target for all of them");
+    assert_eq!(aimed.case.as_str(), "compile");
+    (aimed.verdict, aimed.fails)
+}
+
+#[test]
+fn a_success_rate_is_counted_over_what_ran() {
+    use Comparison::{Above, AtLeast};
+    use OutcomeKind::{Failed, Invalid, Measured, OutOfMemory, Skipped, TimedOut};
+    let ended = |failures: &[OutcomeKind]| -> Vec<Option<OutcomeKind>> {
+        let good = std::iter::repeat_n(Measured, 20 - failures.len());
+        good.chain(failures.iter().copied()).map(Some).collect()
+    };
+    let of = |comparison, failures: &[OutcomeKind]| rate(comparison, 0.95, 20, &ended(failures));
+    // Nineteen of twenty are 95 % exactly, however many launches each had.
+    assert_eq!(of(AtLeast, &[Failed]).0.call, TargetCall::Met);
+    assert_eq!(of(Above, &[Failed]).0.call, TargetCall::Missed);
+    for kind in [Failed, TimedOut, OutOfMemory, Invalid] {
+        let (verdict, fails) = of(AtLeast, &[kind, kind]);
+        assert_eq!((verdict.call, verdict.reason, fails), (TargetCall::Missed, Reason::Established, true), "{kind}");
+        let note = format!("18 of 20 cases measured: compile/18 {kind}, compile/19 {kind}");
+        assert_eq!(verdict.note, note);
+        let reading = verdict.reading.expect("a share");
+        assert_eq!([reading.value, reading.lower, reading.upper], [0.9; 3]);
+    }
+    let (verdict, _) = of(AtLeast, &[Failed; 8]);
+    assert!(verdict.note.ends_with("compile/16 failed and 3 more"), "{}", verdict.note);
+    // What lacks its hardware counts neither way.
+    let mut some = ended(&[Skipped; 10]);
+    assert_eq!(rate(AtLeast, 1.0, 20, &some).0.call, TargetCall::Met);
+    some[0] = Some(Failed);
+    let (verdict, _) = rate(AtLeast, 0.95, 20, &some);
+    assert_eq!((verdict.call, verdict.reading.expect("a share").value), (TargetCall::Missed, 0.9));
+    assert!(verdict.note.ends_with("; 10 skipped here, which do not count"), "{}", verdict.note);
+}
+
+#[test]
+fn cases_that_did_not_run_are_no_success() {
+    use Comparison::{AtLeast, AtMost};
+    use OutcomeKind::{Failed, Measured, Skipped};
+    // Nothing ran at all, be the goal as low as it may.
+    for (ended, reason) in [(vec![None; 3], Reason::NotMeasured), (vec![Some(Skipped); 3], Reason::HeadSkipped)] {
+        for comparison in [AtLeast, AtMost] {
+            let (verdict, fails) = rate(comparison, 0.0, 3, &ended);
+            assert_eq!((verdict.call, verdict.reason, fails), (TargetCall::Inconclusive, reason, false));
+            assert_eq!(verdict.reading, None);
+        }
+    }
+    // Two of three ran; the third, not reached or left out by a filter, could still turn it.
+    for ended in [vec![Some(Measured), Some(Measured), None], vec![Some(Measured); 2]] {
+        let (verdict, _) = rate(AtLeast, 0.95, 3, &ended);
+        assert_eq!((verdict.call, verdict.reason), (TargetCall::Inconclusive, Reason::NotMeasured));
+        let reading = verdict.reading.expect("a share");
+        assert_eq!((reading.value, reading.upper), (1.0, 1.0));
+        assert!((reading.lower - 2.0 / 3.0).abs() < 1e-12 && verdict.note.ends_with("; 1 did not run"), "{verdict:?}");
+        // Where it cannot, the answer stands.
+        assert_eq!(rate(AtLeast, 0.6, 3, &ended).0.call, TargetCall::Met);
+    }
+    assert_eq!(rate(AtLeast, 0.95, 3, &[Some(Failed)]).0.call, TargetCall::Missed);
+}
+
+#[test]
+fn a_success_rate_that_is_met_hides_no_failure() {
+    let over = Over { name: "compile".to_owned(), cases: 2 };
+    let target = Target { over: Some(over), ..target(Comparison::AtLeast, 0.5) };
+    let cases = [wanting("a", vec![target.clone()]), wanting("b", vec![target])];
+    let mut launches = measured("a", &utilisation(), &NEAR);
+    launches.extend(measured("b", &utilisation(), &NEAR));
+    launches[0].outcome.kind = OutcomeKind::Failed;
+    let found = judged(&cases, &launches);
+    assert_eq!(found[0].verdict.call, TargetCall::Met);
+    assert_eq!(decide_run(1, 1, &found, Demand { require_decision: false }), Exit::CaseFailed);
 }
