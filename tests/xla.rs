@@ -291,3 +291,33 @@ fn mistakes_in_suites_are_told_where_they_stand() {
         assert!(ran.stderr.contains(words) && ran.stderr.contains("suite.toml:"), "{line}: {}", ran.stderr);
     }
 }
+
+#[test]
+fn a_program_in_hlo_is_skipped_with_what_runs_it() {
+    let place = Place::new();
+    let library = place.file("any_cpu.so");
+    std::fs::write(&library, "never loaded").expect("a file");
+    place.write(
+        "suite.toml",
+        &format!("{HEAD}[[benchmark]]\nname = \"p\"\n[benchmark.axes]\nprogram = [\"a.hlo.txt\", \"b.hlo.pb\"]\n"),
+    );
+    let list = |arguments: &[&str]| -> support::Ran {
+        let mut command = place.command(&[&["list", "suite.toml"], arguments].concat());
+        command.env("REGRADE_PLUGIN_PATH", &library).output().expect("the binary starts").into()
+    };
+    let listed: Value = serde_json::from_str(&list(&["--format", "json"]).expect(0).stdout).expect("JSON");
+    let cases = listed["suites"][0]["cases"].as_array().expect("cases");
+    assert_eq!(cases.len(), 2);
+    for (case, file) in cases.iter().zip(["a.hlo.txt", "b.hlo.pb"]) {
+        let skipped = case["skipped"].as_str().expect("skipped");
+        assert!(skipped.contains(&format!("`{file}` is HLO")) && skipped.contains("feature `xla-crate`"), "{skipped}");
+    }
+    // The other engine, which this build does not have.
+    let suite = std::fs::read_to_string(place.file("suite.toml")).expect("a suite").replace("xla:cpu", "xla-crate:cpu");
+    place.write("suite.toml", &suite);
+    let refused = list(&[]).expect(2).stderr;
+    assert!(
+        refused.contains("unknown backend `xla-crate:cpu`") && refused.contains("feature `xla-crate`"),
+        "{refused}"
+    );
+}

@@ -13,7 +13,10 @@ use crate::measure::Subject;
 
 pub mod cpu;
 pub mod nvidia;
+mod program;
 pub mod xla;
+#[cfg(feature = "xla-crate")]
+mod xla_crate;
 
 /// Whether a backend can run anything here.
 #[derive(Debug, Clone, PartialEq)]
@@ -205,6 +208,8 @@ pub static BACKENDS: &[&dyn Backend] = &[
     &xla::Xla(Platform::Oneapi),
     &xla::Xla(Platform::Tpu),
     &xla::Compile,
+    #[cfg(feature = "xla-crate")]
+    &xla_crate::XlaCrate,
 ];
 
 /// The adapter of this name.

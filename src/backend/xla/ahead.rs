@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value as Json, json};
 
+use crate::backend::program::Program;
 use crate::backend::xla::engine::said;
 use crate::backend::xla::pjrt::{Compiled, Flag, Options, Plugin, Value};
 use crate::backend::xla::plugins::{self, Platform};
-use crate::backend::xla::program::Program;
 use crate::backend::xla::running::{compile, costs, described, marks};
 use crate::backend::xla::{failed, loading};
 use crate::backend::{BackendError, Prepared, WorkCounts};

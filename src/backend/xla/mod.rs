@@ -1,18 +1,17 @@
 //! StableHLO programs through the PJRT plugins of XLA: TPU, NVIDIA, AMD, Intel and CPU, one adapter each, and one that compiles for
 //! devices that are not here.
 //!
-//! Layers, from the bottom: `pjrt` (the interface) · `plugins` (which there are) · `engine` (one, connected) · `program` (what is run) ·
-//! `running` (timed on a device) and `ahead` (compiled only). Plugins are loaded at run time, in worker processes only: some hang, and
+//! Layers, from the bottom: `pjrt` (the interface) · `plugins` (which there are) · `engine` (one, connected) · `running` (a
+//! program timed on a device) and `ahead` (compiled only). Plugins are loaded at run time, in worker processes only: some hang, and
 //! none can be unloaded.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
+use crate::backend::program::{Language, Program};
 use crate::backend::xla::ahead::{Ahead, Target};
 use crate::backend::xla::engine::Engine;
 use crate::backend::xla::pjrt::{Options, PjrtError};
 use crate::backend::xla::plugins::Platform;
-use crate::backend::xla::program::Program;
 use crate::backend::xla::running::Running;
 use crate::backend::{Availability, Backend, BackendError, Prepared};
 use crate::domain::{DeviceInfo, Skip, Workload, WorkloadKind};
@@ -24,7 +23,6 @@ mod engine;
 mod models;
 mod pjrt;
 pub mod plugins;
-mod program;
 mod running;
 
 /// Programs on the devices of one kind of plugin.
@@ -73,7 +71,8 @@ impl Backend for Xla {
             });
         }
         match workload.kind {
-            WorkloadKind::Program | WorkloadKind::Command => Ok(()),
+            WorkloadKind::Program => speaks(workload),
+            WorkloadKind::Command => Ok(()),
             WorkloadKind::Model => models::embedded(workload).map(|_| ()),
             _ => Err(Skip {
                 reason: format!("{} has no {} `{}`", self.name(), kind_word(workload.kind), workload.name),
@@ -149,6 +148,7 @@ impl Backend for Compile {
                 remedy: "write `compile_for`, such as \"v5e:2x2\" or \"h100\"".to_owned(),
             });
         };
+        speaks(workload)?;
         let target =
             Target::named(word).map_err(|reason| Skip { reason, remedy: "correct `compile_for`".to_owned() })?;
         let flags = workload.optional_text("xla_flags").unwrap_or_default();
@@ -231,25 +231,27 @@ fn options(workload: &Workload, platform: Platform) -> Result<Options, BackendEr
     Ok(Options { flags, ..Options::default() })
 }
 
-/// The file of a program: as the suite writes it, from where regrade was started or from `suites/`, where `models/gpt2.vhlo` lies; and
-/// `gpt2` alone is that file.
-fn found(word: &str) -> PathBuf {
-    let beside = Path::new("suites");
-    let short = beside.join("models").join(word).with_extension("vhlo");
-    let places = [PathBuf::from(word), beside.join(word)];
-    let short = (!word.contains(['/', '.'])).then_some(short);
-    let all = short.into_iter().chain(places);
-    all.into_iter().find(|path| path.is_file()).unwrap_or_else(|| PathBuf::from(word))
-}
-
 /// What a workload runs.
 fn program_of(workload: &Workload) -> Result<Program, BackendError> {
     if workload.kind == WorkloadKind::Model {
         let files = models::embedded(workload).map_err(|skip| BackendError::Unsupported(skip.reason))?;
         return Program::of(files.program.to_vec(), files.manifest.as_bytes()).map_err(BackendError::Unsupported);
     }
-    let path = found(workload.text("program").map_err(BackendError::Unsupported)?);
+    let path = Program::found(workload.text("program").map_err(BackendError::Unsupported)?);
     Program::read(&path).map_err(|error| BackendError::Unsupported(error.to_string()))
+}
+
+/// Refuses a program in another language than plugins are given.
+fn speaks(workload: &Workload) -> Result<(), Skip> {
+    match workload.optional_text("program") {
+        Some(file) if Language::of(file) != Language::StableHlo => Err(Skip {
+            reason: format!("`{file}` is HLO, and plugins are given StableHLO"),
+            remedy: "export it as StableHLO (suites/models/README.md), or build regrade with the feature `xla-crate` and write \
+                     backends = [\"xla-crate:cpu\"] (docs/xla.md)"
+                .to_owned(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// An error of a plugin as the port's.

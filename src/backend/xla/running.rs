@@ -6,12 +6,10 @@ use std::time::Instant;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use crate::backend::program::{Element, Program};
 use crate::backend::xla::engine::Engine;
-use crate::backend::xla::pjrt::{
-    Buffer, Compiled, Device, Element, Event, Executable, Options, Result, Value, offered,
-};
+use crate::backend::xla::pjrt::{Buffer, Compiled, Device, Event, Executable, Options, Result, Value, offered};
 use crate::backend::xla::plugins::Platform;
-use crate::backend::xla::program::Program;
 use crate::backend::xla::{failed, loading};
 use crate::backend::{BackendError, Ceiling, Counted, Prepared, WorkCounts};
 use crate::domain::{Check, DeviceInfo, Evidence, Metric, hex};
@@ -182,18 +180,8 @@ impl Running {
 
 /// Compiles; the result, wall seconds and this process's CPU seconds.
 pub fn compile<T>(work: impl FnOnce() -> Result<T>) -> std::result::Result<(T, f64, Option<f64>), BackendError> {
-    let mut compiled = None;
-    // The clocks are read around it as around any work; its error is the caller's.
-    let reading = measure::host_time(|| {
-        compiled = Some(work());
-        Ok(())
-    });
-    let reading = reading.unwrap_or_default();
-    match compiled {
-        Some(Ok(compiled)) => Ok((compiled, reading.wall_s, reading.cpu_s)),
-        Some(Err(error)) => Err(loading("compiling", error)),
-        None => Err(BackendError::Unsupported("nothing was compiled".to_owned())),
-    }
+    let (compiled, reading) = measure::clocked(work);
+    compiled.map(|compiled| (compiled, reading.wall_s, reading.cpu_s)).map_err(|error| loading("compiling", error))
 }
 
 /// Arguments of each device from the manifest.
@@ -258,19 +246,7 @@ impl Prepared for Running {
     }
 
     fn counts(&self) -> WorkCounts {
-        let manifest = &self.program.manifest;
-        let unit = match manifest.item.as_deref() {
-            Some("tokens") => "tokens",
-            Some("images") => "images",
-            Some("samples") => "samples",
-            _ => "items",
-        };
-        let devices = self.engine.devices.len() as f64;
-        WorkCounts {
-            flops: self.flops(),
-            bytes: Some(self.program.bytes()),
-            items: manifest.items.map(|items| (items * devices, unit)),
-        }
+        WorkCounts { flops: self.flops(), ..self.program.counts(self.engine.devices.len()) }
     }
 
     fn ceilings(&mut self) -> std::result::Result<Vec<Ceiling>, BackendError> {
