@@ -6,7 +6,6 @@
 mod support;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -79,19 +78,11 @@ fn plugins_that_go_wrong_end_one_launch_with_a_reason() {
     ];
     let place = Place::new();
     bring(&place, "mlp-train");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pjrt/fake.c");
     let suite = format!("{HEAD}[[benchmark]]\nname = \"p\"\nprogram = \"models/mlp-train.vhlo\"\ntimeout = \"4s\"\n");
     place.write("suite.toml", &suite);
     for (case, words) in CASES {
         let library = place.file(&format!("{case}_cpu.so"));
-        let compiled = Command::new("cc")
-            .args(["-shared", "-fPIC", "-w", "-o"])
-            .arg(&library)
-            .arg(format!("-DCASE={case}"))
-            .arg(&source)
-            .status()
-            .expect("a C compiler is installed");
-        assert!(compiled.success(), "{case}");
+        support::fake_plugin(case, &library);
         let ran: support::Ran = place
             .command(&["run", "suite.toml", "--quiet"])
             .env("REGRADE_PLUGIN_PATH", &library)

@@ -6,6 +6,7 @@
 //! none can be unloaded.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use crate::backend::program::{Language, Program};
 use crate::backend::xla::ahead::{Ahead, Target};
@@ -33,8 +34,17 @@ pub struct Xla(pub Platform);
 #[derive(Debug)]
 pub struct Compile;
 
+/// Tells what a plugin says of itself, by the names of the facts of launches: `api`, `stablehlo_current_version` and the like. Loads the
+/// library, so it belongs in a process of its own, which finds [`ENVIRONMENT`].
+///
+/// # Errors
+/// Why it says no more.
+pub fn describe(path: &Path, tell: &mut dyn FnMut(&str, &str)) -> Result<(), BackendError> {
+    engine::describe(path, tell).map_err(|error| BackendError::Unsupported(error.to_string()))
+}
+
 /// Variables of workers: libtpu otherwise asks a cloud's metadata service for minutes, and XLA's log is worth its warnings alone.
-const ENVIRONMENT: &[(&str, &str)] = &[("TPU_SKIP_MDS_QUERY", "1"), ("TF_CPP_MIN_LOG_LEVEL", "1")];
+pub const ENVIRONMENT: &[(&str, &str)] = &[("TPU_SKIP_MDS_QUERY", "1"), ("TF_CPP_MIN_LOG_LEVEL", "1")];
 
 impl Backend for Xla {
     fn name(&self) -> &'static str {
