@@ -137,31 +137,29 @@ impl Loaded {
             first_step_s: 0.0,
         };
         let start = Instant::now();
-        let results = loaded.step().map_err(|error| loading("the first run", &error))?;
+        let results = loaded.run_once().map_err(|error| loading("the first run", &error))?;
         loaded.first_step_s = start.elapsed().as_secs_f64();
-        let declared = loaded.program.manifest.outputs.len();
-        let outputs = results.len() + loaded.program.manifest.carry;
+        let (outputs, declared) = (results.len(), loaded.program.manifest.outputs.len());
         if declared != 0 && outputs != declared {
             let what = format!("the program has {outputs} results, and its manifest {declared}");
             return Err(BackendError::Unsupported(what));
         }
+        loaded.carry(results);
         Ok(loaded)
     }
 
-    /// Runs once; what is carried over becomes the next run's arguments, and the rest is returned. The crate makes its CPU client
-    /// synchronous, so the results are there when the call returns.
-    fn step(&mut self) -> Result<Vec<PjRtBuffer>, Error> {
-        let mut results = self.run_once()?;
-        let carry = self.program.manifest.carry.min(results.len());
-        for (place, result) in results.drain(..carry).enumerate() {
-            self.arguments[place] = result;
-        }
-        Ok(results)
-    }
-
-    /// The results of one run: those of the one device, a tuple taken apart.
+    /// The results of one run: those of the one device, a tuple taken apart. The crate makes its CPU client synchronous, so they are
+    /// there when the call returns.
     fn run_once(&self) -> Result<Vec<PjRtBuffer>, Error> {
         Ok(self.executable.execute_b(&self.arguments)?.into_iter().next().unwrap_or_default())
+    }
+
+    /// The first results are the next run's first arguments, as many as the manifest says.
+    fn carry(&mut self, results: Vec<PjRtBuffer>) {
+        let places = self.arguments.iter_mut().take(self.program.manifest.carry);
+        for (argument, result) in places.zip(results) {
+            *argument = result;
+        }
     }
 
     /// Runs once from the arguments as they were in the beginning, and compares.
@@ -208,10 +206,11 @@ const fn element(element: Element) -> ElementType {
 impl Subject for Loaded {
     fn run(&mut self, iterations: u64) -> Result<(), SubjectError> {
         for _ in 0..iterations {
-            self.step().map_err(|error| SubjectError {
+            let results = self.run_once().map_err(|error| SubjectError {
                 context: "running the program".to_owned(),
                 source: words(&error).into(),
             })?;
+            self.carry(results);
         }
         Ok(())
     }
