@@ -7,6 +7,8 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
+use regrade::store::sqlite::SqliteStore;
+use regrade::store::{RunQuery, Store};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use support::Place;
@@ -237,6 +239,52 @@ fn a_program_runs_and_its_numbers_are_checked() {
     let _ = place.command(&["run", "suite.toml", "--quiet"]).env("REGRADE_PLUGIN_PATH", &variable).output();
     let wrong = outcomes(&place).into_iter().find(|(case, ..)| case.starts_with("train")).expect("the case");
     assert!(wrong.1 == "failed" && wrong.2.contains("wrong numbers"), "{wrong:?}");
+}
+
+#[test]
+fn two_builds_of_a_plugin_are_told_apart() {
+    let Some(plugin) = plugin() else { return };
+    let place = Place::new();
+    bring(&place, "mlp-train");
+    place.write("suite.toml", &format!("{HEAD}[[benchmark]]\nname = \"p\"\nprogram = \"models/mlp-train.vhlo\"\n"));
+    place.commit("first");
+    let mut runs = Vec::new();
+    for build in ["one", "two"] {
+        std::fs::create_dir(place.file(build)).expect("a folder");
+        let library = place.file(build).join("pjrt_cpu.so");
+        let mut bytes = std::fs::read(&plugin).expect("a plugin");
+        // What follows the last section of a library is no part of it.
+        bytes.extend_from_slice(build.as_bytes());
+        std::fs::write(&library, &bytes).expect("a copy");
+        let hash: String =
+            Sha256::digest(&bytes).iter().fold(String::new(), |hash, byte| hash + &format!("{byte:02x}"));
+        let ran: support::Ran = place
+            .command(&["run", "suite.toml", "--quiet"])
+            .env("REGRADE_PLUGIN_PATH", &library)
+            .output()
+            .expect("the binary starts")
+            .into();
+        ran.expect(0);
+        let store = SqliteStore::open(&place.file("baselines/regrade.sqlite")).expect("a database");
+        let run = store.runs(&RunQuery::default()).expect("runs").remove(0);
+        assert!(
+            run.toolchain.contains(&format!("xla:cpu: pjrt_cpu.so (SHA-256 {})", &hash[..12])),
+            "{}",
+            run.toolchain
+        );
+        let launches = store.launches(run.id, None).expect("launches");
+        let evidence = launches[0].evidence.iter().find(|evidence| evidence.source == "xla").expect("the plugin's");
+        assert_eq!(evidence.facts["plugin_sha256"], hash);
+        runs.push(run);
+    }
+    // They compare, and the report says so.
+    assert_eq!(runs[0].testbed, runs[1].testbed);
+    let _ = place.run(&["compare", "--base", &runs[0].id.to_string(), "--head", &runs[1].id.to_string()]);
+    let report = place.report();
+    let notes = report["notes"].as_array().expect("notes").iter().filter_map(Value::as_str);
+    let told: Vec<&str> = notes.filter(|note| note.starts_with("the base was measured with")).collect();
+    assert_eq!(told.len(), 1, "{report}");
+    assert!(runs.iter().all(|run| told[0].contains(&run.toolchain)), "{told:?}");
 }
 
 #[test]

@@ -168,6 +168,12 @@ pub trait Backend: Sync {
         BTreeMap::new()
     }
 
+    /// The very build of what does the work, where its version does not tell it: a word for people, with a hash. For reports; it makes
+    /// no other testbed. Called once a session; hashing may take a second.
+    fn build(&self) -> Option<String> {
+        None
+    }
+
     /// Variables that its worker processes find, unless the user has set them.
     fn environment(&self) -> &'static [(&'static str, &'static str)] {
         &[]

@@ -23,6 +23,8 @@ pub struct Engine {
     pub facts: BTreeMap<String, Json>,
     /// Vendor's name of the first device.
     pub kind: String,
+    /// Where it came from.
+    pub plugin: plugins::Plugin,
 }
 
 impl Engine {
@@ -52,7 +54,7 @@ impl Engine {
         for (name, value) in &description.attributes {
             facts.insert(format!("device.{name}"), json!(value.to_string()));
         }
-        Ok(Self { devices, platform, client, facts, kind: description.kind })
+        Ok(Self { devices, platform, client, facts, kind: description.kind, plugin: plugin.clone() })
     }
 
     /// Most bytes that were ever taken of the first device's memory, where it counts.

@@ -73,6 +73,10 @@ impl Backend for Xla {
         }
     }
 
+    fn build(&self) -> Option<String> {
+        Some(built(&plugins::find(self.0).ok()?))
+    }
+
     fn supports(&self, workload: &Workload) -> Result<(), Skip> {
         if workload.optional_text("compile_for").is_some() {
             return Err(Skip {
@@ -130,8 +134,7 @@ impl Backend for Compile {
     }
 
     fn availability(&self) -> Availability {
-        let found: Vec<plugins::Plugin> =
-            [Platform::Tpu, Platform::Cuda].into_iter().filter_map(|platform| plugins::find(platform).ok()).collect();
+        let found = compilers();
         if found.is_empty() {
             return Availability::Unavailable(Skip {
                 reason: "there is no compiler for TPUs or NVIDIA GPUs here".to_owned(),
@@ -149,6 +152,11 @@ impl Backend for Compile {
             .collect();
         let facts = found.iter().map(|plugin| (format!("plugin.{}", plugin.platform.name()), named(plugin))).collect();
         Availability::Ready { devices, facts }
+    }
+
+    fn build(&self) -> Option<String> {
+        let all: Vec<String> = compilers().iter().map(built).collect();
+        (!all.is_empty()).then(|| all.join(" and "))
     }
 
     fn supports(&self, workload: &Workload) -> Result<(), Skip> {
@@ -185,6 +193,11 @@ impl Backend for Compile {
     }
 }
 
+/// Plugins that compile for devices that are not here.
+fn compilers() -> Vec<plugins::Plugin> {
+    [Platform::Tpu, Platform::Cuda].into_iter().filter_map(|platform| plugins::find(platform).ok()).collect()
+}
+
 const fn kind_word(kind: WorkloadKind) -> &'static str {
     match kind {
         WorkloadKind::Model => "model",
@@ -196,12 +209,20 @@ const fn kind_word(kind: WorkloadKind) -> &'static str {
     }
 }
 
-/// A plugin as a fact of the testbed: its package, or its file where that is all there is.
+/// A plugin as a fact of the testbed: its package with the version, or its file where that is all there is.
+///
+/// Its hash is no such fact. A package of another version was chosen, and its runs start a history of their own. A hash is another for
+/// every build, and builds of the same name are what people who make plugins compare: were each a testbed, none would ever have a
+/// base. So builds compare, and the report says that they differ ([`built`], and the evidence of each launch).
 fn named(plugin: &plugins::Plugin) -> String {
-    plugin
-        .package
-        .clone()
-        .unwrap_or_else(|| plugin.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()))
+    plugin.name()
+}
+
+/// A plugin with the beginning of its hash, for people; the whole of it is evidence of each launch.
+fn built(plugin: &plugins::Plugin) -> String {
+    const DIGITS: usize = 12;
+    let hash = plugin.sha256().map_or_else(|| "cannot be read".to_owned(), |hash| hash[..DIGITS].to_owned());
+    format!("{} (SHA-256 {hash})", plugin.name())
 }
 
 /// The first device of a kind and its stable facts, as far as can be told without the plugin.

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::backend::program::{Element, Program};
 use crate::backend::xla::engine::Engine;
 use crate::backend::xla::pjrt::{Buffer, Compiled, Device, Event, Executable, Options, Result, Value, offered};
-use crate::backend::xla::plugins::Platform;
+use crate::backend::xla::plugins::{self, Platform};
 use crate::backend::xla::{failed, loading};
 use crate::backend::{BackendError, Ceiling, Counted, Prepared, WorkCounts};
 use crate::domain::{Check, DeviceInfo, Evidence, Metric, hex};
@@ -282,7 +282,7 @@ impl Prepared for Running {
         let watched =
             self.watched.as_ref().map(|watched| Evidence { source: "nvml".to_owned(), facts: watched.facts() });
         let mut facts = BTreeMap::new();
-        marks(&self.executable, &mut facts);
+        marks(&self.executable, &self.engine.plugin, &mut facts);
         watched.into_iter().chain([Evidence { source: "xla".to_owned(), facts }]).collect()
     }
 
@@ -291,8 +291,12 @@ impl Prepared for Running {
     }
 }
 
-/// What tells whether the compiler made the same of a program as before.
-pub fn marks(compiled: &Compiled, facts: &mut BTreeMap<String, serde_json::Value>) {
+/// What tells whether it is the same plugin as before, and whether it made the same of a program. The session has hashed the plugin
+/// already; where it could keep no hash, this does, after the measurement.
+pub fn marks(compiled: &Compiled, plugin: &plugins::Plugin, facts: &mut BTreeMap<String, serde_json::Value>) {
+    if let Some(hash) = plugin.sha256() {
+        facts.insert("plugin_sha256".to_owned(), json!(hash));
+    }
     if let Ok(fingerprint) = compiled.fingerprint() {
         facts.insert("fingerprint".to_owned(), json!(fingerprint));
     }

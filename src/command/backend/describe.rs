@@ -50,7 +50,7 @@ pub fn tell(path: &Path) -> Result<Exit> {
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
     let say = |line: &Line| -> Result<()> {
         // A library may have left a line of its own open.
-        Ok(print(format!("\n{MARK}{}\n", serde_json::to_string(line)?).as_bytes())?)
+        print(format!("\n{MARK}{}\n", serde_json::to_string(line)?).as_bytes())
     };
     let mut failed = None;
     let ended = xla::describe(path, &mut |name, value| {
