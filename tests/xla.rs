@@ -7,6 +7,8 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
+use regrade::domain::RunStatus;
 use regrade::store::sqlite::SqliteStore;
 use regrade::store::{RunQuery, Store};
 use serde_json::Value;
@@ -277,6 +279,14 @@ fn two_builds_of_a_plugin_are_told_apart() {
         assert_eq!(evidence.facts["plugin_sha256"], hash);
         runs.push(run);
     }
+    // Half a run of each is no run.
+    let mut store = SqliteStore::open(&place.file("baselines/regrade.sqlite")).expect("a database");
+    store.finish_run(runs[0].id, RunStatus::Interrupted, Timestamp::now()).expect("stored");
+    let library = place.file("two").join("pjrt_cpu.so");
+    let mut resume = place.command(&["run", "suite.toml", "--quiet", "--resume"]);
+    let ran: support::Ran = resume.env("REGRADE_PLUGIN_PATH", library).output().expect("the binary starts").into();
+    assert!(ran.stderr.contains("the compiler or an engine changed since"), "{ran:?}");
+    store.finish_run(runs[0].id, RunStatus::Complete, Timestamp::now()).expect("stored");
     // They compare, and the report says so.
     assert_eq!(runs[0].testbed, runs[1].testbed);
     let _ = place.run(&["compare", "--base", &runs[0].id.to_string(), "--head", &runs[1].id.to_string()]);

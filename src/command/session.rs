@@ -385,6 +385,9 @@ fn resumed(
     if run.commit != tree.commit || run.dirty != tree.dirty {
         changed.push("the commit");
     }
+    if run.toolchain != toolchain(&plan) {
+        changed.push("the compiler or an engine");
+    }
     if run.suite.launches != plan.suite.launches {
         changed.push("the number of launches");
     }

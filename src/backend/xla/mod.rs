@@ -2,7 +2,7 @@
 //! devices that are not here.
 //!
 //! Layers, from the bottom: `pjrt` (the interface) · `plugins` (which there are) · `engine` (one, connected) · `running` (a
-//! program timed on a device) and `ahead` (compiled only). Plugins are loaded at run time, in worker processes only: some hang, and
+//! program timed on a device) and `ahead` (compiled only). Plugins are loaded at run time, in processes of their own only: some hang, and
 //! none can be unloaded.
 
 use std::collections::BTreeMap;
