@@ -1,13 +1,17 @@
 # The recipes are CI's own steps; `.ci/run` runs `just`-free the same commands in the same order.
 
 # Everything CI checks.
-check: fmt clippy doc github test
+check: fmt clippy xla-crate doc github test
 
 fmt:
     cargo fmt --check
 
 clippy:
     cargo clippy --locked --all-targets -- -D warnings
+
+# The feature `xla-crate`, type-checked only; brings libclang.
+xla-crate:
+    .ci/xla-crate.sh
 
 # `post` against a stand-in for GitHub; needs Node, and installs the rest below tests/github.
 github:

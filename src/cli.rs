@@ -757,6 +757,12 @@ pub enum BackendAction {
         #[arg(value_parser = plugin_names())]
         name: String,
     },
+    /// Load a plugin in this process and say what it is (started by `list`)
+    #[command(hide = true)]
+    Describe {
+        /// Its file
+        path: PathBuf,
+    },
 }
 
 /// `regrade baseline push`

@@ -155,6 +155,58 @@ fn what_a_variable_names_is_listed_and_what_is_not_there_is_a_mistake() {
 }
 
 #[test]
+fn a_plugin_says_what_it_is_and_one_that_goes_wrong_costs_its_own_line() {
+    let desk = Desk::new();
+    let cases = ["TELLS", "NO_TABLE", "OTHER_MAJOR", "MANY_ATTRIBUTES", "ASKED_CRASHES", "ASKED_HANGS", "HANGS"];
+    for case in cases {
+        support::fake_plugin(case, &desk.place.file(&format!("{case}_cpu.so")));
+    }
+    desk.place.write("text_cpu.so", "no library");
+    // All in one list: they are asked at once, and the one that hangs is waited for once.
+    let names: Vec<String> = cases.iter().chain(&["text"]).map(|case| format!("{case}_cpu.so")).collect();
+    let files: Vec<PathBuf> = names.iter().map(|name| desk.place.file(name)).collect();
+    let variable = std::env::join_paths(&files).expect("no colons in paths");
+    let list = |format: &str| -> Ran {
+        let mut command = desk.command(&["list", "--format", format]);
+        command.env("REGRADE_PLUGIN_PATH", &variable).output().expect("starts").into()
+    };
+    let listing: Json = serde_json::from_str(&list("json").expect(0).stdout).expect("JSON");
+    let lines = platform(&listing, "cpu")["plugins"].as_array().expect("a list");
+    let of = |case: &str| {
+        let file = format!("/{case}_cpu.so");
+        let found = lines.iter().find(|line| line["path"].as_str().is_some_and(|path| path.ends_with(&file)));
+        let line = found.expect("every file is listed");
+        (line["facts"].clone(), line["silent"].as_str().unwrap_or("nothing is missing").to_owned())
+    };
+    let api = serde_json::json!({"api": "0.90"});
+    let none = serde_json::json!({});
+    let whole = serde_json::json!({"api": "0.90", "stablehlo_current_version": "1.2.3", "xla_version": "7"});
+    for (case, facts, words) in [
+        ("TELLS", &whole, "nothing is missing"),
+        ("NO_TABLE", &none, "no table of functions"),
+        ("OTHER_MAJOR", &none, "version 7."),
+        ("MANY_ATTRIBUTES", &api, "breaks the interface"),
+        ("ASKED_CRASHES", &api, "it crashed (signal 11)"),
+        ("ASKED_HANGS", &api, "it had not answered after"),
+        // Only when it is initialised, which a list does not do.
+        ("HANGS", &api, "nothing is missing"),
+        ("text", &none, "cannot load the plugin"),
+    ] {
+        let (got, silent) = of(case);
+        assert_eq!(&got, facts, "{case}: {silent}");
+        assert!(silent.contains(words), "{case}: {silent}");
+    }
+
+    let text: Ran = desk
+        .command(&["list"])
+        .env("REGRADE_PLUGIN_PATH", desk.place.file("TELLS_cpu.so"))
+        .output()
+        .expect("starts")
+        .into();
+    assert!(text.expect(0).stdout.contains("PJRT C API 0.90, StableHLO 1.2.3, xla_version 7\n"));
+}
+
+#[test]
 fn a_wheel_is_installed_replaced_and_removed() {
     let Some(python) = python() else { return };
     let desk = Desk::new();

@@ -39,6 +39,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 const PORTS: &[&str] = &["measure", "suite", "verdict", "report", "protocol", "stats", "hardware", "domain"];
 const BASE: &[&str] = &["stats", "hardware", "domain"];
 
+/// Modules below a port that belong to the port itself: every adapter may name them.
+const SHARED: &[(&str, &str)] = &[("backend", "plain"), ("backend", "program")];
+
 /// Adapters of a port, which must not name each other; `*` is every module below the port.
 const ADAPTERS: &[(&str, &[&str])] = &[
     ("backend", &["*"]),
@@ -46,9 +49,6 @@ const ADAPTERS: &[(&str, &[&str])] = &[
     ("render", &["terminal", "markdown", "json", "junit", "html", "svg", "png"]),
     ("import", &["*"]),
 ];
-
-/// What lies beside the adapters of a port for all of them.
-const SHARED: &[(&str, &str)] = &[("backend", "plain")];
 
 /// Third-party crate → the places (prefixes of paths below `src/`) that may name it.
 const CRATES: &[(&str, &[&str])] = &[
@@ -65,6 +65,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("annotate_snippets", &["suite/"]),
     ("toml", &["suite/"]),
     ("csv", &["command/judge/"]),
+    ("xla_rs", &["backend/xla_crate"]),
 ];
 
 /// Documents whose paths are checked, and the folders that make a word in backticks a path of the repository.
@@ -112,6 +113,19 @@ fn sources_keep_the_rules() {
     assert!(problems.is_empty(), "{}", list(&problems));
 }
 
+/// The feature `xla-crate` is type-checked and never linked here, so this cannot be a test of its own module.
+#[test]
+fn the_optional_engine_is_named_with_its_locked_version() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = |name: &str| std::fs::read_to_string(root.join(name)).expect("a file of the repository");
+    let locked = text("Cargo.lock").split("name = \"xla\"\nversion = \"").nth(1).map(|rest| {
+        let (version, _) = rest.split_once('"').expect("a quoted version");
+        format!("\"xla {version}\"")
+    });
+    let locked = locked.expect("the crate `xla` is in Cargo.lock");
+    assert!(text("src/backend/xla_crate.rs").contains(&locked), "ENGINE is not {locked}");
+}
+
 #[test]
 fn paths_in_documents_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -154,6 +168,17 @@ fn planted_violations_are_found() {
             "//! x\nuse crate::backend::nvidia::Nvidia;",
             "adapter `cpu` must not name adapter `nvidia`",
         ),
+        (
+            "backend/program.rs",
+            "//! x\nuse crate::backend::xla::Xla;",
+            "adapter `the port` must not name adapter `xla`",
+        ),
+        (
+            "backend/xla_crate.rs",
+            "//! x\nuse crate::backend::xla::Xla;",
+            "adapter `xla_crate` must not name adapter `xla`",
+        ),
+        ("backend/xla/mod.rs", "//! x\nuse xla_rs::PjRtClient;", "`xla_rs` may be named in"),
         ("backend/cpu/mod.rs", "//! x\nuse super::nvidia::Nvidia;", "adapter `cpu` must not name adapter `nvidia`"),
         ("render/svg.rs", "//! x\nuse crate::render::markdown::page;", "adapter `svg`"),
         ("verdict/mod.rs", "//! x\nuse rusqlite::Connection;", "`rusqlite` may be named in"),
@@ -175,6 +200,7 @@ fn innocent_text_is_let_through() {
             "backend/cpu/model/mod.rs",
             "//! x\nuse crate::backend::cpu::y;\nuse crate::backend::Backend;\nuse super::cpu;",
         ),
+        ("backend/xla/running.rs", "//! x\nuse crate::backend::program::Program;"),
         ("suite/a.rs", "//! x\nuse toml::Value;\nlet my_toml::x = tomlish::y;\nuse crate::domain::{Case, Plan};"),
         ("command/run.rs", "//! x\nuse crate::runner::run;\nuse anyhow::Context;"),
         ("store/mod.rs", "//! x\nmod tests { use super::*; }"),
@@ -269,8 +295,9 @@ fn complain_of_adapter(
     let (Some((own, all)), Some(named)) = (adapter, named) else {
         return;
     };
-    let is_adapter = all.contains(&named.as_str()) || (all == ["*"] && is_module(port, named));
-    if named != own && is_adapter && !SHARED.contains(&(port, named)) {
+    let is_adapter =
+        all.contains(&named.as_str()) || (all == ["*"] && is_module(port, named) && !is_shared(port, named));
+    if named != own && is_adapter {
         complain(line, format!("adapter `{own}` must not name adapter `{named}`"));
     }
 }
@@ -278,8 +305,14 @@ fn complain_of_adapter(
 /// The adapter that a file belongs to, with all adapters of its port.
 fn adapter_of<'a>(parts: &[&'a str]) -> Option<(&'a str, &'static [&'static str])> {
     let (_, all) = ADAPTERS.iter().find(|(port, _)| *port == parts[0])?;
-    let own = parts.get(1).copied().filter(|name| *name != "mod")?;
+    let file = parts.get(1).copied().filter(|name| *name != "mod")?;
+    // What belongs to the port names no adapter: to it all of them are others.
+    let own = if is_shared(parts[0], file) { "the port" } else { file };
     (all.contains(&"*") || all.contains(&own)).then_some((own, *all))
+}
+
+fn is_shared(port: &str, module: &str) -> bool {
+    SHARED.contains(&(port, module))
 }
 
 /// Whether the port has a module of this name.

@@ -6,8 +6,11 @@
 mod support;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
+use jiff::Timestamp;
+use regrade::domain::RunStatus;
+use regrade::store::sqlite::SqliteStore;
+use regrade::store::{RunQuery, Store};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use support::Place;
@@ -79,19 +82,11 @@ fn plugins_that_go_wrong_end_one_launch_with_a_reason() {
     ];
     let place = Place::new();
     bring(&place, "mlp-train");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pjrt/fake.c");
     let suite = format!("{HEAD}[[benchmark]]\nname = \"p\"\nprogram = \"models/mlp-train.vhlo\"\ntimeout = \"4s\"\n");
     place.write("suite.toml", &suite);
     for (case, words) in CASES {
         let library = place.file(&format!("{case}_cpu.so"));
-        let compiled = Command::new("cc")
-            .args(["-shared", "-fPIC", "-w", "-o"])
-            .arg(&library)
-            .arg(format!("-DCASE={case}"))
-            .arg(&source)
-            .status()
-            .expect("a C compiler is installed");
-        assert!(compiled.success(), "{case}");
+        support::fake_plugin(case, &library);
         let ran: support::Ran = place
             .command(&["run", "suite.toml", "--quiet"])
             .env("REGRADE_PLUGIN_PATH", &library)
@@ -116,14 +111,8 @@ fn plugins_that_go_wrong_end_one_launch_with_a_reason() {
 fn programs_that_do_not_compile_count_against_the_success_of_all() {
     let place = Place::new();
     bring(&place, "mlp-train");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pjrt/fake.c");
     let library = place.file("refuses_cpu.so");
-    let compiled = Command::new("cc")
-        .args(["-shared", "-fPIC", "-w", "-DCASE=REFUSES", "-o"])
-        .args([&library, &source])
-        .status()
-        .expect("a C compiler is installed");
-    assert!(compiled.success());
+    support::fake_plugin("REFUSES", &library);
     // One program that the plugin refuses, one thing that runs, and one that lacks its device here.
     let suite = |rate: &str| {
         let more = "[[benchmark]]\nname = \"c\"\ncommand = [\"true\"]\nbackends = [\"cpu\"]\n\
@@ -296,14 +285,14 @@ fn operators_of_the_catalogue_have_the_right_numbers_as_programs() {
         ("rmsnorm", "rows = 37\ncols = 513"),
         ("softmax", "rows = 1\ncols = 1000"),
     ];
-    let mut suite = HEAD.to_owned();
-    for (name, sizes) in sizes {
+    let benchmark = |(name, sizes): (&str, &str)| {
         let causal = if name == "attention" { "causal = [false, true]\n" } else { "" };
-        suite += &format!(
+        format!(
             "[[benchmark]]\nname = \"{name}\"\noperator = \"{name}\"\n{sizes}\n[benchmark.axes]\n\
              precision = [\"f32\", \"bf16\", \"f16\", \"f64\"]\n{causal}"
-        );
-    }
+        )
+    };
+    let mut suite = HEAD.to_owned() + &sizes.map(benchmark).concat();
     suite += "[[benchmark]]\nname = \"fused\"\noperator = \"attention\"\nimplementation = \"fused\"\n\
               [[benchmark]]\nname = \"copy\"\noperator = \"copy\"\n";
     place.write("suite.toml", &suite);
@@ -316,6 +305,60 @@ fn operators_of_the_catalogue_have_the_right_numbers_as_programs() {
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert_eq!(skipped.len(), 2);
     assert!(skipped.iter().all(|(_, outcome, _)| outcome == "skipped"), "{skipped:?}");
+}
+
+#[test]
+fn two_builds_of_a_plugin_are_told_apart() {
+    let Some(plugin) = plugin() else { return };
+    let place = Place::new();
+    bring(&place, "mlp-train");
+    place.write("suite.toml", &format!("{HEAD}[[benchmark]]\nname = \"p\"\nprogram = \"models/mlp-train.vhlo\"\n"));
+    place.commit("first");
+    let mut runs = Vec::new();
+    for build in ["one", "two"] {
+        std::fs::create_dir(place.file(build)).expect("a folder");
+        let library = place.file(build).join("pjrt_cpu.so");
+        let mut bytes = std::fs::read(&plugin).expect("a plugin");
+        // What follows the last section of a library is no part of it.
+        bytes.extend_from_slice(build.as_bytes());
+        std::fs::write(&library, &bytes).expect("a copy");
+        let hash: String =
+            Sha256::digest(&bytes).iter().fold(String::new(), |hash, byte| hash + &format!("{byte:02x}"));
+        let ran: support::Ran = place
+            .command(&["run", "suite.toml", "--quiet"])
+            .env("REGRADE_PLUGIN_PATH", &library)
+            .output()
+            .expect("the binary starts")
+            .into();
+        ran.expect(0);
+        let store = SqliteStore::open(&place.file("baselines/regrade.sqlite")).expect("a database");
+        let run = store.runs(&RunQuery::default()).expect("runs").remove(0);
+        assert!(
+            run.toolchain.contains(&format!("xla:cpu: pjrt_cpu.so (SHA-256 {})", &hash[..12])),
+            "{}",
+            run.toolchain
+        );
+        let launches = store.launches(run.id, None).expect("launches");
+        let evidence = launches[0].evidence.iter().find(|evidence| evidence.source == "xla").expect("the plugin's");
+        assert_eq!(evidence.facts["plugin_sha256"], hash);
+        runs.push(run);
+    }
+    // Half a run of each is no run.
+    let mut store = SqliteStore::open(&place.file("baselines/regrade.sqlite")).expect("a database");
+    store.finish_run(runs[0].id, RunStatus::Interrupted, Timestamp::now()).expect("stored");
+    let library = place.file("two").join("pjrt_cpu.so");
+    let mut resume = place.command(&["run", "suite.toml", "--quiet", "--resume"]);
+    let ran: support::Ran = resume.env("REGRADE_PLUGIN_PATH", library).output().expect("the binary starts").into();
+    assert!(ran.stderr.contains("the compiler or an engine changed since"), "{ran:?}");
+    store.finish_run(runs[0].id, RunStatus::Complete, Timestamp::now()).expect("stored");
+    // They compare, and the report says so.
+    assert_eq!(runs[0].testbed, runs[1].testbed);
+    let _ = place.run(&["compare", "--base", &runs[0].id.to_string(), "--head", &runs[1].id.to_string()]);
+    let report = place.report();
+    let notes = report["notes"].as_array().expect("notes").iter().filter_map(Value::as_str);
+    let told: Vec<&str> = notes.filter(|note| note.starts_with("the base was measured with")).collect();
+    assert_eq!(told.len(), 1, "{report}");
+    assert!(runs.iter().all(|run| told[0].contains(&run.toolchain)), "{told:?}");
 }
 
 #[test]
@@ -360,4 +403,34 @@ fn mistakes_in_suites_are_told_where_they_stand() {
         let ran = place.run(&["list", "suite.toml"]).expect(2);
         assert!(ran.stderr.contains(words) && ran.stderr.contains("suite.toml:"), "{line}: {}", ran.stderr);
     }
+}
+
+#[test]
+fn a_program_in_hlo_is_skipped_with_what_runs_it() {
+    let place = Place::new();
+    let library = place.file("any_cpu.so");
+    std::fs::write(&library, "never loaded").expect("a file");
+    place.write(
+        "suite.toml",
+        &format!("{HEAD}[[benchmark]]\nname = \"p\"\n[benchmark.axes]\nprogram = [\"a.hlo.txt\", \"b.hlo.pb\"]\n"),
+    );
+    let list = |arguments: &[&str]| -> support::Ran {
+        let mut command = place.command(&[&["list", "suite.toml"], arguments].concat());
+        command.env("REGRADE_PLUGIN_PATH", &library).output().expect("the binary starts").into()
+    };
+    let listed: Value = serde_json::from_str(&list(&["--format", "json"]).expect(0).stdout).expect("JSON");
+    let cases = listed["suites"][0]["cases"].as_array().expect("cases");
+    assert_eq!(cases.len(), 2);
+    for (case, file) in cases.iter().zip(["a.hlo.txt", "b.hlo.pb"]) {
+        let skipped = case["skipped"].as_str().expect("skipped");
+        assert!(skipped.contains(&format!("`{file}` is HLO")) && skipped.contains("feature `xla-crate`"), "{skipped}");
+    }
+    // The other engine, which this build does not have.
+    let suite = std::fs::read_to_string(place.file("suite.toml")).expect("a suite").replace("xla:cpu", "xla-crate:cpu");
+    place.write("suite.toml", &suite);
+    let refused = list(&[]).expect(2).stderr;
+    assert!(
+        refused.contains("unknown backend `xla-crate:cpu`") && refused.contains("feature `xla-crate`"),
+        "{refused}"
+    );
 }

@@ -14,7 +14,10 @@ use crate::measure::Subject;
 pub mod cpu;
 pub mod nvidia;
 mod plain;
+mod program;
 pub mod xla;
+#[cfg(feature = "xla-crate")]
+mod xla_crate;
 
 /// Whether a backend can run anything here.
 #[derive(Debug, Clone, PartialEq)]
@@ -171,6 +174,12 @@ pub trait Backend: Sync {
         BTreeMap::new()
     }
 
+    /// The very build of what does the work, where its version does not tell it: a word for people, with a hash. For reports; it makes
+    /// no other testbed. Called once a session; hashing may take a second.
+    fn build(&self) -> Option<String> {
+        None
+    }
+
     /// Variables that its worker processes find, unless the user has set them.
     fn environment(&self) -> &'static [(&'static str, &'static str)] {
         &[]
@@ -216,6 +225,8 @@ pub static BACKENDS: &[&dyn Backend] = &[
     &xla::Xla(Platform::Oneapi),
     &xla::Xla(Platform::Tpu),
     &xla::Compile,
+    #[cfg(feature = "xla-crate")]
+    &xla_crate::XlaCrate,
 ];
 
 /// The adapter of this name.

@@ -1,7 +1,9 @@
 //! `regrade backend …`: which PJRT plugins are here, and bringing or removing one.
 //!
-//! Wiring and words only: where plugins are looked for and how one is installed is the backend's. Must not load a plugin.
+//! Wiring and words only: where plugins are looked for and how one is installed is the backend's. Must not load a plugin: `describe`
+//! does, in a process of its own.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -12,11 +14,14 @@ use crate::backend::xla::plugins::install::{self, InstallError, Request};
 use crate::backend::xla::plugins::package::{self, Package};
 use crate::backend::xla::plugins::{self, Broken, Environment, Platform, Plugin, Search, Source};
 use crate::cli::{BackendAction, Format};
+use crate::command::backend::describe::Told;
 use crate::command::context::{Context, note, print};
 use crate::command::usage;
 use crate::domain::Skip;
 use crate::exit::Exit;
 use crate::hardware;
+
+mod describe;
 
 /// What is listed.
 #[derive(Debug, Serialize)]
@@ -43,6 +48,10 @@ struct PluginLine {
     #[serde(flatten)]
     plugin: Plugin,
     used: bool,
+    /// What it says of itself, by the names that evidence has: `api`, `stablehlo_current_version`, `xla_version`.
+    facts: BTreeMap<String, String>,
+    /// Why it says no more, where it was to say more.
+    silent: Option<String>,
 }
 
 /// Why there is no plugin to use, and what would change that.
@@ -72,6 +81,7 @@ pub fn run(action: &BackendAction, context: &Context) -> Result<Exit> {
             print(format!("removed {name} from {}\n", folder.display()).as_bytes())?;
             Ok(Exit::Pass)
         }
+        BackendAction::Describe { path } => describe::tell(path),
     }
 }
 
@@ -95,7 +105,8 @@ fn refused(error: InstallError) -> anyhow::Error {
 fn list(format: Format) -> Result<Exit> {
     let environment = Environment::of_process();
     let search = plugins::all(&environment);
-    let platforms = Platform::ALL.into_iter().map(|platform| lines(platform, &search)).collect();
+    let told = describe::ask(&search.plugins);
+    let platforms = Platform::ALL.into_iter().map(|platform| lines(platform, &search, &told)).collect();
     let listing = Listing { version: 1, cache: environment.cache, platforms, broken: search.broken };
     let text = match format {
         Format::Json => format!("{}\n", serde_json::to_string_pretty(&listing)?),
@@ -105,11 +116,17 @@ fn list(format: Format) -> Result<Exit> {
     Ok(if listing.broken.is_empty() { Exit::Pass } else { Exit::Usage })
 }
 
-fn lines(platform: Platform, search: &Search) -> PlatformLines {
+fn lines(platform: Platform, search: &Search, told: &[Told]) -> PlatformLines {
     let used = search.find(platform);
     let is_used = |plugin: &Plugin| used.as_ref().is_ok_and(|used| used == plugin);
-    let found = search.plugins.iter().filter(|plugin| plugin.platform == platform);
-    let plugins = found.map(|plugin| PluginLine { used: is_used(plugin), plugin: plugin.clone() }).collect();
+    let found = search.plugins.iter().zip(told).filter(|(plugin, _)| plugin.platform == platform);
+    let line = |(plugin, Told { facts, silent }): (&Plugin, &Told)| PluginLine {
+        used: is_used(plugin),
+        plugin: plugin.clone(),
+        facts: facts.clone(),
+        silent: silent.clone(),
+    };
+    let plugins = found.map(line).collect();
     let absent =
         used.as_ref().err().map(|Skip { reason, remedy }| Absent { reason: reason.clone(), remedy: remedy.clone() });
     PlatformLines { platform, backend: platform.backend(), plugins, absent, device: device(platform) }
@@ -141,16 +158,26 @@ fn source(plugin: &Plugin) -> String {
     }
 }
 
+/// What a plugin says of itself, in a line.
+fn versions(facts: &BTreeMap<String, String>, silent: Option<&str>) -> String {
+    let names = [("api", "PJRT C API"), ("stablehlo_current_version", "StableHLO"), ("xla_version", "xla_version")];
+    let told = names.iter().filter_map(|(name, word)| Some(format!("{word} {}", facts.get(*name)?)));
+    let begin = if facts.is_empty() { "says nothing" } else { "says no more" };
+    told.chain(silent.map(|reason| format!("{begin}: {reason}"))).collect::<Vec<_>>().join(", ")
+}
+
 fn text(listing: &Listing) -> String {
     let mut out = String::new();
     let indent = " ".repeat(12);
     for line in &listing.platforms {
         let mut begin = format!("{:<12}", line.backend);
-        for PluginLine { plugin, used, .. } in &line.plugins {
+        for PluginLine { plugin, used, facts, silent } in &line.plugins {
             let package = plugin.package.as_ref().map_or_else(String::new, |package| format!(", {package}"));
             let word = if *used { "used" } else { "also" };
             let _ = writeln!(out, "{begin}{word}  {} ({}{package})", plugin.path.display(), source(plugin));
             begin.clone_from(&indent);
+            let words = versions(facts, silent.as_deref());
+            let _ = writeln!(out, "{indent}      {words}");
         }
         if let Some(Absent { reason, remedy }) = &line.absent {
             let _ = writeln!(out, "{begin}unavailable: {reason}\n{indent}→ {remedy}");

@@ -133,8 +133,7 @@ pub fn plan(
 /// The testbed: this host with the stable facts of every backend the plan uses, and the clock that was asked for, which makes it
 /// another.
 pub fn testbed(plan: &Plan, machine: &[(&'static str, Availability)], clocks: &Clocks) -> Testbed {
-    let used: BTreeSet<&str> =
-        plan.cases.iter().filter(|case| case.skip.is_none()).map(|case| case.backend.as_str()).collect();
+    let used = used(plan);
     let mut facts = BTreeMap::new();
     for (name, availability) in machine {
         if let (true, Availability::Ready { facts: stable, .. }) = (used.contains(name), availability) {
@@ -145,6 +144,17 @@ pub fn testbed(plan: &Plan, machine: &[(&'static str, Availability)], clocks: &C
     }
     facts.extend(clocks.lock_clocks.map(|asked| (Testbed::LOCKED.to_owned(), asked.to_string())));
     hardware::testbed(facts)
+}
+
+/// The compiler that made this program, and which builds of engines do the plan's work.
+fn toolchain(plan: &Plan) -> String {
+    let builds = used(plan).into_iter().filter_map(|name| Some(format!("{name}: {}", backend::find(name)?.build()?)));
+    std::iter::once(env!("REGRADE_RUSTC").to_owned()).chain(builds).collect::<Vec<_>>().join(", ")
+}
+
+/// Backends of the cases that are not skipped.
+fn used(plan: &Plan) -> BTreeSet<&str> {
+    plan.cases.iter().filter(|case| case.skip.is_none()).map(|case| case.backend.as_str()).collect()
 }
 
 /// A seed that a JSON number keeps in every reader: 53 bits.
@@ -319,7 +329,7 @@ impl Header {
             branch: self.tree.branch.clone(),
             dirty: self.tree.dirty,
             testbed: self.testbed.clone(),
-            toolchain: env!("REGRADE_RUSTC").to_owned(),
+            toolchain: toolchain(plan),
             regrade_version: env!("CARGO_PKG_VERSION").to_owned(),
             command_line: secret::command_line(
                 std::env::args_os().map(|word| word.to_string_lossy().into_owned()),
@@ -386,6 +396,9 @@ fn resumed(
     }
     if run.commit != tree.commit || run.dirty != tree.dirty {
         changed.push("the commit");
+    }
+    if run.toolchain != toolchain(&plan) {
+        changed.push("the compiler or an engine");
     }
     if run.suite.launches != plan.suite.launches {
         changed.push("the number of launches");

@@ -75,17 +75,23 @@ pub trait Subject {
     }
 }
 
-/// Reads the clocks around `work`. The CPU clock is the outer pair: reading it costs a system call, which must not
-/// count as wall time.
+/// Reads the clocks around `work`.
 ///
 /// # Errors
 /// As `work`.
 pub fn host_time(work: impl FnOnce() -> Result<(), SubjectError>) -> Result<Reading, SubjectError> {
+    let (result, reading) = clocked(work);
+    result.map(|()| reading)
+}
+
+/// What `work` gives, and the clocks around it. The CPU clock is the outer pair: reading it costs a system call, which must not
+/// count as wall time.
+pub fn clocked<T>(work: impl FnOnce() -> T) -> (T, Reading) {
     let cpu_before = clock::process_cpu_s();
     let start = Instant::now();
-    work()?;
+    let result = work();
     let wall_s = start.elapsed().as_secs_f64();
-    Ok(Reading { wall_s, cpu_s: Some(clock::process_cpu_s() - cpu_before), ..Reading::default() })
+    (result, Reading { wall_s, cpu_s: Some(clock::process_cpu_s() - cpu_before), ..Reading::default() })
 }
 
 /// The fewest samples a launch keeps, whatever was asked for (STATISTICS.md section 2: m >= 10).

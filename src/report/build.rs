@@ -1,6 +1,6 @@
 //! Builds the view model from what was decided.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -70,6 +70,8 @@ pub fn report(parts: Parts<'_>, samples: &SampleSource<'_>) -> Report {
         .collect();
     let mut notes = parts.judgement.notes.clone();
     notes.extend(parts.notes);
+    let toolchains: Vec<&str> = parts.base.iter().map(|run| run.toolchain.as_str()).collect();
+    notes.extend(other_toolchains(&parts.head.toolchain, &toolchains));
     Report {
         schema_version: SCHEMA_VERSION,
         regrade_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -115,6 +117,19 @@ pub fn report(parts: Parts<'_>, samples: &SampleSource<'_>) -> Report {
             .collect(),
         notes,
     }
+}
+
+/// Says with which other compilers and engines the base was measured: they make no other testbed, so nothing else tells.
+fn other_toolchains(head: &str, base: &[&str]) -> Option<String> {
+    let differs = || base.iter().copied().filter(|one| *one != head);
+    let others: Vec<&str> = differs().collect::<BTreeSet<_>>().into_iter().collect();
+    let whose = match differs().count() {
+        0 => return None,
+        all if all == base.len() => "the base was".to_owned(),
+        1 => format!("1 of {} runs of the base was", base.len()),
+        some => format!("{some} of {} runs of the base were", base.len()),
+    };
+    Some(format!("{whose} measured with {}, head with {head}", others.join(" and with ")))
 }
 
 /// Lines of a suite's text that name a benchmark, from 1.
@@ -334,4 +349,22 @@ pub fn tally(view: &RunView) -> (usize, usize) {
     let failed = cases().filter(|case| is_failure(case.outcome.kind)).count();
     let measured = cases().filter(|case| case.outcome.kind == OutcomeKind::Measured).count();
     (failed, measured)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_toolchains_of_the_base_are_told() {
+        for (base, note) in [
+            (&[][..], None),
+            (&["a", "a"], None),
+            (&["b", "b"], Some("the base was measured with b, head with a")),
+            (&["a", "b"], Some("1 of 2 runs of the base was measured with b, head with a")),
+            (&["c", "a", "b"], Some("2 of 3 runs of the base were measured with b and with c, head with a")),
+        ] {
+            assert_eq!(other_toolchains("a", base).as_deref(), note, "{base:?}");
+        }
+    }
 }

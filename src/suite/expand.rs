@@ -12,7 +12,6 @@ use crate::suite::condition::Condition;
 use crate::suite::error::Problems;
 use crate::suite::format::{BenchmarkTable, SuiteFile};
 use crate::suite::settings::{self, Settings};
-use crate::suite::suggest;
 use crate::suite::target;
 use crate::suite::work::{self, Work};
 
@@ -173,7 +172,7 @@ fn check_conditions(conditions: &[At<String>], text: &str, backends: &[&str], pr
                 if let Some(name) =
                     parsed.backend().filter(|name| !name.contains(['*', '?']) && !backends.contains(name))
                 {
-                    let help = suggest::did_you_mean(name, backends.iter().copied(), "backends");
+                    let help = settings::instead_of(name, backends);
                     problems.add(&condition.span, format!("unknown backend `{name}`"), help);
                 }
             }

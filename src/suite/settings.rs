@@ -133,12 +133,23 @@ fn check_tags(tags: &[At<String>], problems: &mut Problems) {
     }
 }
 
+/// Backends that not every build has, and how to have one that does.
+const OPTIONAL: &[(&str, &str)] =
+    &[("xla-crate:cpu", "this build does not have it: build regrade with the feature `xla-crate` (docs/xla.md)")];
+
+/// The help for a backend that is not known.
+pub(super) fn instead_of(name: &str, known: &[&str]) -> String {
+    match OPTIONAL.iter().find(|(optional, _)| *optional == name) {
+        Some((_, remedy)) => (*remedy).to_owned(),
+        None => suggest::did_you_mean(name, known.iter().copied(), "backends"),
+    }
+}
+
 fn check_backends(named: Option<&[At<String>]>, known: &[&str], problems: &mut Problems) {
     let mut seen = BTreeSet::new();
     for name in named.unwrap_or_default() {
         if !known.contains(&name.as_str()) {
-            let help = suggest::did_you_mean(name, known.iter().copied(), "backends");
-            problems.add(&name.span, format!("unknown backend `{}`", name.value), help);
+            problems.add(&name.span, format!("unknown backend `{}`", name.value), instead_of(name, known));
         } else if !seen.insert(name.as_str()) {
             let message = format!("backend `{}` is listed twice", name.value);
             problems.add(&name.span, message, "list it once".to_owned());

@@ -173,3 +173,16 @@ awk -v f="$factor" -v p=$$ 'BEGIN {
 }' >> "$REGRADE_OUTPUT"
 echo '{"type":"outcome","kind":"measured"}' >> "$REGRADE_OUTPUT"
 "#;
+
+/// Compiles the PJRT plugin of tests/fixtures that goes wrong in the way that `case` names.
+pub fn fake_plugin(case: &str, library: &Path) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pjrt/fake.c");
+    let compiled = Command::new("cc")
+        .args(["-shared", "-fPIC", "-w", "-o"])
+        .arg(library)
+        .arg(format!("-DCASE={case}"))
+        .arg(source)
+        .status()
+        .expect("a C compiler is installed");
+    assert!(compiled.success(), "{case}");
+}

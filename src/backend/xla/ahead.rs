@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value as Json, json};
 
+use crate::backend::program::Program;
 use crate::backend::xla::engine::said;
 use crate::backend::xla::pjrt::{Compiled, Flag, Options, Plugin, Value};
 use crate::backend::xla::plugins::{self, Platform};
-use crate::backend::xla::program::Program;
 use crate::backend::xla::running::{compile, costs, described, marks};
 use crate::backend::xla::{failed, loading};
 use crate::backend::{BackendError, Prepared, WorkCounts};
@@ -93,6 +93,7 @@ pub fn toolkit() -> Option<PathBuf> {
 #[derive(Debug)]
 pub struct Ahead {
     compiled: Compiled,
+    plugin: plugins::Plugin,
     program: Program,
     target: String,
     kind: String,
@@ -131,7 +132,16 @@ impl Ahead {
         for (name, value) in devices.first().map(|device| device.attributes.as_slice()).unwrap_or_default() {
             facts.insert(format!("device.{name}"), json!(value.to_string()));
         }
-        Ok(Self { compiled, program, target: target.topology.clone(), kind, facts, compile_s, compile_cpu_s })
+        Ok(Self {
+            compiled,
+            plugin: plugin.clone(),
+            program,
+            target: target.topology.clone(),
+            kind,
+            facts,
+            compile_s,
+            compile_cpu_s,
+        })
     }
 }
 
@@ -169,7 +179,7 @@ impl Prepared for Ahead {
 
     fn evidence(&mut self) -> Vec<Evidence> {
         let mut facts: BTreeMap<String, Json> = [("compiled_for".to_owned(), json!(self.target))].into();
-        marks(&self.compiled, &mut facts);
+        marks(&self.compiled, &self.plugin, &mut facts);
         vec![Evidence { source: "xla".to_owned(), facts }]
     }
 

@@ -23,6 +23,8 @@ pub struct Engine {
     pub facts: BTreeMap<String, Json>,
     /// Vendor's name of the first device.
     pub kind: String,
+    /// Where it came from.
+    pub plugin: plugins::Plugin,
 }
 
 impl Engine {
@@ -52,7 +54,7 @@ impl Engine {
         for (name, value) in &description.attributes {
             facts.insert(format!("device.{name}"), json!(value.to_string()));
         }
-        Ok(Self { devices, platform, client, facts, kind: description.kind })
+        Ok(Self { devices, platform, client, facts, kind: description.kind, plugin: plugin.clone() })
     }
 
     /// Most bytes that were ever taken of the first device's memory, where it counts.
@@ -63,12 +65,11 @@ impl Engine {
 
 /// What a plugin says of itself, and where it came from.
 pub fn said(loaded: &Plugin, plugin: &plugins::Plugin) -> Result<BTreeMap<String, Json>> {
-    let (major, minor) = loaded.version();
     let mut facts: BTreeMap<String, Json> = [
         ("plugin".to_owned(), json!(plugin.path.display().to_string())),
         ("plugin_bytes".to_owned(), json!(size(&plugin.path))),
         ("package".to_owned(), json!(plugin.package)),
-        ("api".to_owned(), json!(format!("{major}.{minor}"))),
+        (API.to_owned(), json!(interface(loaded))),
     ]
     .into();
     for (name, value) in offered(loaded.attributes())?.unwrap_or_default() {
@@ -76,6 +77,30 @@ pub fn said(loaded: &Plugin, plugin: &plugins::Plugin) -> Result<BTreeMap<String
     }
     facts.retain(|_, value| !value.is_null());
     Ok(facts)
+}
+
+/// Name of the fact that is the interface's version.
+const API: &str = "api";
+
+fn interface(plugin: &Plugin) -> String {
+    let (major, minor) = plugin.version();
+    format!("{major}.{minor}")
+}
+
+/// Opens a plugin and tells, name by name, what it says of itself: the interface's version first, which stands in its table, then its
+/// attributes. It is not initialised. The interface wants that before any other call; but libtpu looks for its machine then, and
+/// every plugin tried (CPU, CUDA, TPU) gives the same attributes without it. One that does not is seen to end the process, or to
+/// refuse, which is why this runs in a process that may be lost.
+///
+/// # Errors
+/// When it cannot be loaded, or refuses; what it had told until then stands.
+pub fn describe(path: &Path, tell: &mut dyn FnMut(&str, &str)) -> Result<()> {
+    let plugin = Plugin::open(path)?;
+    tell(API, &interface(&plugin));
+    for (name, value) in offered(plugin.attributes())?.unwrap_or_default() {
+        tell(&name, &value.to_string());
+    }
+    Ok(())
 }
 
 fn size(path: &Path) -> Option<u64> {

@@ -1,18 +1,19 @@
 //! StableHLO programs through the PJRT plugins of XLA: TPU, NVIDIA, AMD, Intel and CPU, one adapter each, and one that compiles for
 //! devices that are not here.
 //!
-//! Layers, from the bottom: `pjrt` (the interface) · `plugins` (which there are) · `engine` (one, connected) · `program` (what is run), `models` and `operators` (which the catalogue has) ·
-//! `tuning` (what a GPU's compiler finds by trying) · `running` (timed on a device) and `ahead` (compiled only). Plugins are loaded at run time, in worker processes only: some hang, and
+//! Layers, from the bottom: `pjrt` (the interface) · `plugins` (which there are) · `engine` (one, connected) · `models` and `operators`
+//! (programs of the catalogue) · `tuning` (what a GPU's compiler finds by trying) · `running` (a program timed on a device) and `ahead`
+//! (compiled only). Plugins are loaded at run time, in processes of their own only: some hang, and
 //! none can be unloaded.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use crate::backend::program::{Language, Program};
 use crate::backend::xla::ahead::{Ahead, Target};
 use crate::backend::xla::engine::Engine;
 use crate::backend::xla::pjrt::{Options, PjrtError};
 use crate::backend::xla::plugins::Platform;
-use crate::backend::xla::program::Program;
 use crate::backend::xla::running::Running;
 use crate::backend::xla::tuning::Tuning;
 use crate::backend::{Availability, Backend, BackendError, Prepared};
@@ -26,7 +27,6 @@ mod models;
 mod operators;
 mod pjrt;
 pub mod plugins;
-mod program;
 mod running;
 mod tuning;
 
@@ -38,8 +38,17 @@ pub struct Xla(pub Platform);
 #[derive(Debug)]
 pub struct Compile;
 
+/// Tells what a plugin says of itself, by the names of the facts of launches: `api`, `stablehlo_current_version` and the like. Loads the
+/// library, so it belongs in a process of its own, which finds [`ENVIRONMENT`].
+///
+/// # Errors
+/// Why it says no more.
+pub fn describe(path: &Path, tell: &mut dyn FnMut(&str, &str)) -> Result<(), BackendError> {
+    engine::describe(path, tell).map_err(|error| BackendError::Unsupported(error.to_string()))
+}
+
 /// Variables of workers: libtpu otherwise asks a cloud's metadata service for minutes, and XLA's log is worth its warnings alone.
-const ENVIRONMENT: &[(&str, &str)] = &[("TPU_SKIP_MDS_QUERY", "1"), ("TF_CPP_MIN_LOG_LEVEL", "1")];
+pub const ENVIRONMENT: &[(&str, &str)] = &[("TPU_SKIP_MDS_QUERY", "1"), ("TF_CPP_MIN_LOG_LEVEL", "1")];
 
 impl Backend for Xla {
     fn name(&self) -> &'static str {
@@ -68,6 +77,10 @@ impl Backend for Xla {
         }
     }
 
+    fn build(&self) -> Option<String> {
+        Some(built(&plugins::find(self.0).ok()?))
+    }
+
     fn supports(&self, workload: &Workload) -> Result<(), Skip> {
         if workload.optional_text("compile_for").is_some() {
             return Err(Skip {
@@ -76,7 +89,8 @@ impl Backend for Xla {
             });
         }
         match workload.kind {
-            WorkloadKind::Program | WorkloadKind::Command => Ok(()),
+            WorkloadKind::Program => speaks(workload),
+            WorkloadKind::Command => Ok(()),
             WorkloadKind::Model => models::embedded(workload).map(|_| ()),
             WorkloadKind::Operator => operators::supports(workload),
             _ => Err(Skip {
@@ -141,8 +155,7 @@ impl Backend for Compile {
     }
 
     fn availability(&self) -> Availability {
-        let found: Vec<plugins::Plugin> =
-            [Platform::Tpu, Platform::Cuda].into_iter().filter_map(|platform| plugins::find(platform).ok()).collect();
+        let found = compilers();
         if found.is_empty() {
             return Availability::Unavailable(Skip {
                 reason: "there is no compiler for TPUs or NVIDIA GPUs here".to_owned(),
@@ -162,6 +175,11 @@ impl Backend for Compile {
         Availability::Ready { devices, facts }
     }
 
+    fn build(&self) -> Option<String> {
+        let all: Vec<String> = compilers().iter().map(built).collect();
+        (!all.is_empty()).then(|| all.join(" and "))
+    }
+
     fn supports(&self, workload: &Workload) -> Result<(), Skip> {
         let Some(word) = workload.optional_text("compile_for") else {
             return Err(Skip {
@@ -169,6 +187,7 @@ impl Backend for Compile {
                 remedy: "write `compile_for`, such as \"v5e:2x2\" or \"h100\"".to_owned(),
             });
         };
+        speaks(workload)?;
         let target =
             Target::named(word).map_err(|reason| Skip { reason, remedy: "correct `compile_for`".to_owned() })?;
         let flags = workload.optional_text("xla_flags").unwrap_or_default();
@@ -195,6 +214,11 @@ impl Backend for Compile {
     }
 }
 
+/// Plugins that compile for devices that are not here.
+fn compilers() -> Vec<plugins::Plugin> {
+    [Platform::Tpu, Platform::Cuda].into_iter().filter_map(|platform| plugins::find(platform).ok()).collect()
+}
+
 const fn kind_word(kind: WorkloadKind) -> &'static str {
     match kind {
         WorkloadKind::Model => "model",
@@ -206,12 +230,20 @@ const fn kind_word(kind: WorkloadKind) -> &'static str {
     }
 }
 
-/// A plugin as a fact of the testbed: its package, or its file where that is all there is.
+/// A plugin as a fact of the testbed: its package with the version, or its file where that is all there is.
+///
+/// Its hash is no such fact. A package of another version was chosen, and its runs start a history of their own. A hash is another for
+/// every build, and builds of the same name are what people who make plugins compare: were each a testbed, none would ever have a
+/// base. So builds compare, and the report says that they differ ([`built`], and the evidence of each launch).
 fn named(plugin: &plugins::Plugin) -> String {
-    plugin
-        .package
-        .clone()
-        .unwrap_or_else(|| plugin.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()))
+    plugin.name()
+}
+
+/// A plugin with the beginning of its hash, for people; the whole of it is evidence of each launch.
+fn built(plugin: &plugins::Plugin) -> String {
+    const DIGITS: usize = 12;
+    let hash = plugin.sha256().map_or_else(|| "cannot be read".to_owned(), |hash| hash[..DIGITS].to_owned());
+    format!("{} (SHA-256 {hash})", plugin.name())
 }
 
 /// The first device of a kind and its stable facts, as far as can be told without the plugin.
@@ -251,17 +283,6 @@ fn options(workload: &Workload, platform: Platform) -> Result<Options, BackendEr
     Ok(Options { flags, ..Options::default() })
 }
 
-/// The file of a program: as the suite writes it, from where regrade was started or from `suites/`, where `models/gpt2.vhlo` lies; and
-/// `gpt2` alone is that file.
-fn found(word: &str) -> PathBuf {
-    let beside = Path::new("suites");
-    let short = beside.join("models").join(word).with_extension("vhlo");
-    let places = [PathBuf::from(word), beside.join(word)];
-    let short = (!word.contains(['/', '.'])).then_some(short);
-    let all = short.into_iter().chain(places);
-    all.into_iter().find(|path| path.is_file()).unwrap_or_else(|| PathBuf::from(word))
-}
-
 /// What a workload runs.
 fn program_of(workload: &Workload, seed: u64) -> Result<Program, BackendError> {
     if workload.kind == WorkloadKind::Operator {
@@ -271,8 +292,21 @@ fn program_of(workload: &Workload, seed: u64) -> Result<Program, BackendError> {
         let files = models::embedded(workload).map_err(|skip| BackendError::Unsupported(skip.reason))?;
         return Program::of(files.program.to_vec(), files.manifest.as_bytes()).map_err(BackendError::Unsupported);
     }
-    let path = found(workload.text("program").map_err(BackendError::Unsupported)?);
+    let path = Program::found(workload.text("program").map_err(BackendError::Unsupported)?);
     Program::read(&path).map_err(|error| BackendError::Unsupported(error.to_string()))
+}
+
+/// Refuses a program in another language than plugins are given.
+fn speaks(workload: &Workload) -> Result<(), Skip> {
+    match workload.optional_text("program") {
+        Some(file) if Language::of(file) != Language::StableHlo => Err(Skip {
+            reason: format!("`{file}` is HLO, and plugins are given StableHLO"),
+            remedy: "export it as StableHLO (suites/models/README.md), or build regrade with the feature `xla-crate` and write \
+                     backends = [\"xla-crate:cpu\"] (docs/xla.md)"
+                .to_owned(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// An error of a plugin as the port's.

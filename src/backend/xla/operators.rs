@@ -4,8 +4,7 @@
 //! Must not know plugins.
 
 use crate::backend::plain;
-use crate::backend::xla::pjrt::Element;
-use crate::backend::xla::program::{Made, Program};
+use crate::backend::program::{Element, Made, Program};
 use crate::domain::{Skip, Workload};
 
 /// Rows of a result that are compared.
@@ -110,8 +109,8 @@ impl Asked<'_> {
 }
 
 fn array(shape: &[usize], element: Element) -> String {
-    let sizes: String = shape.iter().map(|size| format!("{size}x")).collect();
-    format!("tensor<{sizes}{}>", element.name())
+    let sizes: Vec<String> = shape.iter().map(ToString::to_string).chain([element.name().to_owned()]).collect();
+    format!("tensor<{}>", sizes.join("x"))
 }
 
 /// A number as the program's text has it, which wants a point in it.
@@ -127,13 +126,13 @@ fn spread(count: usize, bound: usize) -> impl Iterator<Item = usize> {
 
 fn gemm(asked: &Asked<'_>) -> Result<Program, String> {
     let (m, n, k) = (asked.size("m")?, asked.size("n")?, asked.size("k")?);
-    let [a, b, c] = [[m, k], [k, n], [m, n]].map(|shape| asked.array(&shape));
+    let [left, right, product] = [[m, k], [k, n], [m, n]].map(|shape| asked.array(&shape));
     // Full precision, as the other backends have it: TF32 and single bf16 passes are other cases.
     let code = format!(
         "module @gemm {{
-  func.func public @main(%a: {a}, %b: {b}) -> {c} {{
-    %c = stablehlo.dot_general %a, %b, contracting_dims = [1] x [0], precision = [HIGHEST, HIGHEST] : ({a}, {b}) -> {c}
-    return %c : {c}
+  func.func public @main(%a: {left}, %b: {right}) -> {product} {{
+    %c = stablehlo.dot_general %a, %b, contracting_dims = [1] x [0], precision = [HIGHEST, HIGHEST] : ({left}, {right}) -> {product}
+    return %c : {product}
   }}
 }}
 "

@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::domain::Skip;
 use crate::hardware::python;
 
+mod hash;
 pub mod install;
 pub mod package;
 #[cfg(test)]
@@ -149,7 +150,6 @@ impl Environment {
     /// This process's.
     #[must_use]
     pub fn of_process() -> Self {
-        let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let home = || variable("HOME").map(|home| PathBuf::from(home).join(".local/share"));
         let data = || variable("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute()).or_else(home);
         Self {
@@ -158,6 +158,32 @@ impl Environment {
             cache: variable(CACHE).map(PathBuf::from).or_else(|| Some(data()?.join("regrade/plugins"))),
             site_packages: python::packages(),
         }
+    }
+}
+
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// Where hashes of libraries are kept: in the folder that commits are checked out in too.
+fn hashes() -> Option<PathBuf> {
+    let home = || Some(PathBuf::from(variable("HOME")?).join(".cache"));
+    let user = || Some(variable("XDG_CACHE_HOME").map(PathBuf::from).or_else(home)?.join("regrade"));
+    Some(variable("REGRADE_CACHE").map(PathBuf::from).or_else(user)?.join("plugin-hashes"))
+}
+
+impl Plugin {
+    /// A name for people: its package, or its file where that is all there is.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let file = || self.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        self.package.clone().unwrap_or_else(file)
+    }
+
+    /// SHA-256 of its library; nothing where that cannot be read. The first time that regrade sees a library this takes a second.
+    #[must_use]
+    pub fn sha256(&self) -> Option<String> {
+        hash::sha256(&self.path, hashes().as_deref()).ok()
     }
 }
 

@@ -5,12 +5,10 @@ use std::time::Instant;
 
 use serde_json::json;
 
+use crate::backend::program::{Element, Program};
 use crate::backend::xla::engine::Engine;
-use crate::backend::xla::pjrt::{
-    Buffer, Compiled, Device, Element, Event, Executable, Options, Result, Value, offered,
-};
-use crate::backend::xla::plugins::Platform;
-use crate::backend::xla::program::Program;
+use crate::backend::xla::pjrt::{Buffer, Compiled, Device, Event, Executable, Options, Result, Value, offered};
+use crate::backend::xla::plugins::{self, Platform};
 use crate::backend::xla::tuning;
 use crate::backend::xla::{failed, loading};
 use crate::backend::{BackendError, Ceiling, Counted, Prepared, WorkCounts};
@@ -189,18 +187,8 @@ impl Running {
 
 /// Compiles; the result, wall seconds and this process's CPU seconds.
 pub fn compile<T>(work: impl FnOnce() -> Result<T>) -> std::result::Result<(T, f64, Option<f64>), BackendError> {
-    let mut compiled = None;
-    // The clocks are read around it as around any work; its error is the caller's.
-    let reading = measure::host_time(|| {
-        compiled = Some(work());
-        Ok(())
-    });
-    let reading = reading.unwrap_or_default();
-    match compiled {
-        Some(Ok(compiled)) => Ok((compiled, reading.wall_s, reading.cpu_s)),
-        Some(Err(error)) => Err(loading("compiling", error)),
-        None => Err(BackendError::Unsupported("nothing was compiled".to_owned())),
-    }
+    let (compiled, reading) = measure::clocked(work);
+    compiled.map(|compiled| (compiled, reading.wall_s, reading.cpu_s)).map_err(|error| loading("compiling", error))
 }
 
 /// Arguments of each device from the manifest.
@@ -267,19 +255,7 @@ impl Prepared for Running {
     }
 
     fn counts(&self) -> WorkCounts {
-        let manifest = &self.program.manifest;
-        let unit = match manifest.item.as_deref() {
-            Some("tokens") => "tokens",
-            Some("images") => "images",
-            Some("samples") => "samples",
-            _ => "items",
-        };
-        let devices = self.engine.devices.len() as f64;
-        WorkCounts {
-            flops: self.flops(),
-            bytes: Some(self.program.bytes()),
-            items: manifest.items.map(|items| (items * devices, unit)),
-        }
+        WorkCounts { flops: self.flops(), ..self.program.counts(self.engine.devices.len()) }
     }
 
     fn once_s(&self) -> f64 {
@@ -322,7 +298,7 @@ impl Prepared for Running {
         if self.tuned_s > 0.0 {
             facts.insert("tuned_s".to_owned(), json!(self.tuned_s));
         }
-        marks(&self.executable, &mut facts);
+        marks(&self.executable, &self.engine.plugin, &mut facts);
         watched.into_iter().chain([Evidence { source: "xla".to_owned(), facts }]).collect()
     }
 
@@ -331,8 +307,12 @@ impl Prepared for Running {
     }
 }
 
-/// What tells whether the compiler made the same of a program as before.
-pub fn marks(compiled: &Compiled, facts: &mut BTreeMap<String, serde_json::Value>) {
+/// What tells whether it is the same plugin as before, and whether it made the same of a program. The session has hashed the plugin
+/// already; where it could keep no hash, this does, after the measurement.
+pub fn marks(compiled: &Compiled, plugin: &plugins::Plugin, facts: &mut BTreeMap<String, serde_json::Value>) {
+    if let Some(hash) = plugin.sha256() {
+        facts.insert("plugin_sha256".to_owned(), json!(hash));
+    }
     if let Ok(fingerprint) = compiled.fingerprint() {
         facts.insert("fingerprint".to_owned(), json!(fingerprint));
     }

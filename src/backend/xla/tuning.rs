@@ -4,15 +4,15 @@
 //!
 //! Seen on an H100 with launches that tuned for themselves: gpt2-bf16 0.641 to 0.653 ms, a Llama block 0.207 to 0.210 ms.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use sha2::{Digest, Sha256};
 
 use crate::backend::BackendError;
+use crate::backend::program::Program;
 use crate::backend::xla::pjrt::{Flag, Options};
 use crate::backend::xla::plugins::Platform;
-use crate::backend::xla::program::Program;
 use crate::domain::{Workload, hex};
 use crate::protocol::SESSION_VARIABLE;
 
@@ -28,10 +28,10 @@ pub struct Tuning {
 impl Tuning {
     /// For a workload whose launches share; none where nothing is tuned, each launch is to tune, or the suite's flags say how.
     pub fn of(workload: &Workload, platform: Platform, program: &Program) -> Option<Self> {
-        Self::within(std::env::var_os(SESSION_VARIABLE)?.into(), workload, platform, program)
+        Self::within(Path::new(&std::env::var_os(SESSION_VARIABLE)?), workload, platform, program)
     }
 
-    fn within(session: PathBuf, workload: &Workload, platform: Platform, program: &Program) -> Option<Self> {
+    fn within(session: &Path, workload: &Workload, platform: Platform, program: &Program) -> Option<Self> {
         let flags = workload.optional_text("xla_flags").unwrap_or_default();
         let tunes = matches!(platform, Platform::Cuda | Platform::Rocm) && !flags.contains("autotune");
         if !tunes || workload.text("autotune") == Ok("each-launch") {
@@ -71,8 +71,6 @@ impl Tuning {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::domain::{ParamValue, WorkloadKind};
 
@@ -90,7 +88,7 @@ mod tests {
     fn tuning(session: &Path, platform: Platform, params: &[(&str, &str)]) -> Option<Tuning> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("suites/models/mlp-train.vhlo");
         let program = Program::read(&path).expect("a program");
-        Tuning::within(session.to_owned(), &workload(params), platform, &program)
+        Tuning::within(session, &workload(params), platform, &program)
     }
 
     #[test]

@@ -104,6 +104,7 @@ fn head_keys_are_checked() {
         ("memory_limit = -4", "a size such as", ""),
         ("gate = \"modrate\"", "`moderate`", ""),
         ("backends = [\"cpu\", \"nvida\"]", "unknown backend `nvida`", "did you mean `nvidia`?"),
+        ("backends = [\"xla-crate:cpu\"]", "unknown backend `xla-crate:cpu`", "with the feature `xla-crate`"),
         ("backends = [\"cpu\", \"cpu\"]", "listed twice", ""),
         ("backends = []", "no cases", ""),
         ("tags = [\"a b\"]", "cannot be a tag", ""),

@@ -154,8 +154,19 @@ impl Plugin {
     /// Opens and initialises a plugin. Runs the library's own code: whoever names a path trusts it.
     ///
     /// # Errors
-    /// When it cannot be loaded, is no plugin, or speaks another major version.
+    /// As [`Self::open`], or when it cannot be initialised.
     pub fn load(path: &Path) -> Result<Self> {
+        let plugin = Self::open(path)?;
+        let mut arguments = padded::<PJRT_Plugin_Initialize_Args>();
+        call!(plugin, PJRT_Plugin_Initialize, arguments)?;
+        Ok(plugin)
+    }
+
+    /// Opens a plugin without initialising it: good for what it says of itself, and for nothing else.
+    ///
+    /// # Errors
+    /// When it cannot be loaded, is no plugin, or speaks another major version.
+    pub fn open(path: &Path) -> Result<Self> {
         let words = |error: libloading::Error| {
             // Its text ends with the loader's own sentence, which names what is missing.
             let mut text = error.to_string();
@@ -199,10 +210,7 @@ impl Plugin {
                 version.0, version.1
             )));
         }
-        let plugin = Self(Arc::new(Api { table, version }));
-        let mut arguments = padded::<PJRT_Plugin_Initialize_Args>();
-        call!(plugin, PJRT_Plugin_Initialize, arguments)?;
-        Ok(plugin)
+        Ok(Self(Arc::new(Api { table, version })))
     }
 
     pub(super) fn table(&self) -> &PJRT_Api {

@@ -9,71 +9,27 @@
 use std::ffi::c_void;
 use std::mem::size_of;
 
+use crate::backend::program::Element;
 use crate::backend::xla::pjrt::api::{MOST_LISTED, Plugin, call, destroy, list, padded};
 use crate::backend::xla::pjrt::client::Client;
 use crate::backend::xla::pjrt::sys::*;
 use crate::backend::xla::pjrt::{PjrtError, Result};
 
-/// Type of an array's elements.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Element {
-    /// Single precision.
-    F32,
-    /// Brain floating point.
-    Bf16,
-    /// Half precision.
-    F16,
-    /// Double precision.
-    F64,
-    /// 32-bit integers.
-    I32,
+/// The header's number of each type.
+const CODES: [(Element, PJRT_Buffer_Type); 5] = [
+    (Element::F32, PJRT_Buffer_Type_F32),
+    (Element::Bf16, PJRT_Buffer_Type_BF16),
+    (Element::F16, PJRT_Buffer_Type_F16),
+    (Element::F64, PJRT_Buffer_Type_F64),
+    (Element::I32, PJRT_Buffer_Type_S32),
+];
+
+pub(super) fn code(element: Element) -> PJRT_Buffer_Type {
+    CODES.iter().find(|row| row.0 == element).expect("every type has a row").1
 }
 
-impl Element {
-    /// Every type, with its name in manifests, the header's number and its size in bytes.
-    const TABLE: [(Self, &'static str, PJRT_Buffer_Type, usize); 5] = [
-        (Self::F32, "f32", PJRT_Buffer_Type_F32, 4),
-        (Self::Bf16, "bf16", PJRT_Buffer_Type_BF16, 2),
-        (Self::F16, "f16", PJRT_Buffer_Type_F16, 2),
-        (Self::F64, "f64", PJRT_Buffer_Type_F64, 8),
-        (Self::I32, "i32", PJRT_Buffer_Type_S32, 4),
-    ];
-
-    fn row(self) -> &'static (Self, &'static str, PJRT_Buffer_Type, usize) {
-        Self::TABLE.iter().find(|row| row.0 == self).expect("every type has a row")
-    }
-
-    /// The type of this name.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        Self::TABLE.iter().find(|row| row.1 == name).map(|row| row.0)
-    }
-
-    /// Its name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        self.row().1
-    }
-
-    /// Bytes of one.
-    #[must_use]
-    pub fn bytes(self) -> usize {
-        self.row().3
-    }
-
-    pub(super) fn code(self) -> PJRT_Buffer_Type {
-        self.row().2
-    }
-
-    fn coded(code: PJRT_Buffer_Type) -> Option<Self> {
-        Self::TABLE.iter().find(|row| row.2 == code).map(|row| row.0)
-    }
-
-    /// Bytes of an array of this shape; nothing where that overflows or a size is negative.
-    #[must_use]
-    pub fn bytes_of(self, shape: &[i64]) -> Option<usize> {
-        shape.iter().try_fold(self.bytes(), |bytes, size| bytes.checked_mul(usize::try_from(*size).ok()?))
-    }
+fn coded(code: PJRT_Buffer_Type) -> Option<Element> {
+    CODES.iter().find(|row| row.1 == code).map(|row| row.0)
 }
 
 /// Something that will have happened.
@@ -162,7 +118,7 @@ impl Buffer {
         let mut arguments = padded::<PJRT_Buffer_ElementType_Args>();
         arguments.args.buffer = self.raw;
         call!(self.client.plugin(), PJRT_Buffer_ElementType, arguments)?;
-        Ok(Element::coded(arguments.args.type_))
+        Ok(coded(arguments.args.type_))
     }
 
     /// Sizes, slowest first.
@@ -236,13 +192,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_that_overflow_are_no_sizes() {
-        assert_eq!(Element::F32.bytes_of(&[2, 3]), Some(24));
-        assert_eq!(Element::Bf16.bytes_of(&[]), Some(2));
-        assert_eq!(Element::F32.bytes_of(&[i64::MAX, 2]), None);
-        assert_eq!(Element::F32.bytes_of(&[-1]), None);
-        for (element, name, _, bytes) in Element::TABLE {
-            assert_eq!((Element::named(name), element.bytes()), (Some(element), bytes));
+    fn every_type_has_a_number_of_its_own() {
+        for element in Element::ALL {
+            assert_eq!(coded(code(element)), Some(element));
         }
     }
 }

@@ -9,10 +9,11 @@
 use std::ffi::c_void;
 use std::sync::Arc;
 
+use crate::backend::program::Element;
 use crate::backend::xla::pjrt::api::{
     MOST_LISTED, Plugin, Value, call, destroy, list, named_values, padded, text, to_named,
 };
-use crate::backend::xla::pjrt::buffer::{Buffer, Element, Event};
+use crate::backend::xla::pjrt::buffer::{Buffer, Event, code};
 use crate::backend::xla::pjrt::sys::*;
 use crate::backend::xla::pjrt::{PjrtError, Result};
 
@@ -204,7 +205,7 @@ impl Device {
         let mut arguments = padded::<PJRT_Client_BufferFromHostBuffer_Args>();
         arguments.args.client = self.client.raw();
         arguments.args.data = values.as_ptr().cast::<c_void>();
-        arguments.args.type_ = element.code();
+        arguments.args.type_ = code(element);
         arguments.args.dims = shape.as_ptr();
         arguments.args.num_dims = shape.len();
         // The plugin has copied the values when the call returns.

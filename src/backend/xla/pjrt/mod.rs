@@ -25,7 +25,7 @@ mod topology;
 use thiserror::Error;
 
 pub use api::{Plugin, Value};
-pub use buffer::{Buffer, Element, Event};
+pub use buffer::{Buffer, Event};
 pub use client::{Client, Device};
 pub use executable::{Compiled, Executable};
 pub use options::{Flag, Options};

@@ -1,6 +1,6 @@
 //! Programs on disk: a portable artifact and the manifest that says what goes in and what must come out (suites/models/README.md).
 //!
-//! Must not know plugins.
+//! Of the port, because every engine for XLA's programs reads them. Must not know what compiles or runs one.
 
 use std::path::{Path, PathBuf};
 
@@ -8,8 +8,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::backend::relative_error;
-use crate::backend::xla::pjrt::Element;
+use crate::backend::{WorkCounts, relative_error};
 use crate::domain::{Check, hex};
 
 /// Version of the manifest's format.
@@ -18,6 +17,83 @@ const FORMAT: u32 = 1;
 const MOST_CODE: u64 = 1 << 30;
 /// No array of a program is larger, bytes.
 const MOST_ARRAY: usize = 1 << 37;
+
+/// Type of an array's elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Element {
+    /// Single precision.
+    F32,
+    /// Brain floating point.
+    Bf16,
+    /// Half precision.
+    F16,
+    /// Double precision.
+    F64,
+    /// 32-bit integers.
+    I32,
+}
+
+impl Element {
+    /// Every type.
+    pub const ALL: [Self; 5] = [Self::F32, Self::Bf16, Self::F16, Self::F64, Self::I32];
+
+    /// The type of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|element| element.name() == name)
+    }
+
+    /// Its name in manifests.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::F16 => "f16",
+            Self::F64 => "f64",
+            Self::I32 => "i32",
+        }
+    }
+
+    /// Bytes of one.
+    #[must_use]
+    pub const fn bytes(self) -> usize {
+        match self {
+            Self::Bf16 | Self::F16 => 2,
+            Self::F32 | Self::I32 => 4,
+            Self::F64 => 8,
+        }
+    }
+
+    /// Bytes of an array of this shape; nothing where that overflows or a size is negative.
+    #[must_use]
+    pub fn bytes_of(self, shape: &[i64]) -> Option<usize> {
+        shape.iter().try_fold(self.bytes(), |bytes, size| bytes.checked_mul(usize::try_from(*size).ok()?))
+    }
+}
+
+/// What an artifact is written in, which is read from its file's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Language {
+    /// StableHLO, as a portable artifact or as text.
+    StableHlo,
+    /// HLO, XLA's own form, as text: `x.hlo.txt`.
+    HloText,
+    /// HLO as a protocol buffer: `x.hlo.pb`.
+    HloProto,
+}
+
+impl Language {
+    /// That of a file.
+    #[must_use]
+    pub fn of(file: &str) -> Self {
+        match file {
+            _ if file.ends_with(".hlo.txt") => Self::HloText,
+            _ if file.ends_with(".hlo.pb") => Self::HloProto,
+            _ => Self::StableHlo,
+        }
+    }
+}
 
 /// Why a program cannot be used: which file, and what about it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -145,6 +221,18 @@ pub struct Program {
 }
 
 impl Program {
+    /// The file of a program: as the suite writes it, from where regrade was started or from `suites/`, where `models/gpt2.vhlo`
+    /// lies; and `gpt2` alone is that file.
+    #[must_use]
+    pub fn found(word: &str) -> PathBuf {
+        let beside = Path::new("suites");
+        let short = beside.join("models").join(word).with_extension("vhlo");
+        let places = [PathBuf::from(word), beside.join(word)];
+        let short = (!word.contains(['/', '.'])).then_some(short);
+        let all = short.into_iter().chain(places);
+        all.into_iter().find(|path| path.is_file()).unwrap_or_else(|| PathBuf::from(word))
+    }
+
     /// Reads `path`, an artifact, and the manifest of the same name beside it.
     ///
     /// # Errors
@@ -243,6 +331,22 @@ impl Program {
         let outputs =
             self.manifest.outputs.iter().map(|output| element(&output.dtype).bytes_of(&output.shape).unwrap_or(0));
         inputs.chain(outputs).sum::<usize>() as f64
+    }
+
+    /// What a run on so many devices amounts to, by the manifest.
+    #[must_use]
+    pub fn counts(&self, devices: usize) -> WorkCounts {
+        let unit = match self.manifest.item.as_deref() {
+            Some("tokens") => "tokens",
+            Some("images") => "images",
+            Some("samples") => "samples",
+            _ => "items",
+        };
+        WorkCounts {
+            flops: self.manifest.flops,
+            bytes: Some(self.bytes()),
+            items: self.manifest.items.map(|items| (items * devices as f64, unit)),
+        }
     }
 
     /// Compares results with what is known of them, each as dense bytes.
@@ -458,6 +562,30 @@ mod tests {
             }
         }
         assert!(count >= 15, "{count}");
+    }
+
+    #[test]
+    fn sizes_that_overflow_are_no_sizes() {
+        assert_eq!(Element::F32.bytes_of(&[2, 3]), Some(24));
+        assert_eq!(Element::Bf16.bytes_of(&[]), Some(2));
+        assert_eq!(Element::F32.bytes_of(&[i64::MAX, 2]), None);
+        assert_eq!(Element::F32.bytes_of(&[-1]), None);
+        for element in Element::ALL {
+            assert_eq!(Element::named(element.name()), Some(element));
+        }
+    }
+
+    #[test]
+    fn a_file_s_name_says_what_it_is_written_in() {
+        for (file, language) in [
+            ("models/gpt2.vhlo", Language::StableHlo),
+            ("gpt2", Language::StableHlo),
+            ("notes.txt", Language::StableHlo),
+            ("a/b.hlo.txt", Language::HloText),
+            ("b.hlo.pb", Language::HloProto),
+        ] {
+            assert_eq!(Language::of(file), language, "{file}");
+        }
     }
 
     #[test]
