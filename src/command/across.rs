@@ -183,6 +183,12 @@ const COLUMNS: [Column; 8] = [
     Column::new("device", false, true),
 ];
 
+/// A ratio of speeds; what is a thousand times slower is not 0.
+fn speed(ratio: f64) -> String {
+    let places = if ratio > 0.0 && ratio < 0.1 { 1 - ratio.log10().floor() as i32 } else { 2 };
+    format!("{ratio:.*}x", usize::try_from(places).unwrap_or(2))
+}
+
 fn text(across: &Across, context: &Context) -> String {
     let style = context.style();
     let sections = across
@@ -220,7 +226,7 @@ fn row(side: &Side) -> Row {
         label: side.backend.clone(),
         cells: vec![
             Cell::plain(shown(side.latency, "s")),
-            Cell::plain(side.speed.map_or_else(|| format::NOTHING.to_owned(), |speed| format!("{speed:.2}x"))),
+            Cell::plain(side.speed.map_or_else(|| format::NOTHING.to_owned(), speed)),
             Cell::plain(shown(side.throughput, &side.throughput_unit)),
             Cell::plain(shown(side.device_memory.or(side.peak_memory), "B")),
             Cell::plain(shown(side.compile_time, "s")),
