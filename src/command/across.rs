@@ -276,4 +276,13 @@ mod tests {
         assert!(side.error_of_tolerance.is_some_and(|error| (error - 0.5).abs() < 1e-12));
         assert_eq!((side.compile_time, side.outcome.as_str()), (None, "measured"));
     }
+
+    #[test]
+    fn slow_backends_have_digits_too() {
+        assert_eq!(
+            [12.345, 1.0, 0.1, 0.0301, 0.000_123].map(speed),
+            ["12.35x", "1.00x", "0.10x", "0.030x", "0.00012x"]
+        );
+        assert_eq!(speed(f64::NAN), "NaNx");
+    }
 }
