@@ -336,6 +336,9 @@ pub struct CaseView {
     pub reference: bool,
     /// One row a metric.
     pub metrics: Vec<MetricView>,
+    /// What disturbed its device or held it back: `software power cap in 3 of 3 launches`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
 }
 
 /// One metric of one case of a run.

@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::cli::{Format, Run};
 use crate::command::context::{Context, print};
 use crate::command::session::{Subject, load_suite, measure, suite_path};
-use crate::domain::Run as StoredRun;
+use crate::domain::{Evidence, Run as StoredRun};
 use crate::exit::Exit;
 use crate::render;
 use crate::report::build::{run_view, tally};
@@ -39,7 +39,7 @@ pub fn run(arguments: &Run, context: &Context) -> Result<Exit> {
 pub fn show(run: &StoredRun, store: &dyn Store, format: Format, demand: Demand, context: &Context) -> Result<Exit> {
     let launches = store.summaries(run.id)?;
     let targets = target::judge(Head { run: run.id, cases: &run.cases, launches: &launches });
-    let view = run_view(run, &launches, &targets, store.prices(run.id)?);
+    let view = run_view(run, &launches, &targets, store.prices(run.id)?, &store.evidence(run.id, Evidence::GPU)?);
     let name = match format {
         Format::Text => "terminal",
         Format::Json => "json",

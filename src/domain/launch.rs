@@ -126,6 +126,11 @@ pub struct Evidence {
     pub facts: BTreeMap<String, serde_json::Value>,
 }
 
+impl Evidence {
+    /// Who saw what GPUs did.
+    pub const GPU: &'static str = "nvml";
+}
+
 /// Everything one worker process yielded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Launch {

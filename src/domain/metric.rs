@@ -104,6 +104,7 @@ const STANDARD: &[Standard] = {
         row(Metric::COMPILE_CPU_TIME, "s", Lower, Timing, Noisy),
         row(Metric::RELOAD_TIME, "s", Lower, Timing, Noisy),
         row(Metric::FIRST_STEP_TIME, "s", Lower, Timing, Noisy),
+        row(Metric::DEVICE_TIME, "s", Lower, Timing, Noisy),
         row(Metric::CODE_SIZE, "B", Lower, Size, Exact),
         row(Metric::PROGRAM_MEMORY, "B", Lower, Size, Exact),
         row(Metric::TEMPORARY_MEMORY, "B", Lower, Size, Exact),
@@ -163,6 +164,8 @@ impl Metric {
     pub const RELOAD_TIME: &'static str = "reload_time";
     /// Time of the first run in a process, seconds.
     pub const FIRST_STEP_TIME: &'static str = "first_step_time";
+    /// Time in which the device worked on one step, by a profiler, seconds: what is left of the latency is the host's.
+    pub const DEVICE_TIME: &'static str = "device_time";
     /// Machine code of a compiled program, bytes.
     pub const CODE_SIZE: &'static str = "code_size";
     /// What a compiled program needs of a device's memory at one time, by its compiler, bytes.

@@ -270,6 +270,7 @@ pub const PROGRAM: Entry = Entry {
             ParamKind::OptionalSize,
             "devices that run it at once, each with its own arguments; one by default",
         ),
+        flag("device_time", "time that the device itself worked, by the plugin's profiler, in a phase of its own"),
         param("device", ParamKind::Index, "the first device, counted from 0"),
     ],
 };

@@ -255,10 +255,10 @@ pub fn price(row: &PriceRow) -> String {
 }
 
 /// What else was measured of a case that a person looks for: shares of what the device can do, its memory, what compiling took and
-/// made. Nothing where there is nothing of that.
+/// made, and what held it back. Nothing where there is nothing of that.
 #[must_use]
 pub fn further(case: &CaseView) -> Option<String> {
-    const FURTHER: [(&str, &str); 17] = [
+    const FURTHER: [(&str, &str); 18] = [
         (Metric::FLOPS_UTILIZATION, "of the datasheet's FLOP/s"),
         (Metric::HBM_UTILIZATION, "of its bandwidth"),
         (Metric::COST_PER_PFLOP, ""),
@@ -269,6 +269,7 @@ pub fn further(case: &CaseView) -> Option<String> {
         (Metric::COMPILE_TIME, "to compile"),
         (Metric::RELOAD_TIME, "to reload"),
         (Metric::FIRST_STEP_TIME, "for the first step"),
+        (Metric::DEVICE_TIME, "of the device's own time"),
         (Metric::CODE_SIZE, "of code"),
         (Metric::PROGRAM_MEMORY, "for a run"),
         (Metric::COMPILED_FLOPS, "compiled"),
@@ -286,6 +287,7 @@ pub fn further(case: &CaseView) -> Option<String> {
             Some(format!("{number} {words}").trim_end().to_owned())
         })
         .collect();
+    let told: Vec<String> = told.into_iter().chain(case.labels.iter().cloned()).collect();
     (!told.is_empty()).then(|| told.join(", "))
 }
 

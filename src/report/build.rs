@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use crate::domain::{
-    CaseId, CaseRecord, LaunchId, LaunchSummary, Metric, Outcome, OutcomeKind, Price, Run, RunId, Severity,
+    CaseId, CaseRecord, Evidence, LaunchId, LaunchSummary, Metric, Outcome, OutcomeKind, Price, Run, RunId, Severity,
 };
 use crate::report::{
     CaseView, ContextValue, LaunchValue, MetricView, PairedInfo, PriceRow, ReferenceRow, Report, Row, RunInfo, RunView,
@@ -285,9 +285,16 @@ pub fn other_prices(head: &[Price], base: &[Price]) -> Vec<String> {
         .collect()
 }
 
-/// Builds the view of a single run, with what was decided about its `targets` and the `prices` that its costs were made of.
+/// Builds the view of a single run, with what was decided about its `targets`, the `prices` that its costs were made of, and what was
+/// `seen` of GPUs.
 #[must_use]
-pub fn run_view(run: &Run, launches: &[LaunchSummary], targets: &[Aimed<'_>], prices: Vec<Price>) -> RunView {
+pub fn run_view(
+    run: &Run,
+    launches: &[LaunchSummary],
+    targets: &[Aimed<'_>],
+    prices: Vec<Price>,
+    seen: &[(CaseId, Evidence)],
+) -> RunView {
     let mut by_case: BTreeMap<&CaseId, Vec<&LaunchSummary>> = BTreeMap::new();
     for launch in launches {
         by_case.entry(&launch.case).or_default().push(launch);
@@ -303,6 +310,7 @@ pub fn run_view(run: &Run, launches: &[LaunchSummary], targets: &[Aimed<'_>], pr
                 launches: launches.iter().filter(|launch| launch.outcome.kind == OutcomeKind::Measured).count() as u32,
                 reference: record.case.reference,
                 metrics: metric_views(launches),
+                labels: labels(seen.iter().filter(|(case, _)| *case == record.case.id).map(|(_, evidence)| evidence)),
             }
         })
         .collect();
@@ -315,6 +323,25 @@ pub fn run_view(run: &Run, launches: &[LaunchSummary], targets: &[Aimed<'_>], pr
         targets: target_rows(run, targets),
         prices: price_rows(prices, run),
     }
+}
+
+/// What held GPUs back or disturbed them, in how many of the launches that looked.
+fn labels<'e>(seen: impl Iterator<Item = &'e Evidence>) -> Vec<String> {
+    let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+    let mut launches = 0;
+    for evidence in seen {
+        launches += 1;
+        let limits = evidence.facts.get("limited_by").and_then(|limits| limits.as_object());
+        let limits = limits.into_iter().flat_map(|limits| limits.keys()).filter(|limit| *limit != "idle").cloned();
+        let unsettled = evidence.facts.get("settled").is_some_and(|settled| settled == false);
+        let shared = evidence.facts.get("processes_before").and_then(serde_json::Value::as_u64) > Some(0);
+        let own = [(unsettled, "clock not settled"), (shared, "others on the GPU")];
+        let own = own.into_iter().filter(|(is, _)| *is).map(|(_, label)| label.to_owned());
+        for label in limits.chain(own) {
+            *counts.entry(label).or_default() += 1;
+        }
+    }
+    counts.into_iter().map(|(label, count)| format!("{label} in {count} of {launches} launches")).collect()
 }
 
 fn metric_views(launches: &[&LaunchSummary]) -> Vec<MetricView> {
@@ -353,7 +380,29 @@ pub fn tally(view: &RunView) -> (usize, usize) {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn what_held_gpus_back_is_counted_over_the_launches_that_looked() {
+        let saw = |facts: serde_json::Value| {
+            let facts = facts.as_object().expect("facts").clone().into_iter().collect();
+            Evidence { source: Evidence::GPU.to_owned(), facts }
+        };
+        let quiet = saw(json!({ "limited_by": { "idle": 3 }, "processes_before": 0, "settled": true }));
+        let capped = saw(json!({ "limited_by": { "software power cap": 9, "idle": 1 }, "settled": false }));
+        let shared = saw(json!({ "limited_by": { "software power cap": 1 }, "processes_before": 2 }));
+        assert_eq!(labels([&quiet].into_iter()), Vec::<String>::new());
+        assert_eq!(
+            labels([&quiet, &capped, &shared].into_iter()),
+            [
+                "clock not settled in 1 of 3 launches",
+                "others on the GPU in 1 of 3 launches",
+                "software power cap in 2 of 3 launches"
+            ]
+        );
+    }
 
     #[test]
     fn other_toolchains_of_the_base_are_told() {

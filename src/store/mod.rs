@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::domain::{Acceptance, CaseId, Launch, LaunchSummary, NoiseModel, Price, Run, RunId, RunStatus};
+use crate::domain::{Acceptance, CaseId, Evidence, Launch, LaunchSummary, NoiseModel, Price, Run, RunId, RunStatus};
 
 pub mod sqlite;
 pub mod summary;
@@ -202,7 +202,23 @@ pub trait Store {
     ///
     /// # Errors
     /// When the run does not exist or the engine fails.
-    fn prices(&self, run: RunId) -> Result<Vec<Price>, StoreError>;
+    fn prices(&self, run: RunId) -> Result<Vec<Price>, StoreError> {
+        let mut prices: Vec<Price> = self
+            .evidence(run, Price::EVIDENCE)?
+            .iter()
+            .filter_map(|(_, evidence)| Price::of_evidence(evidence))
+            .collect();
+        prices
+            .sort_by(|a, b| a.device.cmp(&b.device).then(a.date.cmp(&b.date)).then(a.per_hour.total_cmp(&b.per_hour)));
+        prices.dedup();
+        Ok(prices)
+    }
+
+    /// What launches of a run saw by one source, in the order of their making. Reads no sample blob.
+    ///
+    /// # Errors
+    /// When the run does not exist or the engine fails.
+    fn evidence(&self, run: RunId, source: &str) -> Result<Vec<(CaseId, Evidence)>, StoreError>;
 
     /// How many launches a run has.
     ///

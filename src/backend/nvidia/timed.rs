@@ -365,7 +365,7 @@ impl Prepared for Timed {
         ];
         let measured = self.measured.iter().map(|(name, rate)| (*name, json!(rate)));
         facts.extend(own.into_iter().chain(measured).map(|(name, value)| (name.to_owned(), value)));
-        vec![Evidence { source: "nvml".to_owned(), facts }]
+        vec![Evidence { source: Evidence::GPU.to_owned(), facts }]
     }
 
     fn check(&mut self) -> std::result::Result<Vec<Check>, BackendError> {

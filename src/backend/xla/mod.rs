@@ -2,7 +2,7 @@
 //! devices that are not here.
 //!
 //! Layers, from the bottom: `pjrt` (the interface) · `plugins` (which there are) · `engine` (one, connected) · `models` and `operators`
-//! (programs of the catalogue) · `tuning` (what a GPU's compiler finds by trying) · `running` (a program timed on a device) and `ahead`
+//! (programs of the catalogue) · `tuning` (what a GPU's compiler finds by trying) · `running` (a program timed on a device), `trace` (what its profiler saw) and `ahead`
 //! (compiled only). Plugins are loaded at run time, in processes of their own only: some hang, and
 //! none can be unloaded.
 
@@ -28,6 +28,7 @@ mod operators;
 mod pjrt;
 pub mod plugins;
 mod running;
+mod trace;
 mod tuning;
 
 /// Programs on the devices of one kind of plugin.
@@ -141,7 +142,8 @@ impl Backend for Xla {
                 engine.client.compile(&program.code, options).map(drop).map_err(|error| loading("compiling", error))
             })?;
         }
-        Ok(Box::new(Running::load(open()?, program, options, tuned_s)?))
+        let profile = workload.flag("device_time").unwrap_or(false);
+        Ok(Box::new(Running::load(open()?, program, options, tuned_s)?.profiled(profile)))
     }
 }
 

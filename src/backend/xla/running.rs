@@ -9,8 +9,8 @@ use crate::backend::program::{Element, Program};
 use crate::backend::xla::engine::Engine;
 use crate::backend::xla::pjrt::{Buffer, Compiled, Device, Event, Executable, Options, Result, Value, offered};
 use crate::backend::xla::plugins::{self, Platform};
-use crate::backend::xla::tuning;
 use crate::backend::xla::{failed, loading};
+use crate::backend::xla::{trace, tuning};
 use crate::backend::{BackendError, Ceiling, Counted, Prepared, WorkCounts};
 use crate::domain::{Check, DeviceInfo, Evidence, Metric};
 use crate::hardware::tpu::Version;
@@ -20,6 +20,9 @@ use crate::measure::{self, Reading, Subject, SubjectError};
 
 /// Bytes of the array whose transfers are timed, and how often.
 const TRANSFER: (usize, usize) = (64 << 20, 5);
+
+/// Seconds of steps that are profiled.
+const PROFILED_S: f64 = 0.02;
 
 /// A program, ready to be timed.
 #[derive(Debug)]
@@ -37,6 +40,9 @@ pub struct Running {
     costs: BTreeMap<String, f64>,
     watched: Option<Watched>,
     tuned_s: f64,
+    profile: bool,
+    /// Why there is no time of the device, where it was asked for.
+    unprofiled: Option<String>,
     asked: Instant,
 }
 
@@ -77,12 +83,21 @@ impl Running {
             costs,
             watched,
             tuned_s,
+            profile: false,
+            unprofiled: None,
             asked: Instant::now(),
         };
         let start = Instant::now();
         running.steps(1).map_err(|error| loading("the first run", error))?;
         running.first_step_s = start.elapsed().as_secs_f64();
         Ok(running)
+    }
+
+    /// The same, with the device's own time asked of the profiler after measuring.
+    #[must_use]
+    pub fn profiled(mut self, profile: bool) -> Self {
+        self.profile = profile;
+        self
     }
 
     /// Starts so many runs one behind the other and waits for all of them; what is carried over is the next run's arguments.
@@ -146,6 +161,14 @@ impl Running {
             best[1] = best[1].min(start.elapsed().as_secs_f64());
         }
         Ok(best.map(|seconds| bytes as f64 / seconds))
+    }
+
+    /// Time in which the device worked on one step.
+    fn device_time(&mut self, latency_s: f64) -> std::result::Result<f64, String> {
+        let steps = (PROFILED_S / latency_s).ceil().clamp(3.0, 1000.0);
+        let client = self.engine.client.clone();
+        let trace = client.profiled(|| self.steps(steps as u64)).map_err(|error| error.to_string())?;
+        trace::busy_s(&trace).map(|seconds| seconds / steps)
     }
 
     fn measured(&self) -> Result<Vec<(&'static str, f64)>> {
@@ -287,16 +310,27 @@ impl Prepared for Running {
         ])
     }
 
-    fn values(&mut self, _latency_s: f64) -> std::result::Result<Vec<(&'static str, f64)>, BackendError> {
-        self.measured().map_err(|error| loading("after measuring", error))
+    fn values(&mut self, latency_s: f64) -> std::result::Result<Vec<(&'static str, f64)>, BackendError> {
+        let mut values = self.measured().map_err(|error| loading("after measuring", error))?;
+        // Last: a profiler may slow down what comes after it.
+        if self.profile {
+            match self.device_time(latency_s) {
+                Ok(seconds) => values.push((Metric::DEVICE_TIME, seconds)),
+                Err(reason) => self.unprofiled = Some(reason),
+            }
+        }
+        Ok(values)
     }
 
     fn evidence(&mut self) -> Vec<Evidence> {
         let watched =
-            self.watched.as_ref().map(|watched| Evidence { source: "nvml".to_owned(), facts: watched.facts() });
+            self.watched.as_ref().map(|watched| Evidence { source: Evidence::GPU.to_owned(), facts: watched.facts() });
         let mut facts = BTreeMap::new();
         if self.tuned_s > 0.0 {
             facts.insert("tuned_s".to_owned(), json!(self.tuned_s));
+        }
+        if let Some(reason) = &self.unprofiled {
+            facts.insert("no_device_time".to_owned(), json!(reason));
         }
         marks(&self.executable, &self.engine.plugin, &mut facts);
         watched.into_iter().chain([Evidence { source: "xla".to_owned(), facts }]).collect()

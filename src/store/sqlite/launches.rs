@@ -8,8 +8,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::domain::{
-    CaseId, Check, Evidence, Launch, LaunchId, LaunchSummary, Metric, MetricSummary, Outcome, Price, Samples, Value,
-    Warmup,
+    CaseId, Check, Evidence, Launch, LaunchId, LaunchSummary, Metric, MetricSummary, Outcome, Samples, Value, Warmup,
 };
 use crate::store::sqlite::blob;
 use crate::store::sqlite::columns::{Id, Json, Nanos, Number, Unsigned, Word};
@@ -202,19 +201,18 @@ pub fn read(conn: &Connection, run: i64, case: Option<&CaseId>) -> rusqlite::Res
     Ok(launches)
 }
 
-/// The prices among the evidence of a run's launches, each once.
-pub fn prices(conn: &Connection, run: i64) -> rusqlite::Result<Vec<Price>> {
-    // Few launches have one, and what most launches saw is long: it is looked for before anything is parsed.
+/// What launches of a run saw by one source.
+pub fn evidence(conn: &Connection, run: i64, source: &str) -> rusqlite::Result<Vec<(CaseId, Evidence)>> {
+    // Most launches have no price, say, and what they saw is long: the word is looked for before anything is parsed.
     let mut statement = conn.prepare_cached(
-        "SELECT DISTINCT one.value
+        "SELECT case_id, one.value
          FROM launches JOIN launch_details ON launch = launches.key, json_each(evidence) AS one
          WHERE run = ?1 AND instr(evidence, ?2) AND json_extract(one.value, '$.source') = ?2
-         ORDER BY 1",
+         ORDER BY position, launches.key",
     )?;
-    let found = statement
-        .query_map(params![run, Price::EVIDENCE], |row| Ok(row.get::<_, Json<Evidence>>(0)?.0))?
-        .collect::<rusqlite::Result<Vec<_>>>()?;
-    Ok(found.iter().filter_map(Price::of_evidence).collect())
+    statement
+        .query_map(params![run, source], |row| Ok((CaseId(row.get(0)?), row.get::<_, Json<Evidence>>(1)?.0)))?
+        .collect()
 }
 
 /// A launch without metrics and checks.

@@ -10,7 +10,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
-use crate::domain::{Acceptance, CaseId, Launch, LaunchSummary, NoiseModel, Price, Run, RunId, RunStatus};
+use crate::domain::{Acceptance, CaseId, Evidence, Launch, LaunchSummary, NoiseModel, Run, RunId, RunStatus};
 use crate::store::sqlite::columns::{Id, Nanos, Unsigned, Word};
 use crate::store::sqlite::owner::Owner;
 use crate::store::{Baseline, Knowledge, Merged, Pruned, RunQuery, Store, StoreError, unfit_as_baseline};
@@ -259,11 +259,11 @@ impl Store for SqliteStore {
         })
     }
 
-    fn prices(&self, run: RunId) -> Result<Vec<Price>, StoreError> {
-        let doing = "reading prices";
+    fn evidence(&self, run: RunId, source: &str) -> Result<Vec<(CaseId, Evidence)>, StoreError> {
+        let doing = "reading evidence";
         self.read(doing, |conn| {
             let key = key_of(conn, &self.path, run)?;
-            launches::prices(conn, key).map_err(run_fault(&self.path, run, doing))
+            launches::evidence(conn, key, source).map_err(run_fault(&self.path, run, doing))
         })
     }
 

@@ -215,7 +215,7 @@ impl Prepared for Timed {
         let of = |watched: &Watched| {
             let mut facts = watched.facts();
             facts.insert("gpu".to_owned(), json!(watched.ordinal));
-            Evidence { source: "nvml".to_owned(), facts }
+            Evidence { source: Evidence::GPU.to_owned(), facts }
         };
         [own].into_iter().chain(self.watched.iter().map(of)).collect()
     }

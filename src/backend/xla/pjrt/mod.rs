@@ -3,7 +3,7 @@
 //!
 //! From the bottom: `sys` (the header as bindgen sees it) · `api` (the table of functions, arguments, errors) · `client` (devices,
 //! uploads) · `buffer` · `executable` (compiled programs, with or without a device) · `topology` (devices that are not here) ·
-//! `options` (what a compilation is told). Must not know what a workload is.
+//! `options` (what a compilation is told) · `profiler` (what devices did meanwhile). Must not know what a workload is.
 //!
 //! What carries it, found by trying every plugin there is:
 //! - A plugin refuses an argument struct that is *smaller* than its own and takes a larger one. So every struct is followed by
@@ -18,6 +18,7 @@ mod buffer;
 mod client;
 mod executable;
 mod options;
+mod profiler;
 #[rustfmt::skip]
 mod sys;
 mod topology;
