@@ -275,6 +275,57 @@ fn a_program_runs_and_its_numbers_are_checked() {
 }
 
 #[test]
+fn manifests_that_tell_another_shape_are_found_out() {
+    let Some(plugin) = plugin() else { return };
+    let place = Place::new();
+    let variable = format!("cpu={}", plugin.display());
+    for (place_of, value, words) in [
+        ("shape", serde_json::json!([1, 12, 512, 32]), "and its manifest says f32 [1, 12, 512, 32]"),
+        ("dtype", serde_json::json!("bf16"), "and its manifest says bf16"),
+    ] {
+        bring(&place, "attention");
+        let text = std::fs::read_to_string(place.file("models/attention.json")).expect("a manifest");
+        let mut manifest: Value = serde_json::from_str(&text).expect("JSON");
+        let output = &mut manifest["outputs"][0];
+        output[place_of] = value;
+        // Only the shape is wrong.
+        output["at"] = serde_json::json!([]);
+        output["values"] = serde_json::json!([]);
+        place.write("models/attention.json", &manifest.to_string());
+        place.write("suite.toml", &format!("{HEAD}[[benchmark]]\nname = \"p\"\nprogram = \"models/attention.vhlo\"\n"));
+        let _ = place.command(&["run", "suite.toml", "--quiet"]).env("REGRADE_PLUGIN_PATH", &variable).output();
+        let (_, outcome, reason) = outcomes(&place).remove(0);
+        assert!(outcome == "failed" && reason.contains(words), "{place_of}: {outcome}: {reason}");
+    }
+}
+
+#[test]
+fn what_cannot_run_here_is_told_before_anything_is_measured() {
+    let place = Place::new();
+    bring(&place, "attention-fused");
+    let library = place.file("fake_cpu.so");
+    support::fake_plugin("REFUSES", &library);
+    let with = |suite: &str| {
+        place.write("suite.toml", &format!("{HEAD}{suite}"));
+        let mut command = place.command(&["run", "suite.toml", "--quiet"]);
+        support::Ran::from(command.env("REGRADE_PLUGIN_PATH", &library).output().expect("the binary starts"))
+    };
+    let ran = with("[[benchmark]]\nname = \"f\"\nprogram = \"models/attention-fused.vhlo\"\n").expect(5);
+    assert!(ran.stdout.contains("program `attention-fused` is for cuda only"), "{}", ran.stdout);
+    let ran = with("[[benchmark]]\nname = \"n\"\nprogram = \"models/none.vhlo\"\n").expect(2);
+    assert!(ran.stderr.contains("runs `models/none.vhlo`, and there is no such program"), "{}", ran.stderr);
+    // A folder without a plugin is no reason to take another one.
+    std::fs::create_dir(place.file("empty")).expect("a folder");
+    let ran: support::Ran = place
+        .command(&["backend", "list"])
+        .env("REGRADE_PLUGIN_PATH", place.file("empty"))
+        .output()
+        .expect("the binary starts")
+        .into();
+    assert!(ran.expect(2).stdout.contains("which has no plugin in it"));
+}
+
+#[test]
 fn operators_of_the_catalogue_have_the_right_numbers_as_programs() {
     let Some(plugin) = plugin() else { return };
     let place = Place::new();

@@ -229,6 +229,12 @@ pub static BACKENDS: &[&dyn Backend] = &[
     &xla_crate::XlaCrate,
 ];
 
+/// Whether there is a file of a program that a suite names.
+#[must_use]
+pub fn is_program_here(word: &str) -> bool {
+    program::Program::found(word).is_file()
+}
+
 /// The adapter of this name.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static dyn Backend> {

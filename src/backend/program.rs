@@ -105,10 +105,16 @@ pub struct ProgramError {
 
 /// The manifest.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Manifest {
     format: u32,
     /// For people.
     pub name: String,
+    /// For people too, and for whoever exports it again.
+    #[serde(default, rename = "description")]
+    _description: Text,
+    #[serde(default, rename = "source_sha256")]
+    _source: Text,
     /// The artifact's file, beside the manifest.
     program: String,
     /// Hash of its bytes.
@@ -144,12 +150,16 @@ pub struct Manifest {
     pub outputs: Vec<Output>,
 }
 
+/// A text that is not read here.
+type Text = Option<String>;
+
 const fn tolerance() -> f64 {
     1e-3
 }
 
 /// An argument.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Input {
     /// For people.
     pub name: String,
@@ -174,6 +184,7 @@ enum Fill {
 
 /// A result, and values of it that are known.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Output {
     dtype: String,
     /// Sizes, slowest first.
@@ -205,6 +216,8 @@ pub struct Made {
     pub output: Vec<usize>,
     /// Operations of a run.
     pub flops: Option<f64>,
+    /// Items of a run, and what they are.
+    pub items: Option<(f64, &'static str)>,
     /// Of the arguments.
     pub seed: u64,
     /// Largest difference over the largest known value.
@@ -290,14 +303,16 @@ impl Program {
         let manifest = Manifest {
             format: FORMAT,
             name: made.name,
+            _description: None,
+            _source: None,
             program: String::new(),
             sha256: hex(&Sha256::digest(made.code.as_bytes())),
             made_with: concat!("regrade ", env!("CARGO_PKG_VERSION")).to_owned(),
             precision: made.precision,
             platforms: Vec::new(),
             flops: made.flops,
-            items: None,
-            item: None,
+            items: made.items.map(|(items, _)| items),
+            item: made.items.map(|(_, item)| item.to_owned()),
             carry: 0,
             seed: made.seed,
             tolerance: made.tolerance,
@@ -340,13 +355,30 @@ impl Program {
             Some("tokens") => "tokens",
             Some("images") => "images",
             Some("samples") => "samples",
+            Some("rows") => "rows",
             _ => "items",
         };
         WorkCounts {
-            flops: self.manifest.flops,
-            bytes: Some(self.bytes()),
+            flops: self.manifest.flops.map(|flops| flops * devices as f64),
+            bytes: Some(self.bytes() * devices as f64),
             items: self.manifest.items.map(|items| (items * devices as f64, unit)),
         }
+    }
+
+    /// Holds a result's type and sizes against what the manifest says of it.
+    ///
+    /// # Errors
+    /// When they differ.
+    pub fn is_of(&self, number: usize, dtype: Option<Element>, shape: &[i64]) -> Result<(), String> {
+        let Some(declared) = self.manifest.outputs.get(number) else { return Ok(()) };
+        if dtype == Some(element(&declared.dtype)) && shape == declared.shape {
+            return Ok(());
+        }
+        let is = dtype.map_or("another type", Element::name);
+        Err(format!(
+            "result {number} of the program is {is} {shape:?}, and its manifest says {} {:?}",
+            declared.dtype, declared.shape
+        ))
     }
 
     /// Compares results with what is known of them, each as dense bytes.
@@ -404,11 +436,20 @@ impl Manifest {
                 self.outputs.len()
             ));
         }
+        if self.outputs.is_empty() {
+            return Err("has no `outputs`: what a run gives could not be checked".to_owned());
+        }
+        for (name, count) in [("flops", self.flops), ("items", self.items)] {
+            if count.is_some_and(|count| !count.is_finite() || count <= 0.0) {
+                return Err(format!("has {} {name}: leave it out where it is not known", count.unwrap_or_default()));
+            }
+        }
         let arrays = self.inputs.iter().map(|input| (&input.dtype, &input.shape));
         for (dtype, shape) in arrays.chain(self.outputs.iter().map(|output| (&output.dtype, &output.shape))) {
             let bytes = Element::named(dtype).ok_or_else(|| format!("has an array of `{dtype}`"))?.bytes_of(shape);
             if bytes.is_none_or(|bytes| bytes > MOST_ARRAY) {
-                return Err(format!("has an array of {shape:?} {dtype}"));
+                let most = MOST_ARRAY >> 30;
+                return Err(format!("has an array of {shape:?} {dtype}, which is no size or more than {most} GiB"));
             }
         }
         for (number, input) in self.inputs.iter().enumerate() {

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::Path;
 
 use anyhow::Result;
 use serde::Serialize;
@@ -74,6 +75,21 @@ pub fn run(arguments: &Compare, context: &Context) -> Result<Exit> {
     if arguments.base.is_some() || arguments.all_pairs || arguments.history_only {
         return Err(usage("--across compares backends of one run: it takes a suite or --head RUN, and no base"));
     }
+    let judges = [
+        (arguments.gate.is_some(), "--gate"),
+        (arguments.require_decision, "--require-decision"),
+        (arguments.waivers.is_some(), "--waivers"),
+        (arguments.budget.is_some(), "--budget"),
+        (arguments.max_pairs.is_some(), "--max-pairs"),
+    ];
+    if let Some((_, flag)) = judges.iter().find(|(given, _)| *given) {
+        return Err(usage(format!("{flag} is about verdicts, and --across makes none: leave it out")));
+    }
+    if let [_, more, ..] = arguments.targets.as_slice() {
+        return Err(usage(format!(
+            "--across measures one suite as it is here, and takes no commits: leave out `{more}`"
+        )));
+    }
     let (run, launches) = match (&arguments.head, arguments.targets.as_slice()) {
         (Some(name), []) => {
             let store = context.stored()?;
@@ -82,6 +98,11 @@ pub fn run(arguments: &Compare, context: &Context) -> Result<Exit> {
             (run, launches)
         }
         (None, suite) => {
+            if let Some(range) = suite.first().filter(|suite| suite.contains("..") && !Path::new(suite).exists()) {
+                return Err(usage(format!(
+                    "--across measures a suite as it is here, and takes no commits: leave out `{range}`"
+                )));
+            }
             let suite = load_suite(&suite_path(suite.first().map(Into::into).as_ref())?)?;
             let mut store = context.store()?;
             let here = Subject::built_here(&suite, context)?;

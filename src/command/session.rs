@@ -368,8 +368,16 @@ fn check_files(plan: &Plan) -> Result<()> {
 pub fn absent_file(case: &Case) -> Option<String> {
     let weights = case.workload.text("checkpoint").ok().map(|path| ("its weights", path));
     let code = case.workload.kernel.iter().flat_map(|kernel| kernel.sources()).map(|path| ("its code", path));
-    let (what, path) = weights.into_iter().chain(code).find(|(_, path)| !Path::new(path).is_file())?;
     let folder = std::env::current_dir().unwrap_or_default();
+    if let Ok(program) = case.workload.text("program")
+        && !backend::is_program_here(program)
+    {
+        return Some(format!(
+            "runs `{program}`, and there is no such program in {} or its suites/ folder",
+            folder.display()
+        ));
+    }
+    let (what, path) = weights.into_iter().chain(code).find(|(_, path)| !Path::new(path).is_file())?;
     Some(format!("takes {what} from `{path}`, and there is no such file in {}", folder.display()))
 }
 

@@ -175,12 +175,19 @@ pub struct Param {
     pub help: &'static str,
     /// The one backend that understands it; `None` for all. Cases of other backends do not have it.
     pub only: Option<&'static str>,
+    /// Whether another value than the default is other work, which backends without the parameter cannot do.
+    pub work: bool,
 }
 
 impl Param {
     /// The same for one backend alone.
     const fn only(self, backend: &'static str) -> Self {
         Self { only: Some(backend), ..self }
+    }
+
+    /// The same, which says what is computed and not how it is measured.
+    const fn work(self) -> Self {
+        Self { work: true, ..self }
     }
 
     /// Whether cases of this backend have it.
@@ -204,7 +211,7 @@ pub struct Entry {
 }
 
 const fn param(name: &'static str, kind: ParamKind, help: &'static str) -> Param {
-    Param { name, kind, help, only: None }
+    Param { name, kind, help, only: None, work: false }
 }
 
 const fn size(name: &'static str, default: i64, help: &'static str) -> Param {
@@ -334,14 +341,15 @@ pub const CATALOGUE: &[Entry] = &[
             size("m", 512, "rows of A"),
             size("n", 512, "columns of B"),
             size("k", 512, "columns of A"),
-            size("batch", 1, "products in a batch").only(NVIDIA),
+            size("batch", 1, "products in a batch").only(NVIDIA).work(),
             choice(
                 "layout",
                 &["auto", "nn", "nt", "tn", "tt"],
                 "whether A and B are stored as they are (n) or transposed (t); auto is nn, and nt where the precision wants it",
             )
-            .only(NVIDIA),
-            choice("epilogue", &["none", "bias", "bias-relu", "bias-gelu"], "what follows the product").only(NVIDIA),
+            .only(NVIDIA)
+            .work(),
+            choice("epilogue", &["none", "bias", "bias-relu", "bias-gelu"], "what follows the product").only(NVIDIA).work(),
             choice("algorithm", &["heuristic", "exhaustive"], "the library's first choice, or the fastest of all it offers")
                 .only(NVIDIA),
             choice("accumulation", &["full", "fast"], "how FP8 products are summed").only(NVIDIA),
@@ -359,11 +367,12 @@ pub const CATALOGUE: &[Entry] = &[
             BATCH,
             size("heads", 8, "attention heads"),
             param("kv_heads", ParamKind::OptionalSize, "heads of keys and values, for grouped queries; all by default")
-                .only(NVIDIA),
+                .only(NVIDIA)
+                .work(),
             SEQ,
             size("head_dim", 64, "width of a head"),
             flag("causal", "mask the future"),
-            choice("pass", &["forward", "backward"], "the output, or the gradients of Q, K and V").only(NVIDIA),
+            choice("pass", &["forward", "backward"], "the output, or the gradients of Q, K and V").only(NVIDIA).work(),
         ],
     ),
     operator(

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use wildmatch::WildMatch;
 
-use crate::domain::workload::{CATALOGUE, Entry};
+use crate::domain::workload::{CATALOGUE, Entry, find};
 use crate::domain::{Case, CaseId, Plan, PlanItem, Sampling, Skip, SuiteInfo, Workload, WorkloadKind};
 use crate::suite::condition::Condition;
 use crate::suite::error::SuiteError;
@@ -134,10 +134,24 @@ fn skip_of(case: &Case, machine: &[BackendView<'_>]) -> Option<Skip> {
             Some(Skip { reason: format!("its condition `{need}` cannot be read: {}", bad.message), remedy: bad.help })
         }
     });
+    let unmet = unmet.or_else(|| other_work(case));
     // A command brings its own engine: the backend only says which device it needs.
     unmet.or_else(|| match case.workload.kind {
         WorkloadKind::Command => None,
         _ => (view.supports)(&case.workload).err(),
+    })
+}
+
+/// Refuses a backend that would do other work than the suite says, because it lacks a parameter.
+fn other_work(case: &Case) -> Option<Skip> {
+    let entry = find(case.workload.kind, &case.workload.name)?;
+    let foreign =
+        |name: &String| entry.all_params().find(|param| param.name == name && !param.applies_to(&case.backend));
+    let (name, value, only) =
+        case.workload.params.iter().find_map(|(name, value)| Some((name, value, foreign(name)?.only?)))?;
+    Some(Skip {
+        reason: format!("`{}` with {name} = {value} is not for {}", case.workload.name, case.backend),
+        remedy: format!("only {only} has it: give such benchmarks backends = [\"{only}\"]"),
     })
 }
 

@@ -24,6 +24,8 @@ pub(super) enum Work {
         entry: &'static Entry,
         /// Every parameter that no axis sets.
         params: BTreeMap<String, ParamValue>,
+        /// Those of them that the benchmark itself sets, and not the suite's defaults, which are for whom they suit.
+        own: Vec<String>,
     },
     /// A kernel of the user's.
     Kernel {
@@ -56,11 +58,16 @@ impl Work {
     ) -> Option<(Workload, BTreeMap<String, String>)> {
         let values = axes.iter().map(|(name, value)| ((*name).to_owned(), (*value).clone()));
         match self {
-            Self::BuiltIn { entry, params } => {
+            Self::BuiltIn { entry, params, own } => {
                 let mut params = params.clone();
+                let asked =
+                    |name: &str| own.iter().any(|own| own == name) || axes.iter().any(|(axis, _)| *axis == name);
                 params.extend(values);
-                let foreign = |name: &str| entry.all_params().any(|p| p.name == name && !p.applies_to(backend));
-                params.retain(|name, _| !foreign(name));
+                // What only says how to measure means nothing elsewhere; what asks for other work stays, and the plan skips it.
+                params.retain(|name, value| {
+                    let foreign = entry.all_params().find(|param| param.name == name && !param.applies_to(backend));
+                    foreign.is_none_or(|param| param.work && asked(name) && default_of(param).as_ref() != Some(value))
+                });
                 let workload = Workload {
                     kind: entry.kind,
                     name: entry.name.to_owned(),
@@ -180,7 +187,7 @@ pub(super) fn work(
         return None;
     };
     check_reach(benchmark, entry, backends, problems);
-    Some(Work::BuiltIn { entry, params: params(file, benchmark, entry, problems) })
+    Some(Work::BuiltIn { entry, params: params(file, benchmark, entry, problems), own: own(benchmark) })
 }
 
 /// Notes parameters that none of the benchmark's backends understands: they would do nothing.
@@ -267,6 +274,10 @@ fn params(
         }
     }
     values
+}
+
+fn own(benchmark: &BenchmarkTable) -> Vec<String> {
+    benchmark.params.iter().map(|param| param.key.value.clone()).collect()
 }
 
 /// The value of a parameter that nobody sets.
@@ -374,7 +385,7 @@ fn program(file: &SuiteFile, benchmark: &BenchmarkTable, problems: &mut Problems
         }
         params.insert(PROGRAM.name.to_owned(), ParamValue::Text(path.value.clone()));
     }
-    Work::BuiltIn { entry: &PROGRAM, params }
+    Work::BuiltIn { entry: &PROGRAM, params, own: own(benchmark) }
 }
 
 /// Stands in messages for what a benchmark's kernel is.

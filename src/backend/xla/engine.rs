@@ -10,6 +10,9 @@ use serde_json::{Value as Json, json};
 use crate::backend::xla::pjrt::{Client, Device, PjrtError, Plugin, Result, Value, offered};
 use crate::backend::xla::plugins::{self, Platform};
 
+/// No host has more devices; a CPU's plugin makes as many as it is asked for.
+const MOST_DEVICES: usize = 1024;
+
 /// A connected plugin. Fields go in this order: devices before their client.
 #[derive(Debug)]
 pub struct Engine {
@@ -33,6 +36,11 @@ impl Engine {
     /// # Errors
     /// When the plugin cannot be loaded, or has too few devices.
     pub fn open(platform: Platform, plugin: &plugins::Plugin, first: usize, count: usize) -> Result<Self> {
+        if first.saturating_add(count) > MOST_DEVICES {
+            return Err(PjrtError::Argument(format!(
+                "{count} devices from number {first} on are more than any host has"
+            )));
+        }
         let loaded = Plugin::load(&plugin.path)?;
         let client = loaded.client(&options(platform, first, count))?;
         let devices = client.devices()?;

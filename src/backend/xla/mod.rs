@@ -90,7 +90,7 @@ impl Backend for Xla {
             });
         }
         match workload.kind {
-            WorkloadKind::Program => speaks(workload),
+            WorkloadKind::Program => speaks(workload).and_then(|()| is_for(workload, self.0)),
             WorkloadKind::Command => Ok(()),
             WorkloadKind::Model => models::embedded(workload).map(|_| ()),
             WorkloadKind::Operator => operators::supports(workload),
@@ -118,11 +118,6 @@ impl Backend for Xla {
         let plugin = plugins::find(self.0)
             .map_err(|skip| BackendError::Unsupported(format!("{}; {}", skip.reason, skip.remedy)))?;
         let program = program_of(workload, seed)?;
-        let platforms = &program.manifest.platforms;
-        if !platforms.is_empty() && !platforms.iter().any(|name| name == self.0.name()) {
-            let what = format!("program `{}` is for {} only", program.manifest.name, platforms.join(", "));
-            return Err(BackendError::Unsupported(what));
-        }
         let size = |name: &str, otherwise: usize| {
             Ok(workload.optional_size(name).map_err(BackendError::Unsupported)?.unwrap_or(otherwise))
         };
@@ -186,7 +181,7 @@ impl Backend for Compile {
         let Some(word) = workload.optional_text("compile_for") else {
             return Err(Skip {
                 reason: "it does not say which devices to compile for".to_owned(),
-                remedy: "write `compile_for`, such as \"v5e:2x2\" or \"h100\"".to_owned(),
+                remedy: "give it a `program` with `compile_for`, such as \"v5e:2x2\" or \"h100\"".to_owned(),
             });
         };
         speaks(workload)?;
@@ -309,6 +304,20 @@ fn speaks(workload: &Workload) -> Result<(), Skip> {
         }),
         _ => Ok(()),
     }
+}
+
+/// Refuses a program that is for other devices, as far as its manifest can be read: what is wrong with it is told when it runs.
+fn is_for(workload: &Workload, platform: Platform) -> Result<(), Skip> {
+    let file = workload.optional_text("program").map(Program::found);
+    let Some(program) = file.and_then(|file| Program::read(&file).ok()) else { return Ok(()) };
+    let platforms = &program.manifest.platforms;
+    if platforms.is_empty() || platforms.iter().any(|name| name == platform.name()) {
+        return Ok(());
+    }
+    Err(Skip {
+        reason: format!("program `{}` is for {} only", program.manifest.name, platforms.join(", ")),
+        remedy: "give such benchmarks the `backends` that it is for, or export it for others too".to_owned(),
+    })
 }
 
 /// An error of a plugin as the port's.

@@ -87,6 +87,7 @@ impl Asked<'_> {
         inputs: &[&[usize]],
         output: &[usize],
         flops: Option<f64>,
+        items: Option<(f64, &'static str)>,
     ) -> Result<Program, String> {
         Program::made(Made {
             name: self.workload.name.clone(),
@@ -96,6 +97,7 @@ impl Asked<'_> {
             inputs: inputs.iter().map(|shape| shape.to_vec()).collect(),
             output: output.to_vec(),
             flops,
+            items,
             seed: self.seed,
             tolerance: match self.element {
                 // Products on tensor units in several passes (TPU), and sums in any order.
@@ -137,7 +139,8 @@ fn gemm(asked: &Asked<'_>) -> Result<Program, String> {
 }}
 "
     );
-    let mut program = asked.program(code, &[&[m, k], &[k, n]], &[m, n], Some(2.0 * m as f64 * n as f64 * k as f64))?;
+    let mut program =
+        asked.program(code, &[&[m, k], &[k, n]], &[m, n], Some(2.0 * m as f64 * n as f64 * k as f64), None)?;
     let known = spread(COMPARED, m).zip(spread(COMPARED, n)).map(|(row, column)| {
         let products = (0..k).map(|i| program.input(0, row * k + i) * program.input(1, i * n + column));
         (row * n + column, products.sum())
@@ -269,7 +272,7 @@ fn rows(
 ) -> Result<Program, String> {
     let (matrix, vector) = ([height, width], [width]);
     let inputs: Vec<&[usize]> = [&matrix[..]].into_iter().chain((0..vectors).map(|_| &vector[..])).collect();
-    let mut program = asked.program(code, &inputs, &matrix, None)?;
+    let mut program = asked.program(code, &inputs, &matrix, None, Some((height as f64, "rows")))?;
     let vector = |place: usize| -> Vec<f64> {
         if place > vectors { Vec::new() } else { (0..width).map(|i| program.input(place, i)).collect() }
     };
@@ -327,7 +330,13 @@ fn attention(asked: &Asked<'_>) -> Result<Program, String> {
     );
     let products = 4.0 * (batch * heads) as f64 * (seq as f64).powi(2) * depth as f64;
     let flops = if causal { products / 2.0 } else { products };
-    let mut program = asked.program(code, &[&shape, &shape, &shape], &shape, Some(flops))?;
+    let mut program = asked.program(
+        code,
+        &[&shape; 3].map(|shape| &shape[..]),
+        &shape,
+        Some(flops),
+        Some(((batch * seq) as f64, "tokens")),
+    )?;
     let known = spread(COMPARED, batch * heads * seq)
         .flat_map(|row| {
             let (head, query) = (row / seq, row % seq);

@@ -263,7 +263,16 @@ impl Search {
         }
         let path = tagged.map_or_else(|| entry.to_owned(), |(_, path)| PathBuf::from(path));
         if path.is_dir() {
-            return self.folder(said, &path);
+            let found = self.plugins.len();
+            self.folder(said, &path);
+            if self.plugins.len() == found {
+                self.broken.push(Broken {
+                    platform: said,
+                    reason: format!("{PLUGIN_PATH} names the folder {}, which has no plugin in it", path.display()),
+                    remedy: "correct it, name the plugin's file, or unset the variable".to_owned(),
+                });
+            }
+            return;
         }
         match said.or_else(|| Platform::of_file(&path)) {
             Some(platform) => self.file(platform, &path, PLUGIN_PATH),

@@ -7,7 +7,9 @@ use serde_json::json;
 
 use crate::backend::program::{Element, Program};
 use crate::backend::xla::engine::Engine;
-use crate::backend::xla::pjrt::{Buffer, Compiled, Device, Event, Executable, Options, Result, Value, offered};
+use crate::backend::xla::pjrt::{
+    Buffer, Compiled, Device, Event, Executable, Options, PjrtError, Result, Value, offered,
+};
 use crate::backend::xla::plugins::{self, Platform};
 use crate::backend::xla::{failed, loading};
 use crate::backend::xla::{trace, tuning};
@@ -123,7 +125,7 @@ impl Running {
         Ok((results, events))
     }
 
-    /// What a step costs by the manifest, or by the compiler.
+    /// What a step costs on one device by the manifest, or by the compiler.
     fn flops(&self) -> Option<f64> {
         self.program.manifest.flops.or_else(|| self.costs.get("flops").copied())
     }
@@ -196,6 +198,9 @@ impl Running {
         events.iter().try_for_each(Event::wait)?;
         let mut checks = Vec::new();
         for (device, results) in results.iter().enumerate() {
+            for (number, result) in results.iter().enumerate() {
+                self.program.is_of(number, result.element()?, &result.shape()?).map_err(PjrtError::Argument)?;
+            }
             let values = results.iter().map(Buffer::download).collect::<Result<Vec<_>>>()?;
             for mut check in self.program.check(&values) {
                 if device > 0 {
@@ -278,7 +283,8 @@ impl Prepared for Running {
     }
 
     fn counts(&self) -> WorkCounts {
-        WorkCounts { flops: self.flops(), ..self.program.counts(self.engine.devices.len()) }
+        let devices = self.engine.devices.len();
+        WorkCounts { flops: self.flops().map(|flops| flops * devices as f64), ..self.program.counts(devices) }
     }
 
     fn once_s(&self) -> f64 {
@@ -286,11 +292,12 @@ impl Prepared for Running {
     }
 
     fn ceilings(&mut self) -> std::result::Result<Vec<Ceiling>, BackendError> {
+        let devices = self.engine.devices.len() as f64;
         if let Some(version) = Version::of_kind(&self.engine.kind) {
             let chip = version.chip();
             // A device of PJRT may be half a chip.
             let told = self.engine.facts.get("device.num_cores").and_then(|cores| cores.as_str()?.parse::<f64>().ok());
-            let Some(share) = told.map(|cores| cores / f64::from(chip.cores)) else { return Ok(Vec::new()) };
+            let Some(share) = told.map(|cores| cores / f64::from(chip.cores) * devices) else { return Ok(Vec::new()) };
             let ceiling = |metric, of, rate: f64| Ceiling { metric, of, rate: rate * share, hard: false };
             let flops = chip.bf16.map(|rate| ceiling(Metric::FLOPS_UTILIZATION, Counted::Flops, rate * 1e12));
             let bytes = ceiling(Metric::HBM_UTILIZATION, Counted::Bytes, chip.bandwidth * 1e9);
@@ -303,7 +310,7 @@ impl Prepared for Running {
             _ => peaks.fp32,
         };
         // Not hard: a compiler may find that less need be done than the manifest says.
-        let ceiling = |metric, of, rate| Ceiling { metric, of, rate, hard: false };
+        let ceiling = |metric, of, rate: f64| Ceiling { metric, of, rate: rate * devices, hard: false };
         Ok(vec![
             ceiling(Metric::FLOPS_UTILIZATION, Counted::Flops, flops * 1e12),
             ceiling(Metric::HBM_UTILIZATION, Counted::Bytes, peaks.bandwidth * 1e9),

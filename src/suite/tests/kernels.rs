@@ -2,8 +2,8 @@
 
 use super::{BACKENDS, parse, text};
 use crate::domain::kernel::{KernelArgument, KernelArithmetic, KernelFill, KernelReference, Number};
-use crate::domain::{ParamValue, WorkloadKind};
-use crate::suite::Suite;
+use crate::domain::{ParamValue, Workload, WorkloadKind};
+use crate::suite::{BackendView, HardwareFacts, Selection, Suite};
 
 const AXPY: &str = r#"
 [[benchmark]]
@@ -252,11 +252,22 @@ fn values_are_held_by_their_types() {
 #[test]
 fn parameters_of_one_backend_stay_with_its_cases() {
     let suite = parse(
-        "[[benchmark]]\nname = \"gemm\"\noperator = \"gemm\"\nbackends = [\"cpu\", \"nvidia\"]\nlayout = \"nt\"\n",
+        "[[benchmark]]\nname = \"gemm\"\noperator = \"gemm\"\nbackends = [\"cpu\", \"nvidia\"]\nlayout = \"auto\"\n\
+         timing = \"graph\"\naxes = { batch = [1, 8] }\n",
     );
     let names = |place: usize| suite.cases[place].workload.params.keys().map(String::as_str).collect::<Vec<_>>();
     assert_eq!(names(0), ["k", "m", "n", "precision", "threads"]);
-    assert!(names(1).contains(&"timing") && suite.cases[1].workload.text("layout") == Ok("nt"));
+    assert!(names(1).contains(&"layout") && suite.cases[1].workload.text("timing") == Ok("graph"));
+    // Other work than one backend can do is skipped there, and never passed over.
+    let supports = |_: &Workload| Ok(());
+    let machine =
+        ["cpu", "nvidia"].map(|name| BackendView { name, ready: Ok(HardwareFacts::default()), supports: &supports });
+    let plan = suite.plan(&Selection::default(), &machine, 1, None).expect("a plan");
+    let skip = |id: &str| plan.cases.iter().find(|case| case.id.as_str() == id).expect("the case").skip.clone();
+    assert_eq!(skip("gemm/batch=1@cpu"), None);
+    assert_eq!(skip("gemm/batch=8@nvidia"), None);
+    let skip = skip("gemm/batch=8@cpu").expect("skipped");
+    assert!(skip.reason.contains("batch = 8 is not for cpu") && skip.remedy.contains("[\"nvidia\"]"), "{skip:?}");
     let alone = text("[[benchmark]]\nname = \"gemm\"\noperator = \"gemm\"\nlayout = \"nt\"\n");
     let error = Suite::parse("test.toml", &alone, BACKENDS).expect_err("nobody reads it").to_string();
     assert!(error.contains("only the nvidia backend understands `layout`"), "{error}");
