@@ -17,9 +17,13 @@ mod api;
 mod buffer;
 mod client;
 mod executable;
+#[cfg(test)]
+mod fake;
 mod options;
 #[rustfmt::skip]
 mod sys;
+#[cfg(test)]
+mod tests;
 mod topology;
 
 use thiserror::Error;
