@@ -179,10 +179,6 @@ impl Buffer {
                 arguments.args.dst_size
             )));
         }
-        if self.client.plugin().table().PJRT_Event_Await.is_none() {
-            // Nobody could say until when it writes there.
-            return Err(PjrtError::Missing("PJRT_Event_Await"));
-        }
         let mut values = vec![0_u8; bytes];
         arguments.args.dst = values.as_mut_ptr().cast::<c_void>();
         call!(self.client.plugin(), PJRT_Buffer_ToHostBuffer, arguments)?;
