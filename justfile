@@ -36,6 +36,10 @@ github-drift:
 deny:
     cargo deny check
 
+# The binding to PJRT and tests/xla.rs under AddressSanitizer; needs a nightly toolchain, and builds everything again.
+asan:
+    .ci/asan.sh
+
 # Figures of reports/performance.md.
 bench:
     cargo bench
