@@ -1,7 +1,7 @@
 # The recipes are CI's own steps; `.ci/run` runs `just`-free the same commands in the same order.
 
 # Everything CI checks.
-check: fmt clippy xla-crate doc github test
+check: fmt clippy xla-crate miri doc github test
 
 fmt:
     cargo fmt --check
@@ -12,6 +12,10 @@ clippy:
 # The feature `xla-crate`, type-checked only; brings libclang.
 xla-crate:
     .ci/xla-crate.sh
+
+# The binding to PJRT under Miri; brings a nightly toolchain.
+miri:
+    .ci/miri.sh
 
 # `post` against a stand-in for GitHub; needs Node, and installs the rest below tests/github.
 github:
@@ -24,10 +28,6 @@ test:
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 
-# Workflows, payloads and what stands in for GitHub, without GitHub.
-github:
-    tests/github/check.sh
-
 # api.json against GitHub's description that it was cut from (385 MB).
 github-drift:
     tests/github/drift.sh
@@ -35,6 +35,10 @@ github-drift:
 # Licences, sources, banned crates (needs cargo-deny and the network).
 deny:
     cargo deny check
+
+# The binding to PJRT and tests/xla.rs under AddressSanitizer; needs a nightly toolchain, and builds everything again.
+asan:
+    .ci/asan.sh
 
 # Figures of reports/performance.md.
 bench:

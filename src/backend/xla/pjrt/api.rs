@@ -36,14 +36,18 @@ pub struct Padded<T> {
 }
 
 /// A struct that tells its size.
-pub trait Tells: Default {
+///
+/// # Safety
+/// All zeros are a value of it.
+pub unsafe trait Tells {
     /// Sets the size, bytes.
     fn set_size(&mut self, bytes: usize);
 }
 
 macro_rules! argument_structs {
     ($($name:ident),* $(,)?) => {
-        $(impl Tells for $name {
+        // SAFETY: numbers, pointers and functions that may be missing.
+        $(unsafe impl Tells for $name {
             fn set_size(&mut self, bytes: usize) {
                 self.struct_size = bytes;
             }
@@ -98,7 +102,14 @@ argument_structs!(
 
 /// An argument struct with nothing set.
 pub fn padded<T: Tells>() -> Box<Padded<T>> {
-    let mut padded = Box::new(Padded { args: T::default(), room: [0; ROOM] });
+    // Zeroed where it stays: a value that is moved leaves behind what lies between its fields and after the last, where a later
+    // header may have one.
+    let mut padded = Box::<Padded<T>>::new_uninit();
+    // SAFETY: all of it is written, and zeros are a value of `T` and of the room.
+    let mut padded = unsafe {
+        padded.as_mut_ptr().write_bytes(0, 1);
+        padded.assume_init()
+    };
     padded.args.set_size(size_of::<Padded<T>>());
     padded
 }
@@ -156,10 +167,14 @@ impl Plugin {
     /// # Errors
     /// As [`Self::open`], or when it cannot be initialised.
     pub fn load(path: &Path) -> Result<Self> {
-        let plugin = Self::open(path)?;
+        Self::open(path)?.initialised()
+    }
+
+    /// Wanted by the interface before any other call.
+    pub(super) fn initialised(self) -> Result<Self> {
         let mut arguments = padded::<PJRT_Plugin_Initialize_Args>();
-        call!(plugin, PJRT_Plugin_Initialize, arguments)?;
-        Ok(plugin)
+        call!(self, PJRT_Plugin_Initialize, arguments)?;
+        Ok(self)
     }
 
     /// Opens a plugin without initialising it: good for what it says of itself, and for nothing else.
@@ -186,6 +201,19 @@ impl Plugin {
             })?;
         // SAFETY: takes nothing and gives a table that stays as long as the library, or null.
         let theirs = unsafe { get() };
+        // SAFETY: as above.
+        unsafe { Self::from_table(theirs) }
+    }
+
+    /// A plugin by its table of functions, which is copied.
+    ///
+    /// # Safety
+    /// `theirs` is null, or a table that begins with its size, which can be read wholly, whose functions have the header's types and
+    /// stay for good.
+    ///
+    /// # Errors
+    /// When it is none, or of another major version.
+    pub(super) unsafe fn from_table(theirs: *const PJRT_Api) -> Result<Self> {
         if theirs.is_null() {
             return Err(PjrtError::Contract("it gives no table of functions".to_owned()));
         }
@@ -194,13 +222,15 @@ impl Plugin {
         if size < offset_of!(PJRT_Api, PJRT_Error_Destroy) || size > MOST_TEXT {
             return Err(PjrtError::Contract(format!("its table of functions is {size} bytes long")));
         }
+        // A part of a function's address is no function.
+        let whole = size - size % size_of::<usize>();
         let mut table = PJRT_Api::default();
         // SAFETY: no more is copied than either has; what the plugin lacks stays null, which is `None`.
         unsafe {
             ptr::copy_nonoverlapping(
                 theirs.cast::<u8>(),
                 (&raw mut table).cast::<u8>(),
-                size.min(size_of::<PJRT_Api>()),
+                whole.min(size_of::<PJRT_Api>()),
             );
         }
         let version = (table.pjrt_api_version.major_version, table.pjrt_api_version.minor_version);
@@ -238,14 +268,14 @@ impl Plugin {
         if error.is_null() {
             return Ok(());
         }
-        let mut message = String::new();
+        let mut message = Ok(String::new());
         let mut code = 2;
         if let Some(function) = self.0.table.PJRT_Error_Message {
             let mut arguments = padded::<PJRT_Error_Message_Args>();
             arguments.args.error = error;
             // SAFETY: the error is alive, and the text that it gives belongs to it.
             unsafe { function(&raw mut arguments.args) };
-            message = text(arguments.args.message, arguments.args.message_size)?;
+            message = text(arguments.args.message, arguments.args.message_size);
         }
         if let Some(function) = self.0.table.PJRT_Error_GetCode {
             let mut arguments = padded::<PJRT_Error_GetCode_Args>();
@@ -256,7 +286,7 @@ impl Plugin {
             self.free(second);
         }
         self.free(error);
-        Err(PjrtError::Plugin { call, code, message: brief(&message) })
+        Err(PjrtError::Plugin { call, code, message: brief(&message?) })
     }
 
     fn free(&self, error: *mut PJRT_Error) {
@@ -294,6 +324,15 @@ pub fn list<'a, T>(start: *const T, count: usize, most: usize) -> Result<&'a [T]
     // SAFETY: the plugin says that so many entries begin there, which is as much as can be known; the count is plausible and the
     // address aligned.
     Ok(unsafe { std::slice::from_raw_parts(start, count) })
+}
+
+/// A truth that a plugin wrote. Rust knows two bytes that are one; C writes what it has.
+///
+/// # Safety
+/// `written` points to a byte that was written.
+pub unsafe fn truth(written: *const bool) -> bool {
+    // SAFETY: the caller's.
+    unsafe { written.cast::<u8>().read() != 0 }
 }
 
 /// A value of an option or attribute.
@@ -361,8 +400,8 @@ fn named_value(named: &PJRT_NamedValue) -> Result<(String, Value)> {
         }
         // SAFETY: as above.
         PJRT_NamedValue_kFloat => Value::Float(unsafe { held.float_value }),
-        // SAFETY: as above.
-        PJRT_NamedValue_kBool => Value::Bool(unsafe { held.bool_value }),
+        // SAFETY: as above, and it is alive.
+        PJRT_NamedValue_kBool => Value::Bool(unsafe { truth(&raw const held.bool_value) }),
         _ => Value::Unknown,
     };
     Ok((text(named.name, named.name_size)?, value))
@@ -407,4 +446,19 @@ pub fn to_named(options: &[(String, Value)]) -> Vec<PJRT_NamedValue> {
         Some(named)
     };
     options.iter().filter_map(named).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_field_covers_is_zero() {
+        let padded = padded::<PJRT_Error_GetCode_Args>();
+        let start: *const u8 = (&raw const *padded).cast();
+        // SAFETY: all of a box that lives.
+        let bytes = unsafe { std::slice::from_raw_parts(start, size_of_val(&*padded)) };
+        assert!(bytes[PJRT_Error_GetCode_Args_STRUCT_SIZE as usize..].iter().all(|byte| *byte == 0));
+        assert_eq!(bytes.len(), size_of::<PJRT_Error_GetCode_Args>() + ROOM * 8);
+    }
 }

@@ -1,7 +1,7 @@
 //! Arrays on a device, and events.
 
 // Foreign calls, by the rules of `api`. Beside them: a `Buffer` and an `Event` own what they point to and destroy it once, and keep
-// the plugin (a buffer its client too) alive until then.
+// their client alive until then.
 #![allow(unsafe_code)]
 // Half of a file's types come from there, by names that no other place has.
 #![allow(clippy::wildcard_imports)]
@@ -10,7 +10,7 @@ use std::ffi::c_void;
 use std::mem::size_of;
 
 use crate::backend::program::Element;
-use crate::backend::xla::pjrt::api::{MOST_LISTED, Plugin, call, destroy, list, padded};
+use crate::backend::xla::pjrt::api::{MOST_LISTED, call, destroy, list, padded};
 use crate::backend::xla::pjrt::client::Client;
 use crate::backend::xla::pjrt::sys::*;
 use crate::backend::xla::pjrt::{PjrtError, Result};
@@ -34,7 +34,7 @@ fn coded(code: PJRT_Buffer_Type) -> Option<Element> {
 
 /// Something that will have happened.
 pub struct Event {
-    plugin: Plugin,
+    client: Client,
     raw: *mut PJRT_Event,
 }
 
@@ -49,8 +49,8 @@ impl std::fmt::Debug for Event {
 
 impl Event {
     /// Takes what a plugin gave; null has already happened.
-    pub(super) fn of(plugin: &Plugin, raw: *mut PJRT_Event) -> Self {
-        Self { plugin: plugin.clone(), raw }
+    pub(super) fn of(client: &Client, raw: *mut PJRT_Event) -> Self {
+        Self { client: client.clone(), raw }
     }
 
     /// Waits until it has happened; the error of what it stands for, also of what is over.
@@ -60,14 +60,14 @@ impl Event {
         }
         let mut arguments = padded::<PJRT_Event_Await_Args>();
         arguments.args.event = self.raw;
-        call!(self.plugin, PJRT_Event_Await, arguments)
+        call!(self.client.plugin(), PJRT_Event_Await, arguments)
     }
 }
 
 impl Drop for Event {
     fn drop(&mut self) {
         if !self.raw.is_null() {
-            destroy!(self.plugin, PJRT_Event_Destroy, PJRT_Event_Destroy_Args, event, self.raw);
+            destroy!(self.client.plugin(), PJRT_Event_Destroy, PJRT_Event_Destroy_Args, event, self.raw);
         }
     }
 }
@@ -140,7 +140,7 @@ impl Buffer {
         let mut arguments = padded::<PJRT_Buffer_ReadyEvent_Args>();
         arguments.args.buffer = self.raw;
         call!(self.client.plugin(), PJRT_Buffer_ReadyEvent, arguments)?;
-        Event::of(self.client.plugin(), arguments.args.event).wait()
+        Event::of(&self.client, arguments.args.event).wait()
     }
 
     /// Its values, dense and row by row, after the device's own layout.
@@ -182,7 +182,7 @@ impl Buffer {
         let mut values = vec![0_u8; bytes];
         arguments.args.dst = values.as_mut_ptr().cast::<c_void>();
         call!(self.client.plugin(), PJRT_Buffer_ToHostBuffer, arguments)?;
-        Event::of(self.client.plugin(), arguments.args.event).wait()?;
+        Event::of(&self.client, arguments.args.event).wait()?;
         Ok(values)
     }
 }

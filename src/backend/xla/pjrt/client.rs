@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::backend::program::Element;
 use crate::backend::xla::pjrt::api::{
-    MOST_LISTED, Plugin, Value, call, destroy, list, named_values, padded, text, to_named,
+    MOST_LISTED, Plugin, Value, call, destroy, list, named_values, padded, text, to_named, truth,
 };
 use crate::backend::xla::pjrt::buffer::{Buffer, Event, code};
 use crate::backend::xla::pjrt::sys::*;
@@ -189,8 +189,9 @@ impl Device {
         let mut arguments = padded::<PJRT_Device_MemoryStats_Args>();
         arguments.args.device = self.raw.0;
         call!(self.client.plugin(), PJRT_Device_MemoryStats, arguments)?;
-        let told = &arguments.args;
-        Ok(told.peak_bytes_in_use_is_set.then_some(told.peak_bytes_in_use))
+        // SAFETY: a field of a struct that was zeroed.
+        let is_set = unsafe { truth(&raw const arguments.args.peak_bytes_in_use_is_set) };
+        Ok(is_set.then_some(arguments.args.peak_bytes_in_use))
     }
 
     /// Copies an array there, dense and row by row, and waits for it.
@@ -212,7 +213,7 @@ impl Device {
         arguments.args.host_buffer_semantics = PJRT_HostBufferSemantics_kImmutableOnlyDuringCall;
         arguments.args.device = self.raw.0;
         call!(self.client.plugin(), PJRT_Client_BufferFromHostBuffer, arguments)?;
-        let done = Event::of(self.client.plugin(), arguments.args.done_with_host_buffer);
+        let done = Event::of(&self.client, arguments.args.done_with_host_buffer);
         let buffer = Buffer::of(&self.client, arguments.args.buffer)?;
         done.wait()?;
         Ok(buffer)

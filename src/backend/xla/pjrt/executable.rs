@@ -175,9 +175,10 @@ impl Compiled {
 
 /// A program on a client's devices. Beside running, it tells what [`Compiled`] tells.
 pub struct Executable {
+    // Goes before the client, of whose devices it knows; fields go in this order.
+    compiled: Compiled,
     client: Client,
     raw: *mut PJRT_LoadedExecutable,
-    compiled: Compiled,
     outputs: usize,
 }
 
@@ -299,8 +300,11 @@ impl Executable {
         execute.args.output_lists = result_starts.as_ptr();
         execute.args.device_complete_events = events.as_mut_ptr();
         call!(plugin, PJRT_LoadedExecutable_Execute, execute)?;
-        let events = events.into_iter().map(|raw| Event::of(plugin, raw)).collect();
-        let own = |list: Vec<*mut PJRT_Buffer>| list.into_iter().map(|raw| Buffer::of(&self.client, raw)).collect();
-        Ok((results.into_iter().map(own).collect::<Result<_>>()?, events))
+        let events = events.into_iter().map(|raw| Event::of(&self.client, raw)).collect();
+        // All are owned before one that is none ends this: those after it would never be freed.
+        let own = |raw| Buffer::of(&self.client, raw);
+        let results: Vec<Vec<Result<Buffer>>> =
+            results.into_iter().map(|list| list.into_iter().map(own).collect()).collect();
+        Ok((results.into_iter().map(|list| list.into_iter().collect()).collect::<Result<_>>()?, events))
     }
 }

@@ -17,10 +17,14 @@ mod api;
 mod buffer;
 mod client;
 mod executable;
+#[cfg(test)]
+mod fake;
 mod options;
 mod profiler;
 #[rustfmt::skip]
 mod sys;
+#[cfg(test)]
+mod tests;
 mod topology;
 
 use thiserror::Error;
