@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::backend::nvidia::Nvidia;
 use crate::backend::{self, Backend};
 use crate::domain::{Case, Evidence, Launch, Metric, Outcome, OutcomeKind, WorkloadKind};
 use crate::hardware::lock::{Asked, Locked, Readings, follows};
@@ -35,8 +36,9 @@ impl Place {
         let on_gpus = backend::find(&case.backend).is_some_and(Backend::on_nvidia_gpus);
         match case.workload.kind {
             WorkloadKind::Command => Self::Perhaps,
-            WorkloadKind::Program | WorkloadKind::Model if on_gpus => Self::Seen,
-            _ if on_gpus => Self::Told,
+            // Our own kernels count cycles; what other engines run there does not.
+            _ if on_gpus && case.backend == Nvidia.name() => Self::Told,
+            _ if on_gpus => Self::Seen,
             _ => Self::Elsewhere,
         }
     }
@@ -187,6 +189,11 @@ mod tests {
         let outcome = of(&[1980.0, 1980.0, 1410.0]);
         assert_eq!(outcome.kind, OutcomeKind::Invalid);
         assert!(outcome.reason.expect("a reason").ends_with("the driver did not keep the lock"));
+        // Only our own kernels have counters: the same operator through another engine is watched by the driver.
+        assert_eq!(
+            [case("nvidia", GEMM), case("xla:cuda", GEMM)].map(|case| Place::of(&case)),
+            [Place::Told, Place::Seen]
+        );
     }
 
     #[test]
