@@ -63,11 +63,13 @@ impl Target {
             });
         }
         if TPUS.contains(&generation) && word.len() > generation.len() + 1 {
-            return Ok(Self { platform: Platform::Tpu, topology: word.to_owned(), options: Vec::new(), flags: &[] });
+            // libtpu has another name for the newest.
+            let topology = word.replacen("v7x:", "tpu7x:", 1);
+            return Ok(Self { platform: Platform::Tpu, topology, options: Vec::new(), flags: &[] });
         }
         Err(format!(
             "no compiler here knows the devices `{word}`: write h100, or a TPU with its topology, such as v5e:2x2, v5p:2x2x1, v6e:2x2, \
-             v4:2x2x1"
+             v4:2x2x1, v7x:2x2x1"
         ))
     }
 }
@@ -197,6 +199,7 @@ mod tests {
     fn devices_are_known_by_their_names() {
         assert_eq!(Target::named("h100").map(|target| target.platform), Ok(Platform::Cuda));
         assert_eq!(Target::named("v5e:2x2").map(|target| target.platform), Ok(Platform::Tpu));
+        assert_eq!(Target::named("v7x:2x2x1").map(|target| target.topology).as_deref(), Ok("tpu7x:2x2x1"));
         for word in ["v5e", "v9:1", "", "v5e:", "H100"] {
             assert!(Target::named(word).is_err(), "{word}");
         }
