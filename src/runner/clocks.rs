@@ -117,7 +117,7 @@ pub fn verify(launch: &mut Launch, case: &Case, asked: Asked, locked_mhz: u32, r
 
 /// What the driver said of it, and what would help: `; software power cap: lock a lower clock`.
 fn held_down(launch: &Launch, readings: &Readings, below: bool) -> String {
-    let nvml = launch.evidence.iter().filter(|evidence| evidence.source == "nvml");
+    let nvml = launch.evidence.iter().filter(|evidence| evidence.source == Evidence::GPU);
     let in_worker =
         nvml.filter_map(|evidence| evidence.facts.get("limited_by")?.as_object()).flat_map(|words| words.keys());
     let mut words: Vec<&str> = readings.limited_by.iter().copied().chain(in_worker.map(String::as_str)).collect();

@@ -8,14 +8,12 @@ use std::path::Path;
 use jiff::civil::Date;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use toml::de::{DeTable, DeValue, Deserializer};
 
 use crate::domain::Price;
 use crate::hardware::tpu::Version;
 use crate::suite::at::At;
 use crate::suite::error::{Problems, SuiteError};
-use crate::suite::known::keys_of;
-use crate::suite::read::{sweep, typed};
+use crate::suite::read::lists;
 
 /// Characters of terms and of a source: they become a line of reports.
 const LONGEST: usize = 300;
@@ -80,24 +78,7 @@ fn parse(origin: &str, text: &str) -> Result<Vec<Price>, SuiteError> {
 }
 
 fn read(text: &str, problems: &mut Problems) -> Vec<Price> {
-    let mut root = match DeTable::parse(text) {
-        Ok(root) => root,
-        Err(error) => {
-            let help = "this is not valid TOML; see https://toml.io".to_owned();
-            problems.add(&error.span().unwrap_or(0..0), error.message(), help);
-            return Vec::new();
-        }
-    };
-    sweep(root.get_mut(), keys_of::<PricesFile>(), |_| false, problems);
-    for (_, value) in root.get_mut().iter_mut() {
-        let DeValue::Array(list) = value.get_mut() else { continue };
-        for entry in list.iter_mut() {
-            if let DeValue::Table(entry) = entry.get_mut() {
-                sweep(entry, keys_of::<PriceTable>(), |_| false, problems);
-            }
-        }
-    }
-    let Some(file) = typed::<PricesFile>(Deserializer::from(root), problems) else { return Vec::new() };
+    let Some(file) = lists::<PricesFile, PriceTable>(text, problems) else { return Vec::new() };
     if !is_currency(&file.currency) {
         let help = "write the three letters of its code, such as \"USD\"".to_owned();
         problems.add(&file.currency.span, format!("`{}` is no currency", file.currency.value), help);

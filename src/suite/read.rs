@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use serde::de::{Deserialize, IntoDeserializer};
+use serde::de::{Deserialize, DeserializeOwned, IntoDeserializer};
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue, Deserializer, ValueDeserializer};
 
@@ -21,14 +21,7 @@ use crate::suite::suggest;
 
 /// Reads a text. `None` means that at least one problem was noted and the rest cannot be judged.
 pub(super) fn read(text: &str, problems: &mut Problems) -> Option<SuiteFile> {
-    let mut root = match DeTable::parse(text) {
-        Ok(root) => root,
-        Err(error) => {
-            let help = "this is not valid TOML; see https://toml.io".to_owned();
-            problems.add(&error.span().unwrap_or(0..0), error.message(), help);
-            return None;
-        }
-    };
+    let mut root = syntax(text, problems)?;
     let table = root.get_mut();
     if let Some((key, _)) = table.iter().find(|(key, value)| is(key, "benchmark") && is_table(value)) {
         let help = "write `[[benchmark]]`, in double brackets: a suite has a list of them".to_owned();
@@ -97,6 +90,37 @@ fn take_params(table: &mut DeTable<'_>) -> Vec<PlainParam> {
     }
     params.sort_by_key(|param| param.key.span.start);
     params
+}
+
+/// The tables of a text; nothing where it is not TOML, which is then noted.
+fn syntax<'t>(text: &'t str, problems: &mut Problems) -> Option<Spanned<DeTable<'t>>> {
+    match DeTable::parse(text) {
+        Ok(root) => Some(root),
+        Err(error) => {
+            let help = "this is not valid TOML; see https://toml.io".to_owned();
+            problems.add(&error.span().unwrap_or(0..0), error.message(), help);
+            None
+        }
+    }
+}
+
+/// Reads a file of lists of tables that are all of one kind, `E`; nothing where it is not TOML or of other types, which is then noted.
+pub(super) fn lists<F, E>(text: &str, problems: &mut Problems) -> Option<F>
+where
+    F: DeserializeOwned,
+    E: DeserializeOwned,
+{
+    let mut root = syntax(text, problems)?;
+    sweep(root.get_mut(), keys_of::<F>(), |_| false, problems);
+    for (_, value) in root.get_mut().iter_mut() {
+        let DeValue::Array(list) = value.get_mut() else { continue };
+        for entry in list.iter_mut() {
+            if let DeValue::Table(entry) = entry.get_mut() {
+                sweep(entry, keys_of::<E>(), |_| false, problems);
+            }
+        }
+    }
+    typed(Deserializer::from(root), problems)
 }
 
 pub(super) fn typed<'de, T: Deserialize<'de>>(

@@ -8,14 +8,12 @@ use std::path::Path;
 
 use jiff::civil::Date;
 use serde::Deserialize;
-use toml::de::{DeTable, DeValue, Deserializer};
 
 use crate::domain::{Metric, Waiver};
 use crate::suite::at::At;
 use crate::suite::error::{Problems, SuiteError};
-use crate::suite::known::keys_of;
 use crate::suite::quantity;
-use crate::suite::read::{sweep, typed};
+use crate::suite::read::lists;
 
 /// Its name, in the folder where regrade is started.
 pub const FILE: &str = "regrade-waivers.toml";
@@ -66,24 +64,7 @@ pub fn parse(origin: &str, text: &str) -> Result<Vec<Waiver>, SuiteError> {
 }
 
 fn read(text: &str, problems: &mut Problems) -> Vec<Waiver> {
-    let mut root = match DeTable::parse(text) {
-        Ok(root) => root,
-        Err(error) => {
-            let help = "this is not valid TOML; see https://toml.io".to_owned();
-            problems.add(&error.span().unwrap_or(0..0), error.message(), help);
-            return Vec::new();
-        }
-    };
-    sweep(root.get_mut(), keys_of::<File>(), |_| false, problems);
-    for (_, value) in root.get_mut().iter_mut() {
-        let DeValue::Array(list) = value.get_mut() else { continue };
-        for entry in list.iter_mut() {
-            if let DeValue::Table(entry) = entry.get_mut() {
-                sweep(entry, keys_of::<Entry>(), |_| false, problems);
-            }
-        }
-    }
-    let file: File = typed(Deserializer::from(root), problems).unwrap_or_default();
+    let file: File = lists::<_, Entry>(text, problems).unwrap_or_default();
     file.waiver.into_iter().filter_map(|entry| waiver(entry, problems)).collect()
 }
 
