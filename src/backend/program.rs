@@ -201,31 +201,14 @@ impl Program {
     /// # Errors
     /// When either cannot be read, they do not belong together, or the manifest makes no sense.
     pub fn read(path: &Path) -> Result<Self, ProgramError> {
-        let error = |path: &Path, what: String| ProgramError { path: path.to_owned(), what };
-        let bytes = |path: &Path| {
-            let length = std::fs::metadata(path).map(|metadata| metadata.len());
-            match length {
-                Ok(length) if length > MOST_CODE => Err(error(path, format!("{length} bytes are too many"))),
-                _ => std::fs::read(path).map_err(|cause| error(path, format!("cannot be read: {cause}"))),
-            }
-        };
         let code = bytes(path)?;
         let beside = path.with_extension("json");
-        let text = bytes(&beside).map_err(|cause| ProgramError {
-            what: format!(
-                "{}; a program has a manifest beside it: suites/models/README.md says how it is made",
-                cause.what
-            ),
-            ..cause
-        })?;
-        Self::of(code, &text).map_err(|what| error(&beside, what))
+        Self::of(code, &manifest_bytes(&beside)?).map_err(|what| ProgramError { path: beside, what })
     }
 
     /// A program and its manifest.
     pub fn of(code: Vec<u8>, manifest: &[u8]) -> Result<Self, String> {
-        let manifest: Manifest =
-            serde_json::from_slice(manifest).map_err(|cause| format!("is no manifest: {cause}"))?;
-        manifest.validate()?;
+        let manifest = Manifest::parse(manifest)?;
         let hash = hex(&Sha256::digest(&code));
         if hash != manifest.sha256 {
             return Err(format!(
@@ -373,7 +356,40 @@ impl Program {
     }
 }
 
+fn bytes(path: &Path) -> Result<Vec<u8>, ProgramError> {
+    let error = |what: String| ProgramError { path: path.to_owned(), what };
+    match std::fs::metadata(path).map(|metadata| metadata.len()) {
+        Ok(length) if length > MOST_CODE => Err(error(format!("{length} bytes are too many"))),
+        _ => std::fs::read(path).map_err(|cause| error(format!("cannot be read: {cause}"))),
+    }
+}
+
+fn manifest_bytes(path: &Path) -> Result<Vec<u8>, ProgramError> {
+    bytes(path).map_err(|cause| ProgramError {
+        what: format!(
+            "{}; a program has a manifest beside it: suites/models/README.md says how it is made",
+            cause.what
+        ),
+        ..cause
+    })
+}
+
 impl Manifest {
+    /// The manifest beside `path`, an artifact that is not looked at.
+    ///
+    /// # Errors
+    /// When it cannot be read, or makes no sense.
+    pub fn beside(path: &Path) -> Result<Self, ProgramError> {
+        let path = path.with_extension("json");
+        Self::parse(&manifest_bytes(&path)?).map_err(|what| ProgramError { path, what })
+    }
+
+    fn parse(text: &[u8]) -> Result<Self, String> {
+        let manifest: Self = serde_json::from_slice(text).map_err(|cause| format!("is no manifest: {cause}"))?;
+        manifest.validate()?;
+        Ok(manifest)
+    }
+
     fn validate(&self) -> Result<(), String> {
         if self.format != FORMAT {
             return Err(format!("has format {}; this version of regrade reads {FORMAT}", self.format));

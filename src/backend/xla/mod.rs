@@ -2,14 +2,14 @@
 //! devices that are not here.
 //!
 //! Layers, from the bottom: `pjrt` (the interface) · `plugins` (which there are) · `engine` (one, connected) · `models` and `operators`
-//! (programs of the catalogue) · `tuning` (what a GPU's compiler finds by trying) · `running` (a program timed on a device), `trace` (what its profiler saw) and `ahead`
-//! (compiled only). Plugins are loaded at run time, in processes of their own only: some hang, and
+//! (programs of the catalogue) · `tuning` (what a GPU's compiler finds by trying) · `running` (a program timed on a device), `trace` (what its profiler saw),
+//! `runtime` (what libtpu saw), both read by `wire`, and `ahead` (compiled only). Plugins are loaded at run time, in processes of their own only: some hang, and
 //! none can be unloaded.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::backend::program::{Language, Program};
+use crate::backend::program::{Language, Manifest, Program};
 use crate::backend::xla::ahead::{Ahead, Target};
 use crate::backend::xla::engine::Engine;
 use crate::backend::xla::pjrt::{Options, PjrtError};
@@ -28,8 +28,10 @@ mod operators;
 mod pjrt;
 pub mod plugins;
 mod running;
+mod runtime;
 mod trace;
 mod tuning;
+mod wire;
 
 /// Programs on the devices of one kind of plugin.
 #[derive(Debug)]
@@ -309,13 +311,13 @@ fn speaks(workload: &Workload) -> Result<(), Skip> {
 /// Refuses a program that is for other devices, as far as its manifest can be read: what is wrong with it is told when it runs.
 fn is_for(workload: &Workload, platform: Platform) -> Result<(), Skip> {
     let file = workload.optional_text("program").map(Program::found);
-    let Some(program) = file.and_then(|file| Program::read(&file).ok()) else { return Ok(()) };
-    let platforms = &program.manifest.platforms;
+    let Some(manifest) = file.and_then(|file| Manifest::beside(&file).ok()) else { return Ok(()) };
+    let platforms = &manifest.platforms;
     if platforms.is_empty() || platforms.iter().any(|name| name == platform.name()) {
         return Ok(());
     }
     Err(Skip {
-        reason: format!("program `{}` is for {} only", program.manifest.name, platforms.join(", ")),
+        reason: format!("program `{}` is for {} only", manifest.name, platforms.join(", ")),
         remedy: "give such benchmarks the `backends` that it is for, or export it for others too".to_owned(),
     })
 }

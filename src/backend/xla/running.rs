@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use crate::backend::program::{Element, Program};
 use crate::backend::xla::engine::Engine;
@@ -12,7 +12,7 @@ use crate::backend::xla::pjrt::{
 };
 use crate::backend::xla::plugins::{self, Platform};
 use crate::backend::xla::{failed, loading};
-use crate::backend::xla::{trace, tuning};
+use crate::backend::xla::{runtime, trace, tuning};
 use crate::backend::{BackendError, Ceiling, Counted, Prepared, WorkCounts};
 use crate::domain::{Check, DeviceInfo, Evidence, Metric};
 use crate::hardware::tpu::Version;
@@ -45,6 +45,8 @@ pub struct Running {
     profile: bool,
     /// Why there is no time of the device, where it was asked for.
     unprofiled: Option<String>,
+    /// What a TPU's library told after measuring, or why nothing.
+    told: Option<std::result::Result<BTreeMap<String, Json>, String>>,
     asked: Instant,
 }
 
@@ -87,6 +89,7 @@ impl Running {
             tuned_s,
             profile: false,
             unprofiled: None,
+            told: None,
             asked: Instant::now(),
         };
         let start = Instant::now();
@@ -318,6 +321,8 @@ impl Prepared for Running {
     }
 
     fn values(&mut self, latency_s: f64) -> std::result::Result<Vec<(&'static str, f64)>, BackendError> {
+        // At once: how busy a chip was is soon forgotten.
+        self.told = (self.engine.platform == Platform::Tpu).then(runtime::facts);
         let mut values = self.measured().map_err(|error| loading("after measuring", error))?;
         // Last: a profiler may slow down what comes after it.
         if self.profile {
@@ -340,7 +345,11 @@ impl Prepared for Running {
             facts.insert("no_device_time".to_owned(), json!(reason));
         }
         marks(&self.executable, &self.engine.plugin, &mut facts);
-        watched.into_iter().chain([Evidence { source: "xla".to_owned(), facts }]).collect()
+        let told = self.told.clone().map(|told| {
+            let facts = told.unwrap_or_else(|reason| [("no_metrics".to_owned(), json!(reason))].into());
+            Evidence { source: "libtpu".to_owned(), facts }
+        });
+        watched.into_iter().chain(told).chain([Evidence { source: "xla".to_owned(), facts }]).collect()
     }
 
     fn check(&mut self) -> std::result::Result<Vec<Check>, BackendError> {

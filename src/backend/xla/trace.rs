@@ -2,9 +2,12 @@
 //!
 //! Must not know how a trace comes about.
 
+use crate::backend::xla::wire::{self, Value, fields};
+
 /// Field numbers.
 const PLANES: u64 = 1;
 const ERRORS: u64 = 2;
+const WARNINGS: u64 = 3;
 const NAME: u64 = 2;
 const LINES: u64 = 3;
 const TIMESTAMP_NS: u64 = 3;
@@ -16,22 +19,25 @@ const DURATION_PS: u64 = 3;
 const OPERATIONS: &str = "XLA Ops";
 /// How the planes of devices are named; the host's are not.
 const DEVICES: [&str; 2] = ["/device:GPU:", "/device:TPU:"];
-/// Characters of an error that are told.
-const LONGEST: usize = 300;
+/// Characters of a reason.
+const LONGEST: usize = 500;
 /// A GPU's lines, one a stream.
 const STREAM: &str = "Stream";
 
 /// Seconds in which the first device of a trace worked on anything, overlapping work counted once.
 ///
 /// # Errors
-/// When no device is in it, or one that did nothing: what is there instead, with the profiler's own first error.
+/// When no device is in it, or one that did nothing: what is there instead, with the profiler's own words.
 pub fn busy_s(space: &[u8]) -> Result<f64, String> {
-    let planes: Vec<Plane> = fields(space).filter_map(|field| Some(plane(field.within(PLANES)?))).collect();
-    let names: Vec<&str> = planes.iter().map(|plane| plane.name.as_str()).collect();
-    let error = fields(space).find_map(|field| field.within(ERRORS)).map(String::from_utf8_lossy);
-    let error = error
-        .map_or_else(String::new, |error| format!("; it says: {}", error.chars().take(LONGEST).collect::<String>()));
-    let absent = |what: &str| format!("the profiler's trace has {what}, only {names:?}{error}");
+    let planes: Vec<Plane> = wire::all(space, PLANES).map(plane).collect();
+    let absent = |what: &str| {
+        let there: Vec<String> = planes.iter().map(Plane::summary).collect();
+        let said =
+            [ERRORS, WARNINGS].into_iter().flat_map(|field| wire::all(space, field)).map(String::from_utf8_lossy);
+        let parts: Vec<String> = std::iter::once(there.join(", ")).chain(said.map(Into::into)).collect();
+        let text = format!("the profiler's trace has {what}, only {}", parts.join("; it says: "));
+        text.chars().take(LONGEST).collect::<String>()
+    };
     // Of several devices the one with the lowest number.
     let devices = planes.iter().filter(|plane| DEVICES.iter().any(|start| plane.name.starts_with(start)));
     let first = devices.min_by_key(|plane| (plane.name.len(), &plane.name)).ok_or_else(|| absent("no device"))?;
@@ -41,7 +47,7 @@ pub fn busy_s(space: &[u8]) -> Result<f64, String> {
     } else {
         whole
     };
-    let mut spans: Vec<(u64, u64)> = lines.into_iter().flat_map(|line| line.spans.iter().copied()).collect();
+    let mut spans: Vec<(u128, u128)> = lines.into_iter().flat_map(|line| line.spans.iter().copied()).collect();
     spans.sort_unstable();
     let (mut busy_ps, mut until) = (0, 0);
     for (from, to) in spans {
@@ -59,10 +65,19 @@ struct Plane {
     lines: Vec<Line>,
 }
 
+impl Plane {
+    /// What is in it, for people: `/device:GPU:0 (40 events in "Stream #14(Compute)")`.
+    fn summary(&self) -> String {
+        let lines: Vec<String> =
+            self.lines.iter().map(|line| format!("{} events in {:?}", line.spans.len(), line.name)).collect();
+        if lines.is_empty() { self.name.clone() } else { format!("{} ({})", self.name, lines.join(", ")) }
+    }
+}
+
 struct Line {
     name: String,
-    /// From and to, picoseconds.
-    spans: Vec<(u64, u64)>,
+    /// From and to, picoseconds since 1970: more than 64 bits hold.
+    spans: Vec<(u128, u128)>,
 }
 
 fn plane(bytes: &[u8]) -> Plane {
@@ -79,12 +94,12 @@ fn plane(bytes: &[u8]) -> Plane {
 
 fn line(bytes: &[u8]) -> Line {
     let mut line = Line { name: String::new(), spans: Vec::new() };
-    let mut since_ps: u64 = 0;
+    let mut since_ps: u128 = 0;
     let mut events = Vec::new();
     for field in fields(bytes) {
         match (field.number, field.value) {
             (NAME, Value::Bytes(name)) => line.name = String::from_utf8_lossy(name).into_owned(),
-            (TIMESTAMP_NS, Value::Number(ns)) => since_ps = ns.saturating_mul(1000),
+            (TIMESTAMP_NS, Value::Number(ns)) => since_ps = u128::from(ns) * 1000,
             (EVENTS, Value::Bytes(event)) => events.push(event),
             _ => {}
         }
@@ -92,101 +107,27 @@ fn line(bytes: &[u8]) -> Line {
     line.spans = events
         .into_iter()
         .map(|event| {
-            let number = |wanted| {
-                fields(event).find_map(|field| match field.value {
-                    Value::Number(number) if field.number == wanted => Some(number),
-                    _ => None,
-                })
+            let number = |wanted| match wire::first(event, wanted) {
+                Some(Value::Number(number)) => Some(number),
+                _ => None,
             };
-            let from = since_ps.saturating_add(number(OFFSET_PS).unwrap_or(0));
-            (from, from.saturating_add(number(DURATION_PS).unwrap_or(0)))
+            let from = since_ps + u128::from(number(OFFSET_PS).unwrap_or(0));
+            (from, from + u128::from(number(DURATION_PS).unwrap_or(0)))
         })
         .collect();
     line
 }
 
-/// A field of a message in protobuf's wire format.
-struct Field<'b> {
-    number: u64,
-    value: Value<'b>,
-}
-
-enum Value<'b> {
-    Number(u64),
-    Bytes(&'b [u8]),
-    /// Of a fixed width: none is looked at.
-    Other,
-}
-
-impl<'b> Field<'b> {
-    fn within(&self, number: u64) -> Option<&'b [u8]> {
-        match self.value {
-            Value::Bytes(bytes) if self.number == number => Some(bytes),
-            _ => None,
-        }
-    }
-}
-
-/// The fields of a message, up to where it is whole.
-fn fields(mut bytes: &[u8]) -> impl Iterator<Item = Field<'_>> {
-    std::iter::from_fn(move || {
-        let key = varint(&mut bytes)?;
-        let value = match key & 7 {
-            0 => Value::Number(varint(&mut bytes)?),
-            1 => take(&mut bytes, 8).map(|_| Value::Other)?,
-            2 => {
-                let length = usize::try_from(varint(&mut bytes)?).ok()?;
-                Value::Bytes(take(&mut bytes, length)?)
-            }
-            5 => take(&mut bytes, 4).map(|_| Value::Other)?,
-            _ => return None,
-        };
-        Some(Field { number: key >> 3, value })
-    })
-}
-
-fn take<'b>(bytes: &mut &'b [u8], count: usize) -> Option<&'b [u8]> {
-    let (taken, rest) = bytes.split_at_checked(count)?;
-    *bytes = rest;
-    Some(taken)
-}
-
-fn varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut value = 0;
-    for place in 0..10 {
-        let [byte] = take(bytes, 1)? else { return None };
-        value |= u64::from(byte & 0x7f) << (7 * place);
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::xla::wire::build::{message, number, text};
 
-    fn number(field: u64, mut value: u64) -> Vec<u8> {
-        let mut out = vec![(field << 3) as u8];
-        while value >= 0x80 {
-            out.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        out.push(value as u8);
-        out
-    }
-
-    fn message(field: u64, parts: &[Vec<u8>]) -> Vec<u8> {
-        let body = parts.concat();
-        let mut out = number(field, body.len() as u64);
-        out[0] |= 2;
-        out.extend(body);
-        out
-    }
+    /// A day of 2026: its picoseconds take more than 64 bits.
+    const NOW_NS: u64 = 1_795_000_000_000_000_000;
 
     fn name(name: &str) -> Vec<u8> {
-        message(NAME, &[name.as_bytes().to_vec()])
+        text(NAME, name)
     }
 
     /// A line with events: picoseconds after its beginning, and how long.
@@ -201,9 +142,9 @@ mod tests {
     fn what_overlaps_counts_once() {
         let gpu = |device: &str, long: u64| {
             let lines = [
-                line("Stream #13(Compute)", 1, &[(0, 500), (2000, 300)]),
-                // From 1,000 + 400 ps: 100 of it beside the other stream, 100 alone.
-                line("Stream #14(MemcpyD2D)", 1, &[(400, 200), (5000, long)]),
+                line("Stream #13(Compute)", NOW_NS, &[(0, 500), (2000, 300)]),
+                // From 400 ps on: 100 of it beside the other stream, 100 alone.
+                line("Stream #14(MemcpyD2D)", NOW_NS, &[(400, 200), (5000, long)]),
                 line("Launch Stats", 0, &[(0, 1_000_000)]),
             ];
             message(PLANES, &[vec![name(device)], lines.to_vec()].concat())
@@ -213,7 +154,10 @@ mod tests {
         assert_eq!(busy_s(&space), Ok(950e-12));
         let failed = [host, message(ERRORS, &[b"CUPTI: no permission".to_vec()])].concat();
         let reason = busy_s(&failed).expect_err("no device");
-        assert!(reason.contains("no device, only [\"/host:CPU\"]; it says: CUPTI: no permission"), "{reason}");
+        assert!(
+            reason.contains("no device, only /host:CPU (1 events in \"python\"); it says: CUPTI: no permission"),
+            "{reason}"
+        );
         let idle = message(PLANES, &[name("/device:GPU:0")]);
         assert!(busy_s(&idle).expect_err("idle").contains("no work of a device"));
         // A trace that is cut short counts as far as it is whole, and never panics.
