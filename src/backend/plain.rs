@@ -1,4 +1,5 @@
-//! Operators over one row in plain double precision: what every backend's results, and users' kernels, are compared with.
+//! Operators over one row in plain double precision: what every backend's results, and users' kernels, are compared with; and what is
+//! counted of them alike on every backend.
 
 /// Added to the variance of a normalisation.
 pub const EPSILON: f32 = 1e-5;
@@ -27,6 +28,12 @@ pub fn rmsnorm(x: &[f64], gamma: &[f64]) -> Vec<f64> {
     x.iter().zip(gamma).map(|(x, gamma)| x * scale * gamma).collect()
 }
 
+/// Pairs of a query and a key that it may see, of one head over `seq` tokens: whether or not an implementation saves the masked ones.
+pub fn seen(seq: usize, causal: bool) -> f64 {
+    let seq = seq as f64;
+    if causal { seq * (seq + 1.0) / 2.0 } else { seq * seq }
+}
+
 /// The weighted mean of the rows of `values`, `columns` long, by the softmax of `scores`.
 pub fn attended(scores: &[f64], values: &[f64], columns: usize) -> Vec<f64> {
     let mut mean = vec![0.0; columns];
@@ -52,6 +59,7 @@ mod tests {
         near(&softmax(&[1000.0, 1000.0]), &[0.5, 0.5]);
         near(&layernorm(&[1.0, 3.0], &[1.0, 2.0], &[0.0, 1.0]), &[-1.0, 3.0]);
         near(&attended(&[0.0, 3f64.ln()], &[1.0, 2.0, 5.0, 6.0], 2), &[4.0, 5.0]);
+        assert_eq!([seen(5, false), seen(5, true)], [25.0, 15.0]);
         near(&rmsnorm(&[3.0, 4.0], &[1.0, 2.0]), &[3.0 / 12.5f64.sqrt(), 8.0 / 12.5f64.sqrt()]);
     }
 }

@@ -328,8 +328,7 @@ fn attention(asked: &Asked<'_>) -> Result<Program, String> {
         scale = literal(scale),
         softmax = softmax_of(&square, wide),
     );
-    let products = 4.0 * (batch * heads) as f64 * (seq as f64).powi(2) * depth as f64;
-    let flops = if causal { products / 2.0 } else { products };
+    let flops = 4.0 * (batch * heads) as f64 * plain::seen(seq, causal) * depth as f64;
     let mut program = asked.program(
         code,
         &[&shape; 3].map(|shape| &shape[..]),

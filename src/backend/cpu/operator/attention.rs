@@ -8,6 +8,7 @@ use crate::backend::cpu::operator::precision;
 use crate::backend::cpu::operator::rowwise::{softmax, softmax_reference};
 use crate::backend::cpu::operator::tensor::{self, Compared, Loaded, Operator};
 use crate::backend::cpu::random;
+use crate::backend::plain;
 use crate::backend::{BackendError, Prepared, WorkCounts};
 use crate::domain::Workload;
 
@@ -199,8 +200,8 @@ impl Operator for Attention {
     /// whether or not an implementation saves the masked ones. Q, K, V and the output moved once.
     fn counts(&self) -> WorkCounts {
         let (heads, seq, width) = self.shape();
+        let pairs = plain::seen(seq, self.causal);
         let (heads, seq, width) = (heads as f64, seq as f64, width as f64);
-        let pairs = if self.causal { seq * (seq + 1.0) / 2.0 } else { seq * seq };
         WorkCounts {
             flops: Some(4.0 * heads * pairs * width),
             bytes: Some(4.0 * heads * seq * width * tensor::element_bytes(self.dtype())),

@@ -15,6 +15,7 @@ use crate::backend::nvidia::cudnn::{self, Backward, Binding, Forward, Gradients,
 use crate::backend::nvidia::kernels::Rowwise;
 use crate::backend::nvidia::operator::once;
 use crate::backend::nvidia::work::{self, Arithmetic, Element, Head, Site, Work};
+use crate::backend::plain;
 use crate::domain::{Check, Metric, Workload};
 use crate::hardware::cuda::{self, Library};
 
@@ -57,11 +58,11 @@ impl Sizes {
         self.batch * self.heads * self.seq * self.seq
     }
 
-    /// 4·B·H·S²·D forward, half of it where the mask hides half, two and a half times as much backward (the convention of the
+    /// 4·D for each pair of a query and a key that it may see, two and a half times as much backward (the convention of the
     /// `FlashAttention` papers: five products against two).
     fn flops(self, backward: bool) -> f64 {
-        let full = 4.0 * (self.batch * self.heads) as f64 * (self.seq as f64).powi(2) * self.depth as f64;
-        full * if self.causal { 0.5 } else { 1.0 } * if backward { 2.5 } else { 1.0 }
+        let pairs = (self.batch * self.heads) as f64 * plain::seen(self.seq, self.causal);
+        4.0 * pairs * self.depth as f64 * if backward { 2.5 } else { 1.0 }
     }
 }
 
