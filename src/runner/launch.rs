@@ -44,7 +44,7 @@ pub fn make(
     turn: u32,
     settings: &Settings<'_>,
 ) -> Result<Option<Launch>, RunnerError> {
-    let scratch = Scratch::new()?;
+    let scratch = Scratch::new(settings.shared.path())?;
     let (worker, layout) = settings.tree.worker(turn);
     let command = command(case, index, worker, &scratch.output, settings)?;
     let limits = Limits {
@@ -119,8 +119,8 @@ struct Scratch {
 }
 
 impl Scratch {
-    fn new() -> Result<Self, RunnerError> {
-        let folder = std::env::temp_dir().join(format!("regrade-{}", LaunchId::fresh()));
+    fn new(session: &Path) -> Result<Self, RunnerError> {
+        let folder = session.join(format!("launch-{}", LaunchId::fresh()));
         let output = folder.join("messages.jsonl");
         let wrap = |source| RunnerError::Environment { context: format!("cannot create {}", folder.display()), source };
         std::fs::create_dir(&folder).map_err(wrap)?;
