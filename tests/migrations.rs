@@ -169,7 +169,7 @@ fn a_place_that_cannot_be_written_says_so() {
     lock(dir.path(), false);
     lock(&path, false);
     for error in [file, folder] {
-        assert!(matches!(error, StoreError::Refused(_)), "{error}");
+        assert!(matches!(error, StoreError::Denied(_)), "{error}");
         assert!(error.to_string().contains("read-only"), "{error}");
     }
     assert_eq!(reading.unwrap().id, run_id(1));

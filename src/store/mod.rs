@@ -45,6 +45,9 @@ pub enum StoreError {
     /// The operation is refused.
     #[error("{0}")]
     Refused(String),
+    /// The system lets this user not read or write the file.
+    #[error("{0}")]
+    Denied(String),
     /// A stored value cannot be read back.
     #[error("run {run}: {what}")]
     Corrupt {

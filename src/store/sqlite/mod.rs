@@ -39,7 +39,7 @@ impl SqliteStore {
     /// beside it as `<file>.v<N>.bak`.
     ///
     /// # Errors
-    /// [`StoreError::Newer`] and [`StoreError::NotOurs`] leave the file untouched; [`StoreError::Refused`] when it
+    /// [`StoreError::Newer`] and [`StoreError::NotOurs`] leave the file untouched; [`StoreError::Denied`] when it
     /// cannot be written.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         open::writable(path).map(|conn| Self::over(conn, path))

@@ -143,7 +143,7 @@ fn probe(path: &Path, shown: &str, known: i64) -> Result<i64, StoreError> {
     }
     let header = first_bytes(path).map_err(|e| match e.kind() {
         io::ErrorKind::PermissionDenied => {
-            StoreError::Refused(format!("{shown}: cannot be read; give yourself read permission on it"))
+            StoreError::Denied(format!("{shown}: cannot be read; give yourself read permission on it"))
         }
         _ => io_fault(shown, "reading")(e),
     })?;
@@ -191,7 +191,7 @@ pub fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 fn read_only(shown: &str) -> StoreError {
-    StoreError::Refused(format!(
+    StoreError::Denied(format!(
         "{shown}: cannot be written: the file or its folder is read-only; give yourself write permission on both, \
          or name another file with --db"
     ))
