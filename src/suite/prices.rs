@@ -15,6 +15,8 @@ use crate::suite::at::At;
 use crate::suite::error::{Problems, SuiteError};
 use crate::suite::read::lists;
 
+/// An hour of a device costs less, in any currency.
+const DEAREST: f64 = 1e9;
 /// Characters of terms and of a source: they become a line of reports.
 const LONGEST: usize = 300;
 
@@ -123,9 +125,9 @@ fn price(entry: PriceTable, currency: &str, problems: &mut Problems) -> Option<P
         toml::Value::Integer(number) => Some(*number as f64),
         _ => None,
     };
-    let per_hour = per_hour.filter(|number| *number > 0.0 && number.is_finite());
+    let per_hour = per_hour.filter(|number| *number > 0.0 && *number < DEAREST);
     if per_hour.is_none() {
-        let help = format!("write a number above zero, such as 4.29, in {currency}");
+        let help = format!("write a number above zero and below {DEAREST:e}, such as 4.29, in {currency}");
         problems.add(&entry.per_hour.span, format!("`{}` is no price", entry.per_hour.value), help);
     }
     let date: Option<Date> = match &entry.date.value {
@@ -175,6 +177,7 @@ mod tests {
         for (from, to, line, message, help) in [
             ("\"USD\"", "\"dollars\"", 1, "`dollars` is no currency", "such as \"USD\""),
             ("4.29", "\"4.29\"", 4, "is no price", "a number above zero"),
+            ("4.29", "1e308", 4, "is no price", "below 1e9, such as 4.29"),
             ("4.29", "-1", 4, "`-1` is no price", "in USD"),
             ("4.29", "0.0", 4, "is no price", ""),
             ("2026-09-20", "\"yesterday\"", 7, "is no day", "2026-08-31"),

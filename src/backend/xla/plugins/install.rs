@@ -233,12 +233,17 @@ pub fn install(request: &Request<'_>, tell: &mut dyn FnMut(&str)) -> Result<Reco
 /// # Errors
 /// Where nothing is, or the disk refuses.
 pub fn remove(package: &'static Package, cache: &Path) -> Result<PathBuf, InstallError> {
+    let absent = || InstallError::NotInstalled { name: package.name, folder: cache.to_owned() };
+    if !cache.exists() {
+        return Err(absent());
+    }
+    // First: what an interrupted install left goes in any case.
+    let place = Place::open(cache, package)?;
     let at = cache.join(package.name);
     // Also what is damaged, or a link that somebody put there.
     if std::fs::symlink_metadata(&at).is_err() {
-        return Err(InstallError::NotInstalled { name: package.name, folder: cache.to_owned() });
+        return Err(absent());
     }
-    let place = Place::open(cache, package)?;
     // Under another name first: a removal that is interrupted leaves nothing that looks installed.
     let gone = place.beside("gone");
     std::fs::rename(&at, &gone).map_err(io("remove", &at))?;

@@ -84,6 +84,15 @@ fn failed(package: &Package, version: &str, python: &Path, said: &str) -> Instal
             "pip cannot reach its package index".to_owned(),
             "look after the network, or at pip's proxy, index and certificates (`pip config list`)".to_owned(),
         )
+    } else if has(&["from versions: none"]) {
+        (
+            format!("pip finds no wheel of {} at all", package.package),
+            format!(
+                "its index does not know the package, has none for this machine and this Python, or was not reached: look at \
+                 `pip index versions {}` and `pip config list`",
+                package.package
+            ),
+        )
     } else if has(&["No matching distribution", "Could not find a version"]) {
         let python = if package.sha256.len() > 1 { ", and of CPython 3.11 to 3.14" } else { "" };
         (
@@ -126,6 +135,7 @@ mod tests {
                 "proxy",
             ),
             ("ERROR: No matching distribution found for libtpu==1.0", "no wheel of libtpu 1.0", "CPython 3.11"),
+            ("ERROR: Could not find a version (from versions: none)", "no wheel of libtpu at all", "was not reached"),
             ("Traceback", "could not fetch libtpu 1.0", "it said"),
         ] {
             let error = of(said);
