@@ -104,7 +104,7 @@ pub enum Format {
 }
 
 /// Which cases.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Selection")]
 pub struct Select {
     /// Only programs compiled for devices that are not here: the same as `--backend xla:compile`
@@ -122,7 +122,7 @@ pub struct Select {
 }
 
 /// How a session measures.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Measuring")]
 pub struct Measure {
     /// Launches (worker processes) of each case, instead of the suite's
@@ -143,7 +143,7 @@ pub struct Measure {
 }
 
 /// The clocks of GPUs while a session measures.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Measuring")]
 pub struct Clocks {
     /// Lock the clocks of NVIDIA GPUs while measuring, at their base clock or at one they support, and put them back; needs root
@@ -182,7 +182,7 @@ pub struct Init {
 /// `regrade run`
 #[derive(Debug, Args)]
 pub struct Run {
-    /// Suite file; by default the one for this machine's hardware
+    /// Suite file; by default suites/quickstart.toml
     pub suite: Option<PathBuf>,
     /// Which cases.
     #[command(flatten)]
@@ -199,9 +199,9 @@ pub struct Run {
 }
 
 /// `regrade compare`
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Compare {
-    /// Suite file, by default the one for this machine's hardware; and two commits to measure against each other
+    /// Suite file, by default the one measured here last, else suites/quickstart.toml; and two commits to measure against each other
     #[arg(value_name = "SUITE|BASE..HEAD", num_args = 0..=2)]
     pub targets: Vec<String>,
     /// What to judge: a commit, by default the work tree; or a stored run (id, unique prefix, `latest`), measuring nothing
@@ -252,7 +252,7 @@ pub struct Compare {
 /// `regrade calibrate`
 #[derive(Debug, Args)]
 pub struct Calibrate {
-    /// Suite file; by default the one for this machine's hardware
+    /// Suite file; by default the one measured here last, else suites/quickstart.toml
     pub suite: Option<PathBuf>,
     /// Pairs of each case against itself
     #[arg(long, value_name = "N", default_value_t = 24, value_parser = clap::value_parser!(u32).range(6..=1000))]
@@ -290,7 +290,7 @@ pub struct Bisect {
     /// The metric; by default the first that may fail CI
     #[arg(long, value_name = "NAME")]
     pub metric: Option<String>,
-    /// Suite file; by default the one for this machine's hardware
+    /// Suite file; by default the one measured here last, else suites/quickstart.toml
     #[arg(long, value_name = "FILE")]
     pub suite: Option<PathBuf>,
     /// At which clocks.

@@ -67,6 +67,32 @@ fn the_launches_of_a_session_share_a_folder_that_goes_with_it() {
 }
 
 #[test]
+fn without_a_suite_the_one_measured_last_is_compared() {
+    let place = Place::new();
+    place.script(&["alpha"]);
+    let text = std::fs::read_to_string(place.file("suite.toml")).expect("a suite");
+    place.write("suites/quickstart.toml", &text.replace("\"scripted\"", "\"quickstart\""));
+    place.write("suites/other.toml", &text.replace("\"scripted\"", "\"other\""));
+    let compare = || {
+        let ran = place.run(&["compare", "--history-only"]);
+        (ran.code, place.report()["suite"].clone(), place.report()["suite_file"].clone(), ran.stderr)
+    };
+    // Nothing was measured here yet.
+    let (code, suite, file, _) = compare();
+    assert_eq!((code, suite, file), (5, "quickstart".into(), "suites/quickstart.toml".into()));
+    let _ = place.run(&["run", "suites/other.toml"]).expect(0);
+    let (code, suite, file, said) = compare();
+    assert_eq!((code, suite, file), (0, "other".into(), "suites/other.toml".into()));
+    assert!(said.contains("suites/other.toml: the suite that was measured here last"), "{said}");
+    // Of a stored run nobody says which file it came from.
+    let _ = place.run(&["compare", "--head", "latest"]).expect(0);
+    assert_eq!(place.report().get("suite_file"), None);
+    // What is gone is not looked for.
+    std::fs::remove_file(place.file("suites/other.toml")).expect("the suite");
+    assert_eq!(compare().1, "quickstart");
+}
+
+#[test]
 fn an_unchanged_program_passes_and_reports_are_written() {
     let place = with_history();
     let ran = place.run(&["compare", "suite.toml"]).expect(0);

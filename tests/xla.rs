@@ -5,6 +5,7 @@
 
 mod support;
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -30,6 +31,11 @@ fn bring(place: &Place, name: &str) {
 
 const HEAD: &str = "schema_version = 1\nname = \"xla\"\nbackends = [\"xla:cpu\"]\nlaunches = 1\nreference_workloads = false\n\
     [sampling]\nmin_time = \"20ms\"\nmax_time = \"100ms\"\nmax_warmup = \"100ms\"\n";
+
+/// The binary with this in `REGRADE_PLUGIN_PATH`.
+fn with_plugin(place: &Place, arguments: &[&str], plugin: impl AsRef<OsStr>) -> support::Ran {
+    place.command(arguments).env("REGRADE_PLUGIN_PATH", plugin).output().expect("the binary starts").into()
+}
 
 /// Outcome and reason of every case of the newest run.
 fn outcomes(place: &Place) -> Vec<(String, String, String)> {
@@ -87,12 +93,7 @@ fn plugins_that_go_wrong_end_one_launch_with_a_reason() {
     for (case, words) in CASES {
         let library = place.file(&format!("{case}_cpu.so"));
         support::fake_plugin(case, &library);
-        let ran: support::Ran = place
-            .command(&["run", "suite.toml", "--quiet"])
-            .env("REGRADE_PLUGIN_PATH", &library)
-            .output()
-            .expect("the binary starts")
-            .into();
+        let ran = with_plugin(&place, &["run", "suite.toml", "--quiet"], &library);
         assert!((2..=5).contains(&ran.code), "{case}: {ran:?}");
         let (_, outcome, reason) = outcomes(&place).remove(0);
         assert!(outcome == "failed" || outcome == "timed_out", "{case}: {outcome}");
@@ -101,7 +102,7 @@ fn plugins_that_go_wrong_end_one_launch_with_a_reason() {
     for (what, words) in [("text", "cannot load the plugin"), ("empty", "cannot load the plugin")] {
         let library = place.file(&format!("{what}_cpu.so"));
         std::fs::write(&library, if what == "text" { "no library" } else { "" }).expect("a file");
-        let _ = place.command(&["run", "suite.toml", "--quiet"]).env("REGRADE_PLUGIN_PATH", &library).output();
+        let _ = with_plugin(&place, &["run", "suite.toml", "--quiet"], &library);
         let (_, outcome, reason) = outcomes(&place).remove(0);
         assert!(outcome == "failed" && reason.contains(words), "{what}: {outcome}: {reason}");
     }
@@ -122,9 +123,7 @@ fn programs_that_do_not_compile_count_against_the_success_of_all() {
             "suite.toml",
             &format!("{head}[[benchmark]]\nname = \"p\"\nprogram = \"models/mlp-train.vhlo\"\n{more}"),
         );
-        let mut command = place.command(&["run", "suite.toml", "--quiet", "--format", "json"]);
-        let ran: support::Ran =
-            command.env("REGRADE_PLUGIN_PATH", &library).output().expect("the binary starts").into();
+        let ran = with_plugin(&place, &["run", "suite.toml", "--quiet", "--format", "json"], &library);
         let json: Value = serde_json::from_str(&ran.stdout).expect("JSON");
         let verdict = &json["targets"][0]["verdict"];
         (
@@ -207,12 +206,7 @@ fn damaged_programs_are_refused_and_end_nothing_else() {
         list.join(", ")
     );
     place.write("suite.toml", &suite);
-    let ran: support::Ran = place
-        .command(&["run", "suite.toml", "--quiet"])
-        .env("REGRADE_PLUGIN_PATH", format!("cpu={}", plugin.display()))
-        .output()
-        .expect("the binary starts")
-        .into();
+    let ran = with_plugin(&place, &["run", "suite.toml", "--quiet"], format!("cpu={}", plugin.display()));
     assert!(!ran.stderr.contains("panicked"), "{}", ran.stderr);
     let outcomes = outcomes(&place);
     assert_eq!(outcomes.len(), names.len() + 1);
@@ -247,12 +241,7 @@ fn a_program_runs_and_its_numbers_are_checked() {
     );
     place.write("suite.toml", &suite);
     let variable = format!("cpu={}", plugin.display());
-    let ran: support::Ran = place
-        .command(&["run", "suite.toml", "--quiet"])
-        .env("REGRADE_PLUGIN_PATH", &variable)
-        .output()
-        .expect("the binary starts")
-        .into();
+    let ran = with_plugin(&place, &["run", "suite.toml", "--quiet"], &variable);
     let ran = ran.expect(0);
     assert!(ran.stdout.contains("to compile"), "{}", ran.stdout);
     let report = place.run(&["report", "--format", "json"]).expect(0).stdout;
@@ -269,7 +258,7 @@ fn a_program_runs_and_its_numbers_are_checked() {
         }
     }
     place.write("models/mlp-train.json", &manifest.to_string());
-    let _ = place.command(&["run", "suite.toml", "--quiet"]).env("REGRADE_PLUGIN_PATH", &variable).output();
+    let _ = with_plugin(&place, &["run", "suite.toml", "--quiet"], &variable);
     let wrong = outcomes(&place).into_iter().find(|(case, ..)| case.starts_with("train")).expect("the case");
     assert!(wrong.1 == "failed" && wrong.2.contains("wrong numbers"), "{wrong:?}");
 }
@@ -293,7 +282,7 @@ fn manifests_that_tell_another_shape_are_found_out() {
         output["values"] = serde_json::json!([]);
         place.write("models/attention.json", &manifest.to_string());
         place.write("suite.toml", &format!("{HEAD}[[benchmark]]\nname = \"p\"\nprogram = \"models/attention.vhlo\"\n"));
-        let _ = place.command(&["run", "suite.toml", "--quiet"]).env("REGRADE_PLUGIN_PATH", &variable).output();
+        let _ = with_plugin(&place, &["run", "suite.toml", "--quiet"], &variable);
         let (_, outcome, reason) = outcomes(&place).remove(0);
         assert!(outcome == "failed" && reason.contains(words), "{place_of}: {outcome}: {reason}");
     }
@@ -307,8 +296,7 @@ fn what_cannot_run_here_is_told_before_anything_is_measured() {
     support::fake_plugin("REFUSES", &library);
     let with = |suite: &str| {
         place.write("suite.toml", &format!("{HEAD}{suite}"));
-        let mut command = place.command(&["run", "suite.toml", "--quiet"]);
-        support::Ran::from(command.env("REGRADE_PLUGIN_PATH", &library).output().expect("the binary starts"))
+        with_plugin(&place, &["run", "suite.toml", "--quiet"], &library)
     };
     let ran = with("[[benchmark]]\nname = \"f\"\nprogram = \"models/attention-fused.vhlo\"\n").expect(5);
     assert!(ran.stdout.contains("program `attention-fused` is for cuda only"), "{}", ran.stdout);
@@ -316,12 +304,7 @@ fn what_cannot_run_here_is_told_before_anything_is_measured() {
     assert!(ran.stderr.contains("runs `models/none.vhlo`, and there is no such program"), "{}", ran.stderr);
     // A folder without a plugin is no reason to take another one.
     std::fs::create_dir(place.file("empty")).expect("a folder");
-    let ran: support::Ran = place
-        .command(&["backend", "list"])
-        .env("REGRADE_PLUGIN_PATH", place.file("empty"))
-        .output()
-        .expect("the binary starts")
-        .into();
+    let ran = with_plugin(&place, &["backend", "list"], place.file("empty"));
     assert!(ran.expect(2).stdout.contains("which has no plugin in it"));
 }
 
@@ -348,7 +331,7 @@ fn operators_of_the_catalogue_have_the_right_numbers_as_programs() {
               [[benchmark]]\nname = \"copy\"\noperator = \"copy\"\n";
     place.write("suite.toml", &suite);
     let variable = format!("cpu={}", plugin.display());
-    let _ = place.command(&["run", "suite.toml", "--quiet"]).env("REGRADE_PLUGIN_PATH", &variable).output();
+    let _ = with_plugin(&place, &["run", "suite.toml", "--quiet"], &variable);
     let (skipped, ran): (Vec<_>, Vec<_>) =
         outcomes(&place).into_iter().partition(|(case, ..)| case.starts_with("fused") || case.starts_with("copy"));
     assert_eq!(ran.len(), 24, "{ran:?}");
@@ -375,12 +358,7 @@ fn two_builds_of_a_plugin_are_told_apart() {
         std::fs::write(&library, &bytes).expect("a copy");
         let hash: String =
             Sha256::digest(&bytes).iter().fold(String::new(), |hash, byte| hash + &format!("{byte:02x}"));
-        let ran: support::Ran = place
-            .command(&["run", "suite.toml", "--quiet"])
-            .env("REGRADE_PLUGIN_PATH", &library)
-            .output()
-            .expect("the binary starts")
-            .into();
+        let ran = with_plugin(&place, &["run", "suite.toml", "--quiet"], &library);
         ran.expect(0);
         let store = SqliteStore::open(&place.file("baselines/regrade.sqlite")).expect("a database");
         let run = store.runs(&RunQuery::default()).expect("runs").remove(0);
@@ -398,8 +376,7 @@ fn two_builds_of_a_plugin_are_told_apart() {
     let mut store = SqliteStore::open(&place.file("baselines/regrade.sqlite")).expect("a database");
     store.finish_run(runs[0].id, RunStatus::Interrupted, Timestamp::now()).expect("stored");
     let library = place.file("two").join("pjrt_cpu.so");
-    let mut resume = place.command(&["run", "suite.toml", "--quiet", "--resume"]);
-    let ran: support::Ran = resume.env("REGRADE_PLUGIN_PATH", library).output().expect("the binary starts").into();
+    let ran = with_plugin(&place, &["run", "suite.toml", "--quiet", "--resume"], library);
     assert!(ran.stderr.contains("the compiler or an engine changed since"), "{ran:?}");
     store.finish_run(runs[0].id, RunStatus::Complete, Timestamp::now()).expect("stored");
     // They compare, and the report says so.
@@ -423,12 +400,11 @@ fn a_thousand_steps_hold_memory_flat() {
         let head = HEAD.split("min_time").next().expect("the head");
         let suite = format!("{head}{sampling}[[benchmark]]\nname = \"p\"\nprogram = \"models/mlp-train.vhlo\"\n");
         place.write("suite.toml", &suite);
-        let ran: support::Ran = place
-            .command(&["run", "suite.toml", "--quiet", "--format", "json"])
-            .env("REGRADE_PLUGIN_PATH", format!("cpu={}", plugin.display()))
-            .output()
-            .expect("the binary starts")
-            .into();
+        let ran = with_plugin(
+            &place,
+            &["run", "suite.toml", "--quiet", "--format", "json"],
+            format!("cpu={}", plugin.display()),
+        );
         let report: Value = serde_json::from_str(&ran.expect(0).stdout).expect("JSON");
         let metrics = report["cases"][0]["metrics"].as_array().expect("metrics").clone();
         let of = |name: &str| metrics.iter().find(|one| one["metric"]["name"] == name).expect("the metric").clone();
@@ -465,10 +441,7 @@ fn a_program_in_hlo_is_skipped_with_what_runs_it() {
         "suite.toml",
         &format!("{HEAD}[[benchmark]]\nname = \"p\"\n[benchmark.axes]\nprogram = [\"a.hlo.txt\", \"b.hlo.pb\"]\n"),
     );
-    let list = |arguments: &[&str]| -> support::Ran {
-        let mut command = place.command(&[&["list", "suite.toml"], arguments].concat());
-        command.env("REGRADE_PLUGIN_PATH", &library).output().expect("the binary starts").into()
-    };
+    let list = |arguments: &[&str]| with_plugin(&place, &[&["list", "suite.toml"], arguments].concat(), &library);
     let listed: Value = serde_json::from_str(&list(&["--format", "json"]).expect(0).stdout).expect("JSON");
     let cases = listed["suites"][0]["cases"].as_array().expect("cases");
     assert_eq!(cases.len(), 2);

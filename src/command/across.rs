@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::cli::{Compare, Format};
 use crate::command::context::{Context, find_run, print};
-use crate::command::session::{Subject, load_suite, measure, suite_path};
+use crate::command::session::{Subject, load_suite, measure, suite_path_again};
 use crate::command::usage;
 use crate::domain::{Case, Launch, Metric, OutcomeKind, Run};
 use crate::exit::Exit;
@@ -103,7 +103,7 @@ pub fn run(arguments: &Compare, context: &Context) -> Result<Exit> {
                     "--across measures a suite as it is here, and takes no commits: leave out `{range}`"
                 )));
             }
-            let suite = load_suite(&suite_path(suite.first().map(Into::into).as_ref())?)?;
+            let suite = load_suite(&suite_path_again(suite.first().map(Into::into).as_ref(), context)?)?;
             let mut store = context.store()?;
             let here = Subject::built_here(&suite, context)?;
             let measured = measure(&suite, &here, &arguments.select, &arguments.measure, &mut store, context)?;

@@ -9,7 +9,7 @@ use crate::command::arms::{self, BuildFailed, Checkouts, Ref, Refs, Repository};
 use crate::command::context::{Context, print};
 use crate::command::git::WorkTree;
 use crate::command::paired::{self, Request, Sides};
-use crate::command::session::{self, CANCELLED, Header, load_suite, suite_path};
+use crate::command::session::{self, CANCELLED, Header, load_suite, suite_path_again};
 use crate::command::usage;
 use crate::domain::{ArmSide, Call, Case, Estimate, Metric, NoiseModel, Plan, Reason, RunId, Severity};
 use crate::exit::Exit;
@@ -74,7 +74,7 @@ struct Search<'a> {
 /// Looks for the commit.
 pub fn run(arguments: &Bisect, context: &Context) -> Result<Exit> {
     session::listen_for_signals()?;
-    let suite = load_suite(&suite_path(arguments.suite.as_ref())?)?;
+    let suite = load_suite(&suite_path_again(arguments.suite.as_ref(), context)?)?;
     let repository = Repository::discover().ok_or_else(|| usage("there is no git repository here to bisect"))?;
     let (good, bad) = (repository.resolve(&arguments.good)?, repository.resolve(&arguments.bad)?);
     if good.commit == bad.commit || !repository.is_ancestor(&good.commit, &bad.commit) {

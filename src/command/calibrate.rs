@@ -11,7 +11,7 @@ use crate::cli::{Calibrate, Format};
 use crate::command::arms::{self, Checkouts, Repository};
 use crate::command::context::{Context, note, print};
 use crate::command::paired::{self, Request, Session, Sides};
-use crate::command::session::{self, CANCELLED, Header, Subject, load_suite, suite_path};
+use crate::command::session::{self, CANCELLED, Header, Subject, load_suite, suite_path_again};
 use crate::command::usage;
 use crate::domain::{
     Call, Case, CaseId, LaunchSummary, Metric, MetricSummary, NoiseModel, Plan, RunId, Severity, WorkloadKind,
@@ -73,7 +73,7 @@ struct Proof {
 /// Calibrates.
 pub fn run(arguments: &Calibrate, context: &Context) -> Result<Exit> {
     session::listen_for_signals()?;
-    let suite = load_suite(&suite_path(arguments.suite.as_ref())?)?;
+    let suite = load_suite(&suite_path_again(arguments.suite.as_ref(), context)?)?;
     let mut store = context.store()?;
     let machine = session::machine();
     let seed = arguments.seed.unwrap_or_else(session::fresh_seed);

@@ -22,7 +22,7 @@ use crate::command::compare::pairs::{Paired, Subjects};
 use crate::command::context::{Context, find_run, print};
 use crate::command::git::WorkTree;
 use crate::command::run::show;
-use crate::command::session::{Subject, load_suite, measure, suite_path};
+use crate::command::session::{Subject, load_suite, measure, suite_path_again};
 use crate::command::usage;
 use crate::domain::{CaseId, LaunchSummary, Run, RunStatus, Severity};
 use crate::exit::Exit;
@@ -49,7 +49,14 @@ pub fn run(arguments: &Compare, context: &Context) -> Result<Exit> {
     {
         return Ok(exit);
     }
-    let suite = load_suite(&suite_path(target.suite.as_ref())?)?;
+    let path = suite_path_again(target.suite.as_ref(), context)?;
+    let suite = load_suite(&path)?;
+    // From here on as if it had been named: it is found once.
+    let mut arguments = arguments.clone();
+    if target.suite.is_none() {
+        arguments.targets.push(path.display().to_string());
+    }
+    let arguments = &arguments;
     let mut store = context.store()?;
     // A folder that cannot be made or a base that is not there is said before minutes are spent on measuring head.
     let folder = &arguments.reports;
@@ -299,10 +306,9 @@ fn in_pairs(
     finish(arguments, &screened, Some(&paired), store, context)
 }
 
-/// The suite's file as the command line names it; what stored runs come from is not said.
+/// The suite's file; what stored runs come from is not said.
 fn suite_file(arguments: &Compare) -> Option<String> {
-    let target = Target::of(arguments).ok()?;
-    let path = suite_path(target.suite.as_ref()).ok()?;
+    let path = Target::of(arguments).ok()?.suite?;
     path.is_relative().then(|| path.display().to_string())
 }
 

@@ -22,11 +22,14 @@ use crate::domain::{
 use crate::hardware;
 use crate::runner::{self, Ending};
 use crate::store::sqlite::SqliteStore;
-use crate::store::{RunQuery, Store, StoreError};
+use crate::store::{Arms, RunQuery, Store, StoreError};
 use crate::suite::{BackendView, HardwareFacts, Selection, Suite};
 
 /// Seed of weights and inputs: the same in every run, because runs that are compared must do the same work.
 pub const DATA_SEED: u64 = 0x5eed;
+
+/// Runs among which the last of this machine is looked for.
+const LOOKED_BACK: u32 = 100;
 
 /// Set by Ctrl-C or SIGTERM.
 pub static CANCELLED: AtomicBool = AtomicBool::new(false);
@@ -73,6 +76,24 @@ pub fn suite_path(given: Option<&PathBuf>) -> Result<PathBuf> {
             Err(usage(format!("several suites are here, name one: {}", names.join(", "))))
         }
     }
+}
+
+/// As [`suite_path`]; where none is asked for, the suite of the newest run that was measured on this machine, if its file is still here.
+pub fn suite_path_again(given: Option<&PathBuf>, context: &Context) -> Result<PathBuf> {
+    let folder = Path::new("suites");
+    if given.is_none() && context.db.exists() {
+        let host = hardware::testbed(BTreeMap::new());
+        let query = RunQuery { arms: Arms::Without, limit: Some(LOOKED_BACK), ..RunQuery::default() };
+        let here = |run: &Run| host.facts.iter().all(|(name, value)| run.testbed.facts.get(name) == Some(value));
+        let last = context.stored()?.runs(&query)?.into_iter().find(here).map(|run| run.suite.name);
+        let is_last = |path: &PathBuf| load_suite(path).is_ok_and(|suite| Some(suite.info.name) == last);
+        if let Some(path) = suites_in(folder).unwrap_or_default().into_iter().find(is_last) {
+            context
+                .tell(&format!("{}: the suite that was measured here last; name another to take it", path.display()));
+            return Ok(path);
+        }
+    }
+    suite_path(given)
 }
 
 /// Suite files of a folder, by name.
