@@ -86,6 +86,9 @@ pub enum Command {
     /// Run one case in this process (started by the runner)
     #[command(hide = true)]
     Worker,
+    /// Let XLA's compiler tune a program's kernels (started by a worker)
+    #[command(hide = true)]
+    Tune,
     /// Lock GPU clocks until standard input ends (started by the measuring commands)
     #[command(hide = true)]
     HoldClocks {

@@ -405,6 +405,12 @@ impl Manifest {
         if self.outputs.is_empty() {
             return Err("has no `outputs`: what a run gives could not be checked".to_owned());
         }
+        if !(self.tolerance.is_finite() && self.tolerance >= 0.0) {
+            return Err(format!(
+                "has a tolerance of {}: write a share of the largest value, such as 1e-3",
+                self.tolerance
+            ));
+        }
         for (name, count) in [("flops", self.flops), ("items", self.items)] {
             if count.is_some_and(|count| !count.is_finite() || count <= 0.0) {
                 return Err(format!("has {} {name}: leave it out where it is not known", count.unwrap_or_default()));
@@ -618,6 +624,7 @@ mod tests {
             manifest.validate().expect_err("refused")
         };
         assert!(with(&|manifest| manifest.format = 2).contains("format 2"));
+        assert!(with(&|manifest| manifest.tolerance = -1.0).contains("a tolerance of -1"));
         assert!(with(&|manifest| manifest.carry = 1000).contains("carries 1000"));
         assert!(with(&|manifest| manifest.inputs[0].shape = vec![i64::MAX, 8]).contains("array"));
         assert!(with(&|manifest| manifest.inputs[0].dtype = "f8".to_owned()).contains("`f8`"));

@@ -30,6 +30,7 @@ mod schema;
 mod secret;
 mod session;
 mod travel;
+mod tune;
 mod worker;
 
 use anyhow::Result;
@@ -90,6 +91,7 @@ pub fn dispatch(cli: &Cli) -> Result<Exit> {
             Ok(Exit::Pass)
         }
         Command::Worker => worker::run(),
+        Command::Tune => tune::run(),
         Command::HoldClocks { asked } => hold_clocks::run(*asked),
     }
 }

@@ -4,8 +4,8 @@ use anyhow::Result;
 
 use crate::cli::Report;
 use crate::command::context::{Context, find_run, print};
+use crate::command::run::seen;
 use crate::command::usage;
-use crate::domain::Evidence;
 use crate::exit::Exit;
 use crate::render;
 use crate::report::build::run_view;
@@ -18,7 +18,7 @@ pub fn run(arguments: &Report, context: &Context) -> Result<Exit> {
     let run = find_run(&store, &arguments.run)?;
     let launches = store.summaries(run.id)?;
     let targets = target::judge(Head { run: run.id, cases: &run.cases, launches: &launches });
-    let view = run_view(&run, &launches, &targets, store.prices(run.id)?, &store.evidence(run.id, Evidence::GPU)?);
+    let view = run_view(&run, &launches, &targets, store.prices(run.id)?, &seen(&store, run.id)?);
     let renderer = render::find(&arguments.format).expect("clap takes the names from the table");
     let artifacts = renderer.run(&view, context.style())?.ok_or_else(|| {
         usage(format!("`{}` has no view of a single run; try terminal, markdown or json", arguments.format))

@@ -4,8 +4,8 @@ use anyhow::Result;
 
 use crate::cli::{Format, Run};
 use crate::command::context::{Context, print};
-use crate::command::session::{Subject, load_suite, measure, suite_path};
-use crate::domain::{Evidence, Run as StoredRun};
+use crate::command::session::{Subject, load_suite, measure, suite_path, suite_path_again};
+use crate::domain::{CaseId, Evidence, Run as StoredRun, RunId};
 use crate::exit::Exit;
 use crate::render;
 use crate::report::build::{run_view, tally};
@@ -16,7 +16,11 @@ use crate::verdict::{Head, target};
 
 /// Measures, stores, prints.
 pub fn run(arguments: &Run, context: &Context) -> Result<Exit> {
-    let path = suite_path(arguments.suite.as_ref())?;
+    let path = if arguments.measure.resume {
+        suite_path_again(arguments.suite.as_ref(), context)?
+    } else {
+        suite_path(arguments.suite.as_ref())?
+    };
     let suite = load_suite(&path)?;
     let mut store = context.store()?;
     let measured = measure(
@@ -35,11 +39,16 @@ pub fn run(arguments: &Run, context: &Context) -> Result<Exit> {
     Ok(if measured.ending == Ending::Cancelled { Exit::Environment } else { exit })
 }
 
+/// What launches saw that tables of a run tell.
+pub fn seen(store: &dyn Store, run: RunId) -> Result<Vec<(CaseId, Evidence)>> {
+    Ok([store.evidence(run, Evidence::GPU)?, store.evidence(run, Evidence::XLA)?].concat())
+}
+
 /// Prints a run; the exit code says whether its cases went well and reach their targets.
 pub fn show(run: &StoredRun, store: &dyn Store, format: Format, demand: Demand, context: &Context) -> Result<Exit> {
     let launches = store.summaries(run.id)?;
     let targets = target::judge(Head { run: run.id, cases: &run.cases, launches: &launches });
-    let view = run_view(run, &launches, &targets, store.prices(run.id)?, &store.evidence(run.id, Evidence::GPU)?);
+    let view = run_view(run, &launches, &targets, store.prices(run.id)?, &seen(store, run.id)?);
     let name = match format {
         Format::Text => "terminal",
         Format::Json => "json",

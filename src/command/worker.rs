@@ -22,10 +22,7 @@ mod tests;
 /// # Errors
 /// When the messages cannot be written; everything else, an unreadable request included, is told through them.
 pub fn run() -> anyhow::Result<Exit> {
-    // A worker whose runner was killed would go on loading the machine unseen. Where the system cannot promise this,
-    // the runner's own time-out is all there is.
-    #[cfg(target_os = "linux")]
-    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+    end_with_parent();
     let mut writer = Writer::from_env("regrade", env!("CARGO_PKG_VERSION"))?;
     let mut send = |message: Message| writer.send(&message);
     let outcome = match protocol::request_from_env() {
@@ -36,6 +33,13 @@ pub fn run() -> anyhow::Result<Exit> {
     };
     send(Message::Outcome(outcome)).context("telling how the launch ended")?;
     Ok(Exit::Pass)
+}
+
+/// Ends this process with the one that started it: a worker whose runner was killed would go on loading the machine unseen. Where the
+/// system cannot promise this, the runner's own time-out is all there is.
+pub fn end_with_parent() {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
 }
 
 /// A share of a hard ceiling above which a measurement is wrong; datasheets are rounded, by up to half a percent.

@@ -129,6 +129,8 @@ pub struct Evidence {
 impl Evidence {
     /// Who saw what GPUs did.
     pub const GPU: &'static str = "nvml";
+    /// What XLA's engine tells of a program.
+    pub const XLA: &'static str = "xla";
 }
 
 /// Everything one worker process yielded.

@@ -325,23 +325,34 @@ pub fn run_view(
     }
 }
 
-/// What held GPUs back or disturbed them, in how many of the launches that looked.
+/// Characters of a reason in a label.
+const LONGEST_REASON: usize = 80;
+
+/// What held GPUs back or disturbed them, and what was asked for and is absent, in how many of the launches that looked.
 fn labels<'e>(seen: impl Iterator<Item = &'e Evidence>) -> Vec<String> {
     let mut counts: BTreeMap<String, u32> = BTreeMap::new();
-    let mut launches = 0;
+    let mut launches: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut sources: BTreeMap<String, &str> = BTreeMap::new();
     for evidence in seen {
-        launches += 1;
+        *launches.entry(&evidence.source).or_default() += 1;
         let limits = evidence.facts.get("limited_by").and_then(|limits| limits.as_object());
         let limits = limits.into_iter().flat_map(|limits| limits.keys()).filter(|limit| *limit != "idle").cloned();
         let unsettled = evidence.facts.get("settled").is_some_and(|settled| settled == false);
         let shared = evidence.facts.get("processes_before").and_then(serde_json::Value::as_u64) > Some(0);
         let own = [(unsettled, "clock not settled"), (shared, "others on the GPU")];
         let own = own.into_iter().filter(|(is, _)| *is).map(|(_, label)| label.to_owned());
-        for label in limits.chain(own) {
+        let absent = evidence.facts.get("no_device_time").and_then(serde_json::Value::as_str);
+        let absent = absent.map(|reason| {
+            let short: String = reason.chars().take(LONGEST_REASON).collect();
+            format!("no device time ({short})")
+        });
+        for label in limits.chain(own).chain(absent) {
+            sources.insert(label.clone(), &evidence.source);
             *counts.entry(label).or_default() += 1;
         }
     }
-    counts.into_iter().map(|(label, count)| format!("{label} in {count} of {launches} launches")).collect()
+    let of = |label: &str| launches.get(sources[label]).copied().unwrap_or_default();
+    counts.iter().map(|(label, count)| format!("{label} in {count} of {} launches", of(label))).collect()
 }
 
 fn metric_views(launches: &[&LaunchSummary]) -> Vec<MetricView> {
@@ -401,6 +412,21 @@ mod tests {
                 "others on the GPU in 1 of 3 launches",
                 "software power cap in 2 of 3 launches"
             ]
+        );
+    }
+
+    #[test]
+    fn what_was_asked_for_and_is_absent_is_told_of_the_launches_of_its_own_source() {
+        let saw = |source: &str, facts: serde_json::Value| {
+            let facts = facts.as_object().expect("facts").clone().into_iter().collect();
+            Evidence { source: source.to_owned(), facts }
+        };
+        let gpu = saw(Evidence::GPU, json!({ "limited_by": { "power": 1 } }));
+        let told = saw(Evidence::XLA, json!({ "fingerprint": "f" }));
+        let absent = saw(Evidence::XLA, json!({ "no_device_time": "the plugin has no profiler" }));
+        assert_eq!(
+            labels([&gpu, &told, &absent].into_iter()),
+            ["no device time (the plugin has no profiler) in 1 of 2 launches", "power in 1 of 1 launches"]
         );
     }
 

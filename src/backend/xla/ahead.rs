@@ -62,7 +62,14 @@ impl Target {
                 flags: &["xla_gpu_autotune_level=0"],
             });
         }
-        if TPUS.contains(&generation) && word.len() > generation.len() + 1 {
+        // libtpu takes more sizes than a generation has, and dies of a zero.
+        let sizes: Option<Vec<u32>> =
+            word.split_once(':').and_then(|(_, sizes)| sizes.split('x').map(|size| size.parse().ok()).collect());
+        let fits = |sizes: Vec<u32>| {
+            let plane = ["v5e", "v6e"].contains(&generation);
+            sizes.len() == if plane { 2 } else { 3 } && sizes.iter().all(|size| *size > 0)
+        };
+        if TPUS.contains(&generation) && sizes.is_some_and(fits) {
             // libtpu has another name for the newest.
             let topology = word.replacen("v7x:", "tpu7x:", 1);
             return Ok(Self { platform: Platform::Tpu, topology, options: Vec::new(), flags: &[] });
@@ -182,7 +189,7 @@ impl Prepared for Ahead {
     fn evidence(&mut self) -> Vec<Evidence> {
         let mut facts: BTreeMap<String, Json> = [("compiled_for".to_owned(), json!(self.target))].into();
         marks(&self.compiled, &self.plugin, &mut facts);
-        vec![Evidence { source: "xla".to_owned(), facts }]
+        vec![Evidence { source: Evidence::XLA.to_owned(), facts }]
     }
 
     fn check(&mut self) -> Result<Vec<Check>, BackendError> {
@@ -200,7 +207,7 @@ mod tests {
         assert_eq!(Target::named("h100").map(|target| target.platform), Ok(Platform::Cuda));
         assert_eq!(Target::named("v5e:2x2").map(|target| target.platform), Ok(Platform::Tpu));
         assert_eq!(Target::named("v7x:2x2x1").map(|target| target.topology).as_deref(), Ok("tpu7x:2x2x1"));
-        for word in ["v5e", "v9:1", "", "v5e:", "H100"] {
+        for word in ["v5e", "v9:1", "", "v5e:", "H100", "v5e:0x2", "v5e:2x2x2", "v4:2x2", "v5p:2x2x", "v6e:2xa"] {
             assert!(Target::named(word).is_err(), "{word}");
         }
     }

@@ -13,9 +13,9 @@ use crate::backend::program::{Language, Manifest, Program};
 use crate::backend::xla::ahead::{Ahead, Target};
 use crate::backend::xla::engine::Engine;
 use crate::backend::xla::pjrt::{Options, PjrtError};
-use crate::backend::xla::plugins::Platform;
+use crate::backend::xla::plugins::{Platform, Plugin};
 use crate::backend::xla::running::Running;
-use crate::backend::xla::tuning::Tuning;
+use crate::backend::xla::tuning::{Tuned, Tuning};
 use crate::backend::{Availability, Backend, BackendError, Prepared};
 use crate::domain::{DeviceInfo, Skip, Workload, WorkloadKind};
 use crate::hardware::{self, tpu};
@@ -50,8 +50,14 @@ pub fn describe(path: &Path, tell: &mut dyn FnMut(&str, &str)) -> Result<(), Bac
     engine::describe(path, tell).map_err(|error| BackendError::Unsupported(error.to_string()))
 }
 
-/// Variables of workers: libtpu otherwise asks a cloud's metadata service for minutes, and XLA's log is worth its warnings alone.
-pub const ENVIRONMENT: &[(&str, &str)] = &[("TPU_SKIP_MDS_QUERY", "1"), ("TF_CPP_MIN_LOG_LEVEL", "1")];
+/// Variables of workers: libtpu otherwise asks a cloud's metadata service for minutes and leaves files of logs in the temporary folder, and
+/// XLA's log is worth its warnings alone.
+pub const ENVIRONMENT: &[(&str, &str)] =
+    &[("TPU_SKIP_MDS_QUERY", "1"), ("TPU_LOG_DIR", "disabled"), ("TF_CPP_MIN_LOG_LEVEL", "1")];
+
+/// Variables of workers that only compile: libtpu otherwise lets one process of a host load it, whoever has chips or none.
+const COMPILING: &[(&str, &str)] =
+    &[ENVIRONMENT[0], ENVIRONMENT[1], ENVIRONMENT[2], ("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")];
 
 impl Backend for Xla {
     fn name(&self) -> &'static str {
@@ -117,31 +123,57 @@ impl Backend for Xla {
     }
 
     fn load(&self, workload: &Workload, seed: u64) -> Result<Box<dyn Prepared>, BackendError> {
-        let plugin = plugins::find(self.0)
-            .map_err(|skip| BackendError::Unsupported(format!("{}; {}", skip.reason, skip.remedy)))?;
+        let plugin = found(self.0)?;
         let program = program_of(workload, seed)?;
-        let size = |name: &str, otherwise: usize| {
-            Ok(workload.optional_size(name).map_err(BackendError::Unsupported)?.unwrap_or(otherwise))
-        };
-        let count = size("replicas", 1)?;
-        let first = size("device", 0)?;
-        let open = || {
-            Engine::open(self.0, &plugin, first, count)
-                .map_err(|error| loading(&format!("the plugin {}", plugin.path.display()), error))
-        };
-        let mut options = Options { replicas: u32::try_from(count).unwrap_or(1), ..options(workload, self.0)? };
-        let tuning = Tuning::of(workload, self.0, &program);
-        let mut tuned_s = 0.0;
-        if let Some(tuning) = &tuning {
-            tuned_s = tuning.prepare(&mut options, |options| {
-                // Of its own, so that the launch that tunes allocates as the others do.
-                let engine = open()?;
-                engine.client.compile(&program.code, options).map(drop).map_err(|error| loading("compiling", error))
-            })?;
+        let (first, count) = devices(workload)?;
+        let mut options = options_of(workload, self.0, count)?;
+        let mut tuned = Tuned::default();
+        if let Some(tuning) = Tuning::of(workload, self.0, &program) {
+            tuning.share(&mut options)?;
+            tuned = tuning.prepare(tuning::elsewhere);
         }
         let profile = workload.flag("device_time").unwrap_or(false);
-        Ok(Box::new(Running::load(open()?, program, options, tuned_s)?.profiled(profile)))
+        let engine = open(self.0, &plugin, first, count)?;
+        Ok(Box::new(Running::load(engine, program, options, tuned)?.profiled(profile)))
     }
+}
+
+/// Lets the compiler tune the kernels of a workload's program, for the launches of the session; nothing where nothing is to be tuned.
+///
+/// # Errors
+/// Where there is no such backend, or it does not compile.
+pub fn tune(backend: &str, workload: &Workload, seed: u64) -> Result<(), BackendError> {
+    let platform = Platform::ALL.into_iter().find(|platform| platform.backend() == backend);
+    let platform = platform.ok_or_else(|| BackendError::Unsupported(format!("`{backend}` has nothing to tune")))?;
+    let plugin = found(platform)?;
+    let program = program_of(workload, seed)?;
+    let Some(tuning) = Tuning::of(workload, platform, &program) else { return Ok(()) };
+    let (first, count) = devices(workload)?;
+    let mut options = options_of(workload, platform, count)?;
+    tuning.share(&mut options)?;
+    let engine = open(platform, &plugin, first, count)?;
+    engine.client.compile(&program.code, &options).map(drop).map_err(|error| loading("compiling", error))
+}
+
+fn found(platform: Platform) -> Result<Plugin, BackendError> {
+    plugins::find(platform).map_err(|skip| BackendError::Unsupported(format!("{}; {}", skip.reason, skip.remedy)))
+}
+
+/// The first device of a workload, and how many.
+fn devices(workload: &Workload) -> Result<(usize, usize), BackendError> {
+    let size = |name: &str, otherwise: usize| {
+        Ok(workload.optional_size(name).map_err(BackendError::Unsupported)?.unwrap_or(otherwise))
+    };
+    Ok((size("device", 0)?, size("replicas", 1)?))
+}
+
+fn options_of(workload: &Workload, platform: Platform, count: usize) -> Result<Options, BackendError> {
+    Ok(Options { replicas: u32::try_from(count).unwrap_or(1), ..options(workload, platform)? })
+}
+
+fn open(platform: Platform, plugin: &Plugin, first: usize, count: usize) -> Result<Engine, BackendError> {
+    Engine::open(platform, plugin, first, count)
+        .map_err(|error| loading(&format!("the plugin {}", plugin.path.display()), error))
 }
 
 impl Backend for Compile {
@@ -196,11 +228,12 @@ impl Backend for Compile {
                 remedy: "install CUDA's toolkit and set CUDA_HOME, or `pip install nvidia-cuda-nvcc-cu12` into the active Python".to_owned(),
             });
         }
+        is_for(workload, target.platform)?;
         plugins::find(target.platform).map(|_| ())
     }
 
     fn environment(&self) -> &'static [(&'static str, &'static str)] {
-        ENVIRONMENT
+        COMPILING
     }
 
     fn load(&self, workload: &Workload, seed: u64) -> Result<Box<dyn Prepared>, BackendError> {
@@ -214,7 +247,7 @@ impl Backend for Compile {
 }
 
 /// Plugins that compile for devices that are not here.
-fn compilers() -> Vec<plugins::Plugin> {
+fn compilers() -> Vec<Plugin> {
     [Platform::Tpu, Platform::Cuda].into_iter().filter_map(|platform| plugins::find(platform).ok()).collect()
 }
 
@@ -234,12 +267,12 @@ const fn kind_word(kind: WorkloadKind) -> &'static str {
 /// Its hash is no such fact. A package of another version was chosen, and its runs start a history of their own. A hash is another for
 /// every build, and builds of the same name are what people who make plugins compare: were each a testbed, none would ever have a
 /// base. So builds compare, and the report says that they differ ([`built`], and the evidence of each launch).
-fn named(plugin: &plugins::Plugin) -> String {
+fn named(plugin: &Plugin) -> String {
     plugin.name()
 }
 
 /// A plugin with the beginning of its hash, for people; the whole of it is evidence of each launch.
-fn built(plugin: &plugins::Plugin) -> String {
+fn built(plugin: &Plugin) -> String {
     const DIGITS: usize = 12;
     let hash = plugin.sha256().map_or_else(|| "cannot be read".to_owned(), |hash| hash[..DIGITS].to_owned());
     format!("{} (SHA-256 {hash})", plugin.name())

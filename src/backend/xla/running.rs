@@ -11,6 +11,7 @@ use crate::backend::xla::pjrt::{
     Buffer, Compiled, Device, Event, Executable, Options, PjrtError, Result, Value, offered,
 };
 use crate::backend::xla::plugins::{self, Platform};
+use crate::backend::xla::tuning::Tuned;
 use crate::backend::xla::{failed, loading};
 use crate::backend::xla::{runtime, trace, tuning};
 use crate::backend::{BackendError, Ceiling, Counted, Prepared, WorkCounts};
@@ -41,7 +42,7 @@ pub struct Running {
     first_step_s: f64,
     costs: BTreeMap<String, f64>,
     watched: Option<Watched>,
-    tuned_s: f64,
+    tuned: Tuned,
     profile: bool,
     /// Why there is no time of the device, where it was asked for.
     unprofiled: Option<String>,
@@ -51,7 +52,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Compiles, fills the arguments and runs once. `tuned_s` went before, for this launch and those after it.
+    /// Compiles, fills the arguments and runs once. `tuned` went before.
     ///
     /// # Errors
     /// When the plugin refuses any of it.
@@ -59,7 +60,7 @@ impl Running {
         engine: Engine,
         program: Program,
         options: Options,
-        tuned_s: f64,
+        tuned: Tuned,
     ) -> std::result::Result<Self, BackendError> {
         // Before anything runs here: what is on the device now belongs to others.
         let watched = (engine.platform == Platform::Cuda).then(|| {
@@ -86,7 +87,7 @@ impl Running {
             first_step_s: 0.0,
             costs,
             watched,
-            tuned_s,
+            tuned,
             profile: false,
             unprofiled: None,
             told: None,
@@ -291,7 +292,7 @@ impl Prepared for Running {
     }
 
     fn once_s(&self) -> f64 {
-        self.tuned_s
+        self.tuned.spent_s
     }
 
     fn ceilings(&mut self) -> std::result::Result<Vec<Ceiling>, BackendError> {
@@ -338,8 +339,11 @@ impl Prepared for Running {
         let watched =
             self.watched.as_ref().map(|watched| Evidence { source: Evidence::GPU.to_owned(), facts: watched.facts() });
         let mut facts = BTreeMap::new();
-        if self.tuned_s > 0.0 {
-            facts.insert("tuned_s".to_owned(), json!(self.tuned_s));
+        if self.tuned.spent_s > 0.0 {
+            facts.insert("tuned_s".to_owned(), json!(self.tuned.spent_s));
+        }
+        if let Some(reason) = &self.tuned.failed {
+            facts.insert("not_tuned".to_owned(), json!(reason));
         }
         if let Some(reason) = &self.unprofiled {
             facts.insert("no_device_time".to_owned(), json!(reason));
@@ -349,7 +353,7 @@ impl Prepared for Running {
             let facts = told.unwrap_or_else(|reason| [("no_metrics".to_owned(), json!(reason))].into());
             Evidence { source: "libtpu".to_owned(), facts }
         });
-        watched.into_iter().chain(told).chain([Evidence { source: "xla".to_owned(), facts }]).collect()
+        watched.into_iter().chain(told).chain([Evidence { source: Evidence::XLA.to_owned(), facts }]).collect()
     }
 
     fn check(&mut self) -> std::result::Result<Vec<Check>, BackendError> {
