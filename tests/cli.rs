@@ -87,9 +87,19 @@ fn without_a_suite_the_one_measured_last_is_compared() {
     // Of a stored run nobody says which file it came from.
     let _ = place.run(&["compare", "--head", "latest"]).expect(0);
     assert_eq!(place.report().get("suite_file"), None);
-    // What is gone is not looked for.
-    std::fs::remove_file(place.file("suites/other.toml")).expect("the suite");
-    assert_eq!(compare().1, "quickstart");
+    // Elsewhere than in suites/ too, and `run --resume` looks for the same.
+    place.write("bench/own.toml", &text.replace("\"scripted\"", "\"own\""));
+    let _ = place.run(&["run", "bench/own.toml"]).expect(0);
+    assert_eq!(compare().2, "bench/own.toml");
+    let resumed = place.run(&["run", "--resume"]).expect(2).stderr;
+    assert!(resumed.contains("no interrupted run of `own`"), "{resumed}");
+    // One that was broken since is told, and no other taken in its place.
+    place.write("bench/own.toml", &text.replace("\"scripted\"", "\"own\"").replace("launches", "lanches"));
+    let broken = place.run(&["compare"]).expect(2).stderr;
+    assert!(broken.contains("lanches"), "{broken}");
+    std::fs::remove_file(place.file("bench/own.toml")).expect("the suite");
+    let gone = place.run(&["compare"]).expect(2).stderr;
+    assert!(gone.contains("`own`, the suite that was measured here last, is in no file"), "{gone}");
 }
 
 #[test]

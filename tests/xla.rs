@@ -109,6 +109,32 @@ fn plugins_that_go_wrong_end_one_launch_with_a_reason() {
 }
 
 #[test]
+fn side_by_side_what_failed_is_shown_and_the_doctor_knows_why() {
+    let place = Place::new();
+    let gemm = "operator = \"gemm\"\nm = 32\nn = 32\nk = 32\n";
+    let suite = format!(
+        "{HEAD}[[benchmark]]\nname = \"two\"\n{gemm}backends = [\"cpu\", \"xla:cpu\"]\n\
+         [[benchmark]]\nname = \"one\"\n{gemm}backends = [\"cpu\"]\n"
+    );
+    place.write("suite.toml", &suite);
+    let library = place.file("pjrt_cpu.so");
+    std::fs::write(&library, "no library").expect("a file");
+    let across = ["compare", "suite.toml", "--across", "backend", "--quiet"];
+    let ran = with_plugin(&place, &across, &library).expect(4);
+    assert!(ran.stdout.contains("cannot load the plugin"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("with nothing beside it: one"), "{}", ran.stdout);
+    let json =
+        with_plugin(&place, &["compare", "--across", "backend", "--head", "latest", "--format", "json"], &library);
+    let json: Value = serde_json::from_str(&json.expect(4).stdout).expect("JSON");
+    let sides = json["works"][0]["backends"].as_array().expect("backends");
+    assert_eq!((&sides[0]["outcome"], sides[0].get("reason")), (&"measured".into(), None));
+    assert!(sides[1]["reason"].as_str().is_some_and(|reason| reason.contains("cannot load the plugin")), "{json}");
+    let doctor = with_plugin(&place, &["doctor"], &library);
+    let finding = doctor.stdout.lines().find(|line| line.contains("the plugin of xla:cpu")).expect("a finding");
+    assert!(finding.contains("cannot load"), "{finding}");
+}
+
+#[test]
 fn programs_that_do_not_compile_count_against_the_success_of_all() {
     let place = Place::new();
     bring(&place, "mlp-train");

@@ -30,6 +30,8 @@ struct Across {
     /// Said in every format: this is no judgement.
     note: &'static str,
     works: Vec<Work>,
+    /// Work that ran on one backend alone: there is nothing beside it.
+    alone: Vec<String>,
 }
 
 /// One piece of work on several backends.
@@ -47,6 +49,9 @@ struct Side {
     backend: String,
     device: Option<String>,
     outcome: String,
+    /// Why it was not measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
     launches: usize,
     /// Medians over launches, in SI units.
     latency: Option<f64>,
@@ -118,7 +123,7 @@ pub fn run(arguments: &Compare, context: &Context) -> Result<Exit> {
     let across = across(&run, &launches);
     if across.works.is_empty() {
         return Err(usage(format!(
-            "no benchmark of run {} was measured on two backends: name several in its `backends`",
+            "no benchmark of run {} ran on two backends: name several in its `backends`; `regrade list` says which are here",
             run.id
         )));
     }
@@ -126,7 +131,8 @@ pub fn run(arguments: &Compare, context: &Context) -> Result<Exit> {
         Format::Json => print(format!("{}\n", serde_json::to_string_pretty(&across)?).as_bytes())?,
         Format::Text => print(text(&across, context).as_bytes())?,
     }
-    Ok(Exit::Pass)
+    let failed = across.works.iter().flat_map(|work| &work.backends).any(|side| side.reason.is_some());
+    Ok(if failed { Exit::CaseFailed } else { Exit::Pass })
 }
 
 fn across(run: &Run, launches: &[Launch]) -> Across {
@@ -145,20 +151,21 @@ fn across(run: &Run, launches: &[Launch]) -> Across {
         });
         works[place].backends.push(side(case, &own));
     }
-    works.retain(|work| work.backends.iter().filter(|side| side.outcome == "measured").count() >= 2);
+    let (mut works, alone): (Vec<Work>, Vec<Work>) = works.into_iter().partition(|work| work.backends.len() >= 2);
     for work in &mut works {
         let first = work.backends.iter().find_map(|side| side.latency);
         for side in &mut work.backends {
             side.speed = first.zip(side.latency).map(|(first, own)| first / own);
         }
     }
-    Across { version: 1, run: run.id.to_string(), suite: run.suite.name.clone(), note: NOTE, works }
+    let alone = alone.into_iter().map(|work| work.work).collect();
+    Across { version: 1, run: run.id.to_string(), suite: run.suite.name.clone(), note: NOTE, works, alone }
 }
 
 fn side(case: &Case, launches: &[&Launch]) -> Side {
     let measured: Vec<&&Launch> =
         launches.iter().filter(|launch| launch.outcome.kind == OutcomeKind::Measured).collect();
-    let outcome = if measured.is_empty() { launches[0].outcome.kind.to_string() } else { "measured".to_owned() };
+    let missed = measured.is_empty().then(|| &launches[0].outcome);
     let value = |name: &str| {
         let values: Vec<f64> = measured.iter().filter_map(|launch| of(launch, name)).collect();
         (!values.is_empty()).then(|| median(&values))
@@ -171,7 +178,8 @@ fn side(case: &Case, launches: &[&Launch]) -> Side {
     Side {
         backend: case.backend.clone(),
         device: measured.iter().find_map(|launch| Some(launch.device.as_ref()?.name.clone())),
-        outcome,
+        outcome: missed.map_or(OutcomeKind::Measured, |outcome| outcome.kind).to_string(),
+        reason: missed.map(|outcome| outcome.reason.clone().unwrap_or_default()),
         launches: measured.len(),
         latency: value(Metric::LATENCY),
         speed: None,
@@ -221,15 +229,21 @@ fn text(across: &Across, context: &Context) -> String {
             closing: None,
         })
         .collect();
+    let alone = if across.alone.is_empty() {
+        String::new()
+    } else {
+        format!("\non one backend alone here, with nothing beside it: {}\n", across.alone.join(", "))
+    };
     let table = Table { columns: COLUMNS.to_vec(), label: "backend", sections };
     let mut out = format!("{} · run {}\n\n", across.suite, across.run);
     for line in table.lines(style.width, style.colour) {
         out += &line;
         out.push('\n');
     }
+    out += &alone;
     let _ = writeln!(
         out,
-        "\nspeed: of the first backend's · memory: the device's where it counts, else the process's · error: of what the numeric check \
+        "\nspeed: of the first measured backend's · memory: the device's where it counts, else the process's · error: of what the numeric check \
          allows\n{NOTE}"
     );
     out
@@ -239,8 +253,8 @@ fn row(side: &Side) -> Row {
     let shown = |value: Option<f64>, unit: &str| {
         value.map_or_else(|| format::NOTHING.to_owned(), |value| format::quantity(value, unit))
     };
-    if side.latency.is_none() {
-        let words = Cell::plain(side.outcome.as_str());
+    if let Some(reason) = &side.reason {
+        let words = Cell::plain(format!("{}: {reason}", side.outcome));
         return Row { label: side.backend.clone(), cells: Vec::new(), below: Some(words) };
     }
     Row {

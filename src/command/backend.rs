@@ -21,7 +21,7 @@ use crate::domain::Skip;
 use crate::exit::Exit;
 use crate::hardware;
 
-mod describe;
+pub mod describe;
 
 /// What is listed.
 #[derive(Debug, Serialize)]

@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::backend::Availability;
 use crate::backend::xla::plugins::{self, Platform};
 use crate::cli::Format;
+use crate::command::backend::describe;
 use crate::command::session;
 use crate::exit::Exit;
 use crate::hardware::{self, Finding, Level};
@@ -54,6 +55,7 @@ pub fn run(format: Format, colour: bool, out: &mut dyn Write) -> anyhow::Result<
     findings.extend(hardware::tpu::findings(plugins::find(Platform::Tpu).is_ok()));
     let machine = session::machine();
     findings.extend(machine.iter().map(|(name, availability)| backend_finding(name, availability)));
+    findings.extend(broken_plugins());
     findings.extend(health::findings(&machine)?);
     findings.push(git());
     findings.extend(disk(Path::new(BASELINES)));
@@ -104,6 +106,20 @@ fn backend_finding(name: &str, availability: &Availability) -> Finding {
         text,
         remedy,
     }
+}
+
+/// Plugins that would be used and cannot be: that they are there is all that a backend looks for.
+fn broken_plugins() -> Vec<Finding> {
+    let used: Vec<_> = Platform::ALL.into_iter().filter_map(|platform| plugins::find(platform).ok()).collect();
+    let told = describe::ask(&used);
+    let broken = used.iter().zip(told).filter_map(|(plugin, told)| Some((plugin, told.silent?)));
+    let finding = |(plugin, reason): (&plugins::Plugin, String)| Finding {
+        id: "plugin",
+        level: Level::Warn,
+        text: format!("the plugin of {}, {}: {reason}", plugin.platform.backend(), plugin.path.display()),
+        remedy: Some("install another (`regrade backend install`), or name another in REGRADE_PLUGIN_PATH".to_owned()),
+    };
+    broken.map(finding).collect()
 }
 
 fn git() -> Finding {

@@ -78,22 +78,36 @@ pub fn suite_path(given: Option<&PathBuf>) -> Result<PathBuf> {
     }
 }
 
-/// As [`suite_path`]; where none is asked for, the suite of the newest run that was measured on this machine, if its file is still here.
+/// As [`suite_path`]; where none is asked for, the suite of the newest run that was measured on this machine: the file that a command
+/// line of its runs named, else one of its name in `suites/`.
 pub fn suite_path_again(given: Option<&PathBuf>, context: &Context) -> Result<PathBuf> {
-    let folder = Path::new("suites");
-    if given.is_none() && context.db.exists() {
-        let host = hardware::testbed(BTreeMap::new());
-        let query = RunQuery { arms: Arms::Without, limit: Some(LOOKED_BACK), ..RunQuery::default() };
-        let here = |run: &Run| host.facts.iter().all(|(name, value)| run.testbed.facts.get(name) == Some(value));
-        let last = context.stored()?.runs(&query)?.into_iter().find(here).map(|run| run.suite.name);
-        let is_last = |path: &PathBuf| load_suite(path).is_ok_and(|suite| Some(suite.info.name) == last);
-        if let Some(path) = suites_in(folder).unwrap_or_default().into_iter().find(is_last) {
-            context
-                .tell(&format!("{}: the suite that was measured here last; name another to take it", path.display()));
-            return Ok(path);
-        }
+    if given.is_some() || !context.db.exists() {
+        return suite_path(given);
     }
-    suite_path(given)
+    let host = hardware::testbed(BTreeMap::new());
+    let query = RunQuery { arms: Arms::Without, limit: Some(LOOKED_BACK), ..RunQuery::default() };
+    let here = |run: &Run| host.facts.iter().all(|(name, value)| run.testbed.facts.get(name) == Some(value));
+    let runs = context.stored()?.runs(&query)?;
+    let Some(last) = runs.iter().find(|run| here(run)) else { return suite_path(None) };
+    // The last command line may have left it out, as this one does.
+    let lines = runs.iter().filter(|run| run.suite.name == last.suite.name).map(|run| run.command_line.as_str());
+    let named = lines.flat_map(str::split_whitespace).map(PathBuf::from);
+    let named: Vec<PathBuf> =
+        named.filter(|path| path.extension().is_some_and(|end| end == "toml") && path.is_file()).collect();
+    // One that is broken since is its reader's to refuse, not a reason for another.
+    let is_last = |path: &PathBuf| load_suite(path).is_ok_and(|suite| suite.info.name == last.suite.name);
+    let name = format!("\"{}\"", last.suite.name);
+    let broken = |path: &PathBuf| std::fs::read_to_string(path).is_ok_and(|text| text.contains(&name));
+    let kept = suites_in(Path::new("suites")).unwrap_or_default();
+    let all = || named.iter().chain(&kept);
+    let found = all().find(|path| is_last(path)).or_else(|| all().find(|path| broken(path))).ok_or_else(|| {
+        let name = &last.suite.name;
+        usage(format!(
+            "`{name}`, the suite that was measured here last, is in no file that is found: name the suite to take"
+        ))
+    })?;
+    context.tell(&format!("{}: the suite that was measured here last; name another to take it", found.display()));
+    Ok(found.clone())
 }
 
 /// Suite files of a folder, by name.
