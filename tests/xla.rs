@@ -129,6 +129,10 @@ fn side_by_side_what_failed_is_shown_and_the_doctor_knows_why() {
     let sides = json["works"][0]["backends"].as_array().expect("backends");
     assert_eq!((&sides[0]["outcome"], sides[0].get("reason")), (&"measured".into(), None));
     assert!(sides[1]["reason"].as_str().is_some_and(|reason| reason.contains("cannot load the plugin")), "{json}");
+    // What fails with nothing beside it is shown all the same.
+    place.write("suite.toml", &format!("{HEAD}[[benchmark]]\nname = \"alone\"\n{gemm}backends = [\"xla:cpu\"]\n"));
+    let ran = with_plugin(&place, &across, &library).expect(4);
+    assert!(ran.stdout.contains("alone") && ran.stdout.contains("cannot load the plugin"), "{}", ran.stdout);
     let doctor = with_plugin(&place, &["doctor"], &library);
     let finding = doctor.stdout.lines().find(|line| line.contains("the plugin of xla:cpu")).expect("a finding");
     assert!(finding.contains("cannot load"), "{finding}");

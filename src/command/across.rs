@@ -52,6 +52,8 @@ struct Side {
     /// Why it was not measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    #[serde(skip)]
+    failed: bool,
     launches: usize,
     /// Medians over launches, in SI units.
     latency: Option<f64>,
@@ -131,7 +133,7 @@ pub fn run(arguments: &Compare, context: &Context) -> Result<Exit> {
         Format::Json => print(format!("{}\n", serde_json::to_string_pretty(&across)?).as_bytes())?,
         Format::Text => print(text(&across, context).as_bytes())?,
     }
-    let failed = across.works.iter().flat_map(|work| &work.backends).any(|side| side.reason.is_some());
+    let failed = across.works.iter().flat_map(|work| &work.backends).any(|side| side.failed);
     Ok(if failed { Exit::CaseFailed } else { Exit::Pass })
 }
 
@@ -151,7 +153,9 @@ fn across(run: &Run, launches: &[Launch]) -> Across {
         });
         works[place].backends.push(side(case, &own));
     }
-    let (mut works, alone): (Vec<Work>, Vec<Work>) = works.into_iter().partition(|work| work.backends.len() >= 2);
+    // What failed is shown, whether or not there is anything beside it.
+    let shown = |work: &Work| work.backends.len() >= 2 || work.backends.iter().any(|side| side.failed);
+    let (mut works, alone): (Vec<Work>, Vec<Work>) = works.into_iter().partition(shown);
     for work in &mut works {
         let first = work.backends.iter().find_map(|side| side.latency);
         for side in &mut work.backends {
@@ -180,6 +184,7 @@ fn side(case: &Case, launches: &[&Launch]) -> Side {
         device: measured.iter().find_map(|launch| Some(launch.device.as_ref()?.name.clone())),
         outcome: missed.map_or(OutcomeKind::Measured, |outcome| outcome.kind).to_string(),
         reason: missed.map(|outcome| outcome.reason.clone().unwrap_or_default()),
+        failed: missed.is_some_and(|outcome| outcome.kind != OutcomeKind::Skipped),
         launches: measured.len(),
         latency: value(Metric::LATENCY),
         speed: None,

@@ -188,11 +188,10 @@ def positions(number, size, count):
 def describe_outputs(shapes, values):
     """Output entries of a manifest. ``shapes`` are (dtype, shape) pairs, ``values`` arrays, or None without a
     reference."""
-    names = {dtype: name for name, dtype in DTYPES.items()}
     each = 64 if len(shapes) <= 16 else 4
     entries = []
     for number, (dtype, shape) in enumerate(shapes):
-        entry = {"dtype": names[np.dtype(dtype)], "shape": list(shape), "largest": None}
+        entry = {"dtype": dtype_name(dtype, f"output {number}"), "shape": list(shape), "largest": None}
         if values is not None:
             flat = np.asarray(values[number]).reshape(-1).astype(np.float64)
             if not np.isfinite(flat).all():
@@ -203,6 +202,13 @@ def describe_outputs(shapes, values):
             entry["values"] = [nine_digits(flat[i]) for i in at]
         entries.append(entry)
     return entries
+
+
+def dtype_name(dtype, whose):
+    for name, known in DTYPES.items():
+        if known == np.dtype(dtype):
+            return name
+    raise ValueError(f"{whose} is of {np.dtype(dtype).name}: programs have arrays of {', '.join(DTYPES)}; cast it")
 
 
 def nine_digits(value):
@@ -259,7 +265,14 @@ def write(folder, fields, artifact):
 
 def export(program, reference=True):
     """(manifest, artifact) of a program; without ``reference`` its outputs have no values, and nothing is run."""
+    for spec in program.inputs:
+        if spec.dtype not in DTYPES:
+            raise ValueError(f"input {spec.name} is of {spec.dtype!r}: programs have arrays of {', '.join(DTYPES)}")
+    if program.precision not in TOLERANCE:
+        raise ValueError(f"precision {program.precision!r} has no tolerance: use {' or '.join(TOLERANCE)}")
     lowered = lower(program)
+    if not isinstance(lowered.out_info, (tuple, list)):
+        raise ValueError(f"{program.name} does not return a tuple of arrays: write `return (y,)` for one")
     artifact, text = serialize(lowered.compiler_ir("stablehlo"))
     for number in range(program.carry):
         spec, info = program.inputs[number], lowered.out_info[number]
@@ -278,7 +291,8 @@ def export(program, reference=True):
         specs = [jax.ShapeDtypeStruct(i.shape, DTYPES[i.dtype]) for i in program.inputs]
         compiled = run and run.lower(*specs).compile()
     if compiled:
-        flops = round(compiled.cost_analysis()["flops"])
+        # Where nothing is computed nothing is counted.
+        flops = round(compiled.cost_analysis().get("flops", 0)) or None
     if reference and run:
         values = run(*generate_all(program.inputs, program.seed))
     outputs = describe_outputs(shapes, values)

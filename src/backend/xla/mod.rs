@@ -2,9 +2,9 @@
 //! devices that are not here.
 //!
 //! Layers, from the bottom: `pjrt` (the interface) · `plugins` (which there are) · `engine` (one, connected) · `models` and `operators`
-//! (programs of the catalogue) · `tuning` (what a GPU's compiler finds by trying) · `running` (a program timed on a device), `trace` (what its profiler saw),
-//! `runtime` (what libtpu saw), both read by `wire`, and `ahead` (compiled only). Plugins are loaded at run time, in processes of their own only: some hang, and
-//! none can be unloaded.
+//! (programs of the catalogue) · `tuning` (what a GPU's compiler finds by trying) · `running` (a program timed on a device), `trace`
+//! (what its profiler saw), `runtime` (what libtpu saw), both read by `wire`, and `ahead` (compiled only). Plugins are loaded at run
+//! time, in processes of their own only: some hang, and none can be unloaded.
 
 use std::collections::BTreeMap;
 use std::path::Path;
