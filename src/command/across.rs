@@ -20,6 +20,7 @@ use crate::render::table::{Cell, Column, Row, Section, Table};
 use crate::runner::Ending;
 use crate::stats::quantile::median;
 use crate::store::Store;
+use crate::verdict::policy;
 
 /// The whole comparison.
 #[derive(Debug, Serialize)]
@@ -153,8 +154,8 @@ fn across(run: &Run, launches: &[Launch]) -> Across {
         });
         works[place].backends.push(side(case, &own));
     }
-    // What failed is shown, whether or not there is anything beside it.
-    let shown = |work: &Work| work.backends.len() >= 2 || work.backends.iter().any(|side| side.failed);
+    // What was not measured is shown with its reason, whether or not there is anything beside it.
+    let shown = |work: &Work| work.backends.len() >= 2 || work.backends.iter().any(|side| side.reason.is_some());
     let (mut works, alone): (Vec<Work>, Vec<Work>) = works.into_iter().partition(shown);
     for work in &mut works {
         let first = work.backends.iter().find_map(|side| side.latency);
@@ -184,7 +185,7 @@ fn side(case: &Case, launches: &[&Launch]) -> Side {
         device: measured.iter().find_map(|launch| Some(launch.device.as_ref()?.name.clone())),
         outcome: missed.map_or(OutcomeKind::Measured, |outcome| outcome.kind).to_string(),
         reason: missed.map(|outcome| outcome.reason.clone().unwrap_or_default()),
-        failed: missed.is_some_and(|outcome| outcome.kind != OutcomeKind::Skipped),
+        failed: missed.is_some_and(|outcome| policy::is_failure(outcome.kind)),
         launches: measured.len(),
         latency: value(Metric::LATENCY),
         speed: None,

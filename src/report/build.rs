@@ -330,9 +330,8 @@ const LONGEST_REASON: usize = 80;
 
 /// What held GPUs back or disturbed them, and what was asked for and is absent, in how many of the launches that looked.
 fn labels<'e>(seen: impl Iterator<Item = &'e Evidence>) -> Vec<String> {
-    let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+    let mut counts: BTreeMap<(String, &str), u32> = BTreeMap::new();
     let mut launches: BTreeMap<&str, u32> = BTreeMap::new();
-    let mut sources: BTreeMap<String, &str> = BTreeMap::new();
     for evidence in seen {
         *launches.entry(&evidence.source).or_default() += 1;
         let limits = evidence.facts.get("limited_by").and_then(|limits| limits.as_object());
@@ -347,12 +346,11 @@ fn labels<'e>(seen: impl Iterator<Item = &'e Evidence>) -> Vec<String> {
             format!("no device time ({short})")
         });
         for label in limits.chain(own).chain(absent) {
-            sources.insert(label.clone(), &evidence.source);
-            *counts.entry(label).or_default() += 1;
+            *counts.entry((label, &evidence.source)).or_default() += 1;
         }
     }
-    let of = |label: &str| launches.get(sources[label]).copied().unwrap_or_default();
-    counts.iter().map(|(label, count)| format!("{label} in {count} of {} launches", of(label))).collect()
+    let told = |((label, source), count)| format!("{label} in {count} of {} launches", launches[source]);
+    counts.into_iter().map(told).collect()
 }
 
 fn metric_views(launches: &[&LaunchSummary]) -> Vec<MetricView> {

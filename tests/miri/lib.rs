@@ -6,13 +6,15 @@
 pub mod element;
 #[path = "../../src/backend/xla/pjrt/mod.rs"]
 pub mod pjrt;
+#[path = "../../src/backend/xla/wire.rs"]
+pub mod wire;
 
 mod backend {
     pub mod program {
         pub use crate::element::Element;
     }
     pub mod xla {
-        pub use crate::pjrt;
+        pub use crate::{pjrt, wire};
     }
 }
 

@@ -1,9 +1,9 @@
 //! StableHLO programs through the PJRT plugins of XLA: TPU, NVIDIA, AMD, Intel and CPU, one adapter each, and one that compiles for
 //! devices that are not here.
 //!
-//! Layers, from the bottom: `pjrt` (the interface) · `plugins` (which there are) · `engine` (one, connected) · `models` and `operators`
+//! Layers, from the bottom: `wire` (protobuf's format) · `pjrt` (the interface) · `plugins` (which there are) · `engine` (one, connected) · `models` and `operators`
 //! (programs of the catalogue) · `tuning` (what a GPU's compiler finds by trying) · `running` (a program timed on a device), `trace`
-//! (what its profiler saw), `runtime` (what libtpu saw), both read by `wire`, and `ahead` (compiled only). Plugins are loaded at run
+//! (what its profiler saw), `runtime` (what libtpu saw) and `ahead` (compiled only). Plugins are loaded at run
 //! time, in processes of their own only: some hang, and none can be unloaded.
 
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use crate::backend::xla::engine::Engine;
 use crate::backend::xla::pjrt::{Options, PjrtError};
 use crate::backend::xla::plugins::{Platform, Plugin};
 use crate::backend::xla::running::Running;
-use crate::backend::xla::tuning::{Tuned, Tuning};
+use crate::backend::xla::tuning::Tuning;
 use crate::backend::{Availability, Backend, BackendError, Prepared};
 use crate::domain::{DeviceInfo, Skip, Workload, WorkloadKind};
 use crate::hardware::{self, tpu};
@@ -123,18 +123,43 @@ impl Backend for Xla {
     }
 
     fn load(&self, workload: &Workload, seed: u64) -> Result<Box<dyn Prepared>, BackendError> {
-        let plugin = found(self.0)?;
-        let program = program_of(workload, seed)?;
-        let (first, count) = devices(workload)?;
-        let mut options = options_of(workload, self.0, count)?;
-        let mut tuned = Tuned::default();
-        if let Some(tuning) = Tuning::of(workload, self.0, &program) {
-            tuning.share(&mut options)?;
-            tuned = tuning.prepare(tuning::elsewhere);
-        }
+        let setup = Setup::of(self.0, workload, seed)?;
+        let tuned = setup.tuning.as_ref().map(|tuning| tuning.prepare(tuning::elsewhere)).unwrap_or_default();
         let profile = workload.flag("device_time").unwrap_or(false);
-        let engine = open(self.0, &plugin, first, count)?;
-        Ok(Box::new(Running::load(engine, program, options, tuned)?.profiled(profile)))
+        Ok(Box::new(Running::load(setup.open()?, setup.program, setup.options, tuned)?.profiled(profile)))
+    }
+}
+
+/// What a workload runs and with what, before anything is connected.
+struct Setup {
+    platform: Platform,
+    plugin: Plugin,
+    program: Program,
+    options: Options,
+    tuning: Option<Tuning>,
+    /// The first device, and how many.
+    devices: (usize, usize),
+}
+
+impl Setup {
+    fn of(platform: Platform, workload: &Workload, seed: u64) -> Result<Self, BackendError> {
+        let plugin = found(platform)?;
+        let program = program_of(workload, seed)?;
+        let size = |name: &str, otherwise: usize| {
+            Ok(workload.optional_size(name).map_err(BackendError::Unsupported)?.unwrap_or(otherwise))
+        };
+        let count = size("replicas", 1)?;
+        let devices = (size("device", 0)?, count);
+        let mut options = Options { replicas: u32::try_from(count).unwrap_or(1), ..options(workload, platform)? };
+        let tuning = Tuning::of(workload, platform, &program);
+        tuning.as_ref().map_or(Ok(()), |tuning| tuning.share(&mut options))?;
+        Ok(Self { platform, plugin, program, options, tuning, devices })
+    }
+
+    fn open(&self) -> Result<Engine, BackendError> {
+        let (first, count) = self.devices;
+        Engine::open(self.platform, &self.plugin, first, count)
+            .map_err(|error| loading(&format!("the plugin {}", self.plugin.path.display()), error))
     }
 }
 
@@ -145,35 +170,17 @@ impl Backend for Xla {
 pub fn tune(backend: &str, workload: &Workload, seed: u64) -> Result<(), BackendError> {
     let platform = Platform::ALL.into_iter().find(|platform| platform.backend() == backend);
     let platform = platform.ok_or_else(|| BackendError::Unsupported(format!("`{backend}` has nothing to tune")))?;
-    let plugin = found(platform)?;
-    let program = program_of(workload, seed)?;
-    let Some(tuning) = Tuning::of(workload, platform, &program) else { return Ok(()) };
-    let (first, count) = devices(workload)?;
-    let mut options = options_of(workload, platform, count)?;
-    tuning.share(&mut options)?;
-    let engine = open(platform, &plugin, first, count)?;
-    engine.client.compile(&program.code, &options).map(drop).map_err(|error| loading("compiling", error))
+    let setup = Setup::of(platform, workload, seed)?;
+    if setup.tuning.is_none() {
+        return Ok(());
+    }
+    let engine = setup.open()?;
+    let compiled = engine.client.compile(&setup.program.code, &setup.options);
+    compiled.map(drop).map_err(|error| loading("compiling", error))
 }
 
 fn found(platform: Platform) -> Result<Plugin, BackendError> {
     plugins::find(platform).map_err(|skip| BackendError::Unsupported(format!("{}; {}", skip.reason, skip.remedy)))
-}
-
-/// The first device of a workload, and how many.
-fn devices(workload: &Workload) -> Result<(usize, usize), BackendError> {
-    let size = |name: &str, otherwise: usize| {
-        Ok(workload.optional_size(name).map_err(BackendError::Unsupported)?.unwrap_or(otherwise))
-    };
-    Ok((size("device", 0)?, size("replicas", 1)?))
-}
-
-fn options_of(workload: &Workload, platform: Platform, count: usize) -> Result<Options, BackendError> {
-    Ok(Options { replicas: u32::try_from(count).unwrap_or(1), ..options(workload, platform)? })
-}
-
-fn open(platform: Platform, plugin: &Plugin, first: usize, count: usize) -> Result<Engine, BackendError> {
-    Engine::open(platform, plugin, first, count)
-        .map_err(|error| loading(&format!("the plugin {}", plugin.path.display()), error))
 }
 
 impl Backend for Compile {
@@ -239,8 +246,7 @@ impl Backend for Compile {
     fn load(&self, workload: &Workload, seed: u64) -> Result<Box<dyn Prepared>, BackendError> {
         let word = workload.text("compile_for").map_err(BackendError::Unsupported)?;
         let target = Target::named(word).map_err(BackendError::Unsupported)?;
-        let plugin = plugins::find(target.platform)
-            .map_err(|skip| BackendError::Unsupported(format!("{}; {}", skip.reason, skip.remedy)))?;
+        let plugin = found(target.platform)?;
         let options = options(workload, target.platform)?;
         Ok(Box::new(Ahead::load(&plugin, &target, program_of(workload, seed)?, options)?))
     }

@@ -143,9 +143,9 @@ fn status(headers: &http::HeaderMap) -> Result<(), String> {
 }
 
 fn request(name: &str) -> Vec<u8> {
-    let length = u8::try_from(name.len()).expect("names of metrics are short");
-    assert!(length < 0x80, "a length of one byte");
-    [&[(field::REQUEST_NAME << 3) as u8 | 2, length], name.as_bytes()].concat()
+    let mut request = Vec::new();
+    wire::put_bytes(&mut request, field::REQUEST_NAME, name.as_bytes());
+    request
 }
 
 /// Values of a metric, in the devices' order.

@@ -80,24 +80,49 @@ fn varint(bytes: &mut &[u8]) -> Option<u64> {
     None
 }
 
-/// Builds messages for tests.
+/// Appends a field with a number.
+pub fn put_number(out: &mut Vec<u8>, field: u64, value: u64) {
+    put_varint(out, field << 3);
+    put_varint(out, value);
+}
+
+/// Appends a field with a double.
+pub fn put_double(out: &mut Vec<u8>, field: u64, value: f64) {
+    put_varint(out, field << 3 | 1);
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+/// Appends a field with a text, bytes or a message.
+pub fn put_bytes(out: &mut Vec<u8>, field: u64, bytes: &[u8]) {
+    put_varint(out, field << 3 | 2);
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// Fields one by one, as tests put messages together.
 #[cfg(test)]
 pub mod build {
+    use super::{put_bytes, put_double, put_number};
+
     /// A field with a number.
-    pub fn number(field: u64, mut value: u64) -> Vec<u8> {
-        let mut out = vec![(field << 3) as u8];
-        while value >= 0x80 {
-            out.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        out.push(value as u8);
+    pub fn number(field: u64, value: u64) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_number(&mut out, field, value);
         out
     }
 
     /// A field with a double.
     pub fn double(field: u64, value: f64) -> Vec<u8> {
-        let mut out = vec![(field << 3) as u8 | 1];
-        out.extend(value.to_le_bytes());
+        let mut out = Vec::new();
+        put_double(&mut out, field, value);
         out
     }
 
@@ -108,10 +133,8 @@ pub mod build {
 
     /// A field with a message of these fields.
     pub fn message(field: u64, parts: &[Vec<u8>]) -> Vec<u8> {
-        let body = parts.concat();
-        let mut out = number(field, body.len() as u64);
-        out[0] |= 2;
-        out.extend(body);
+        let mut out = Vec::new();
+        put_bytes(&mut out, field, &parts.concat());
         out
     }
 }

@@ -16,6 +16,7 @@ use crate::backend::xla::plugins::Plugin;
 use crate::backend::xla::{self, ENVIRONMENT};
 use crate::command::context::print;
 use crate::command::session::own_program;
+use crate::command::worker;
 use crate::exit::Exit;
 use crate::runner::process::{self, Ended, Limits};
 
@@ -45,9 +46,7 @@ enum Line {
 
 /// Loads a plugin here and says what it is.
 pub fn tell(path: &Path) -> Result<Exit> {
-    // As a worker's: who asked may be gone.
-    #[cfg(target_os = "linux")]
-    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+    worker::end_with_parent();
     let say = |line: &Line| -> Result<()> {
         // A library may have left a line of its own open.
         print(format!("\n{MARK}{}\n", serde_json::to_string(line)?).as_bytes())

@@ -2,6 +2,7 @@
 //! fields, written by hand in protobuf's wire format.
 
 use crate::backend::xla::pjrt::{PjrtError, Result};
+use crate::backend::xla::wire::{put_bytes, put_double, put_number};
 
 /// A value of a flag of XLA.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,53 +67,27 @@ impl Options {
     pub(super) fn encoded(&self) -> Vec<u8> {
         // ExecutableBuildOptionsProto: device_ordinal, num_replicas, num_partitions.
         let mut build = Vec::new();
-        number(&mut build, 1, u64::MAX);
-        number(&mut build, 4, u64::from(self.replicas));
-        number(&mut build, 5, 1);
+        put_number(&mut build, 1, u64::MAX);
+        put_number(&mut build, 4, u64::from(self.replicas));
+        put_number(&mut build, 5, 1);
         let mut options = Vec::new();
-        message(&mut options, 3, &build);
+        put_bytes(&mut options, 3, &build);
         for (name, flag) in &self.flags {
             // OptionOverrideProto, one of string, bool, int64 and double.
             let mut value = Vec::new();
             match flag {
-                Flag::Text(text) => message(&mut value, 1, text.as_bytes()),
-                Flag::Bool(flag) => number(&mut value, 2, u64::from(*flag)),
-                Flag::Int(int) => number(&mut value, 3, *int as u64),
-                Flag::Float(float) => {
-                    key(&mut value, 4, 1);
-                    value.extend_from_slice(&float.to_le_bytes());
-                }
+                Flag::Text(text) => put_bytes(&mut value, 1, text.as_bytes()),
+                Flag::Bool(flag) => put_number(&mut value, 2, u64::from(*flag)),
+                Flag::Int(int) => put_number(&mut value, 3, *int as u64),
+                Flag::Float(float) => put_double(&mut value, 4, *float),
             }
             let mut entry = Vec::new();
-            message(&mut entry, 1, name.as_bytes());
-            message(&mut entry, 2, &value);
-            message(&mut options, 7, &entry);
+            put_bytes(&mut entry, 1, name.as_bytes());
+            put_bytes(&mut entry, 2, &value);
+            put_bytes(&mut options, 7, &entry);
         }
         options
     }
-}
-
-fn varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-fn key(out: &mut Vec<u8>, field: u64, wire: u64) {
-    varint(out, field << 3 | wire);
-}
-
-fn number(out: &mut Vec<u8>, field: u64, value: u64) {
-    key(out, field, 0);
-    varint(out, value);
-}
-
-fn message(out: &mut Vec<u8>, field: u64, bytes: &[u8]) {
-    key(out, field, 2);
-    varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
 }
 
 #[cfg(test)]
