@@ -136,6 +136,12 @@ fn side_by_side_what_failed_is_shown_and_the_doctor_knows_why() {
     let doctor = with_plugin(&place, &["doctor"], &library);
     let finding = doctor.stdout.lines().find(|line| line.contains("the plugin of xla:cpu")).expect("a finding");
     assert!(finding.contains("cannot load"), "{finding}");
+    let listed = with_plugin(&place, &["list", "suite.toml", "--format", "json"], &library).expect(0);
+    let listed: Value = serde_json::from_str(&listed.stdout).expect("JSON");
+    let backends = listed["backends"].as_array().expect("backends");
+    let line = backends.iter().find(|line| line["name"] == "xla:cpu").expect("a line");
+    assert_eq!(line["ready"], false);
+    assert!(line["detail"].as_str().is_some_and(|detail| detail.contains("pjrt_cpu.so cannot be used")), "{line}");
 }
 
 #[test]

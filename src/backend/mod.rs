@@ -229,6 +229,18 @@ pub static BACKENDS: &[&dyn Backend] = &[
     &xla_crate::XlaCrate,
 ];
 
+/// Refuses work for more threads than this process may use CPUs: they would take turns, and the scheduler would be measured.
+pub(crate) fn enough_cpus(workload: &Workload) -> Result<(), Skip> {
+    let here = std::thread::available_parallelism().map_or(1, usize::from);
+    match workload.size("threads") {
+        Ok(threads) if threads > here => Err(Skip {
+            reason: format!("it asks for {threads} threads, and {here} of the machine's CPUs may be used here"),
+            remedy: format!("set `threads` to {here} or fewer, or run it where there are as many"),
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// Whether there is a file of a program that a suite names.
 #[must_use]
 pub fn is_program_here(word: &str) -> bool {

@@ -91,10 +91,10 @@ pub fn run(arguments: &Calibrate, context: &Context) -> Result<Exit> {
         None => (&here.programs, &here.programs),
     };
     context.tell(&format!(
-        "{}: {} pairs of each of {} cases against themselves, seed {seed}",
+        "{}: {} pairs of each of {} against itself, seed {seed}",
         suite.info.name,
         arguments.pairs,
-        places.len()
+        format::plural(places.len(), "case", "cases")
     ));
     let mut measure = |escalated: &[usize], inject: BTreeMap<CaseId, f64>, most: usize, exhaustive: bool| {
         let sides = Sides { base, base_ref: None, head, head_ref: None };
@@ -134,7 +134,10 @@ pub fn run(arguments: &Calibrate, context: &Context) -> Result<Exit> {
     let proof = if extra.is_empty() {
         None
     } else {
-        context.tell(&format!("injecting real work into {} cases, to see whether the gate trips", extra.len()));
+        context.tell(&format!(
+            "injecting real work into {}, to see whether the gate trips",
+            format::plural(extra.len(), "case", "cases")
+        ));
         let injected: Vec<usize> =
             places.iter().filter(|place| extra.contains_key(&plan.cases[**place].id)).copied().collect();
         let session = measure(&injected, extra.clone(), PAIRS_MAX, false)?;

@@ -24,7 +24,7 @@ use crate::command::git::WorkTree;
 use crate::command::run::show;
 use crate::command::session::{Subject, load_suite, measure, suite_path_again};
 use crate::command::usage;
-use crate::domain::{CaseId, LaunchSummary, Run, RunStatus, Severity};
+use crate::domain::{CaseId, Evidence, LaunchSummary, Run, RunStatus, Severity};
 use crate::exit::Exit;
 use crate::render;
 use crate::report::build::{self, Parts};
@@ -408,6 +408,12 @@ fn judge(arguments: &Compare, screened: &Screened, paired: Option<&Paired>, stor
     if !prices.is_empty() {
         let earlier = base.runs.iter().map(|run| store.prices(run.id)).collect::<Result<Vec<_>, _>>()?.concat();
         notes.extend(build::other_prices(&prices, &earlier));
+    }
+    if let Some(newest) = base.runs.first() {
+        let programs = store.evidence(head.id, Evidence::XLA)?;
+        if !programs.is_empty() {
+            notes.extend(build::other_programs(&programs, &store.evidence(newest.id, Evidence::XLA)?));
+        }
     }
     let next = if paired.is_some() { None } else { advice(arguments, head, base, &mut notes) };
     let samples = SampleReader::new(store, &judged.rows);

@@ -110,16 +110,13 @@ fn backend_finding(name: &str, availability: &Availability) -> Finding {
 
 /// Plugins that would be used and cannot be: that they are there is all that a backend looks for.
 fn broken_plugins() -> Vec<Finding> {
-    let used: Vec<_> = Platform::ALL.into_iter().filter_map(|platform| plugins::find(platform).ok()).collect();
-    let told = describe::ask(&used);
-    let broken = used.iter().zip(told).filter_map(|(plugin, told)| Some((plugin, told.silent?)));
-    let finding = |(plugin, reason): (&plugins::Plugin, String)| Finding {
+    let finding = |(plugin, reason): (plugins::Plugin, String)| Finding {
         id: "plugin",
         level: Level::Warn,
         text: format!("the plugin of {}, {}: {reason}", plugin.platform.backend(), plugin.path.display()),
-        remedy: Some("install another (`regrade backend install`), or name another in REGRADE_PLUGIN_PATH".to_owned()),
+        remedy: Some(describe::REMEDY.to_owned()),
     };
-    broken.map(finding).collect()
+    describe::broken().into_iter().map(finding).collect()
 }
 
 fn git() -> Finding {

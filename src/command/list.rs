@@ -5,12 +5,15 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde::Serialize;
 
+use crate::backend::xla::plugins::Plugin;
 use crate::backend::{Availability, BACKENDS};
 use crate::cli::{Format, List};
+use crate::command::backend::describe;
 use crate::command::context::{Context, print};
 use crate::command::session::{absent_file, load_suite, machine, plan, suites_in};
 use crate::domain::{Case, Plan, Target};
 use crate::exit::Exit;
+use crate::render::format;
 
 /// What is listed.
 #[derive(Debug, Serialize)]
@@ -64,7 +67,8 @@ pub fn run(arguments: &List, context: &Context) -> Result<Exit> {
             suites.push(lines(file, &plan));
         }
     }
-    let listing = Listing { backends: machine.iter().map(backend_line).collect(), suites };
+    let broken = describe::broken();
+    let listing = Listing { backends: machine.iter().map(|line| backend_line(line, &broken)).collect(), suites };
     let text = match arguments.format {
         Format::Json => format!("{}\n", serde_json::to_string_pretty(&listing)?),
         Format::Text => text(&listing, arguments.cases || arguments.suites.iter().all(|path| path.is_file()), context),
@@ -73,14 +77,22 @@ pub fn run(arguments: &List, context: &Context) -> Result<Exit> {
     Ok(Exit::Pass)
 }
 
-fn backend_line((name, availability): &(&'static str, Availability)) -> BackendLine {
+/// One line a backend. A plugin that cannot be loaded makes none ready.
+fn backend_line((name, availability): &(&'static str, Availability), broken: &[(Plugin, String)]) -> BackendLine {
     let description = BACKENDS.iter().find(|backend| backend.name() == *name).map_or("", |backend| backend.describe());
-    match availability {
-        Availability::Ready { devices, .. } => {
+    let broken = broken.iter().find(|(plugin, _)| plugin.platform.backend() == *name);
+    match (availability, broken) {
+        (Availability::Ready { .. }, Some((plugin, reason))) => BackendLine {
+            name,
+            description,
+            ready: false,
+            detail: format!("{} cannot be used: {reason}; {}", plugin.path.display(), describe::REMEDY),
+        },
+        (Availability::Ready { devices, .. }, None) => {
             let names: Vec<&str> = devices.iter().map(|device| device.name.as_str()).collect();
             BackendLine { name, description, ready: true, detail: names.join(", ") }
         }
-        Availability::Unavailable(skip) => {
+        (Availability::Unavailable(skip), _) => {
             BackendLine { name, description, ready: false, detail: format!("{}; {}", skip.reason, skip.remedy) }
         }
     }
@@ -140,8 +152,9 @@ fn text(listing: &Listing, cases: bool, context: &Context) -> String {
         let skipped = suite.cases.iter().filter(|case| case.skipped.is_some()).count();
         let _ = writeln!(out, "\n{bold}{}{reset} {dim}{}{reset}", suite.name, suite.file.display());
         let _ = writeln!(out, "  {}", suite.description);
-        let _ =
-            writeln!(out, "  {} cases, {} launches each, {skipped} skipped here", suite.cases.len(), suite.launches);
+        let counted = format::plural(suite.cases.len(), "case", "cases");
+        let launches = format::plural(suite.launches as usize, "launch", "launches");
+        let _ = writeln!(out, "  {counted}, {launches} each, {skipped} skipped here");
         for target in together(&suite.cases) {
             let _ = writeln!(out, "  target {target}");
         }

@@ -20,6 +20,7 @@ use crate::domain::{
     Case, CaseRecord, Launch, Outcome, OutcomeKind, Plan, PlanItem, Run, RunId, RunStatus, Skip, Testbed,
 };
 use crate::hardware;
+use crate::render::format;
 use crate::runner::{self, Ending};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Arms, RunQuery, Store, StoreError};
@@ -264,11 +265,12 @@ pub fn measure(
         prices: plan.prices.clone(),
         cancel: &CANCELLED,
     };
+    let cases = items.iter().map(|(_, item)| item.case).collect::<BTreeSet<_>>().len();
     context.tell(&format!(
-        "{}: {} launches of {} cases on {}, order seed {}",
+        "{}: {} of {} on {}, order seed {}",
         plan.suite.name,
-        items.len(),
-        items.iter().map(|(_, item)| item.case).collect::<BTreeSet<_>>().len(),
+        format::plural(items.len(), "launch", "launches"),
+        format::plural(cases, "case", "cases"),
         run.testbed.label(),
         plan.seed
     ));
@@ -293,7 +295,7 @@ pub fn measure(
 
 /// The command line that goes on with a run.
 pub fn go_on(run: &Run) -> String {
-    format!("{} --resume", run.command_line.trim_end_matches(" --resume"))
+    format!("{} --resume", run.command_line.replace(" --resume", ""))
 }
 
 /// Stores a launch; while another process holds the database for long (an import, a prune), tries again for some
@@ -366,10 +368,7 @@ impl Header {
             testbed: self.testbed.clone(),
             toolchain: toolchain(plan),
             regrade_version: env!("CARGO_PKG_VERSION").to_owned(),
-            command_line: secret::command_line(
-                std::env::args_os().map(|word| word.to_string_lossy().into_owned()),
-                &secret::from_environment(),
-            ),
+            command_line: typed(),
             seed: plan.seed,
             started: Timestamp::now(),
             finished: None,
@@ -386,6 +385,12 @@ impl Header {
         let skipped = |skip: &Skip| Outcome::because(OutcomeKind::Skipped, format!("{}; {}", skip.reason, skip.remedy));
         CaseRecord { case: case.clone(), skipped: case.skip.as_ref().map(skipped) }
     }
+}
+
+/// The command that runs, as it was typed, without its secrets.
+pub fn typed() -> String {
+    let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    secret::command_line(words, &secret::from_environment())
 }
 
 /// Finds absent checkpoints and kernels before anything is measured, not minutes later in a launch.

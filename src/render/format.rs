@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::domain::{Estimate, Metric, Price};
 use crate::render::text;
-use crate::report::{CaseView, PriceRow};
+use crate::report::PriceRow;
 
 /// Stands where there is no number.
 pub const NOTHING: &str = "-";
@@ -47,7 +47,7 @@ pub fn quantity(value: f64, unit: &str) -> String {
         "B" => bytes(value),
         "J" => with_steps(value, ENERGY_STEPS),
         "1" | "" => plain(value),
-        "FLOP/s" | "B/s" | "Hz" => with_steps(value, &prefixed(unit)),
+        "FLOP/s" | "FLOP" | "B/s" | "Hz" => with_steps(value, &prefixed(unit)),
         _ => counted(value, unit),
     }
 }
@@ -198,6 +198,8 @@ fn with_steps(value: f64, steps: Steps<'_>) -> String {
 fn prefixed(unit: &str) -> Vec<(f64, &'static str)> {
     let names: [&'static str; 6] = match unit {
         "FLOP/s" => ["PFLOP/s", "TFLOP/s", "GFLOP/s", "MFLOP/s", "kFLOP/s", "FLOP/s"],
+        "FLOP" => ["PFLOP", "TFLOP", "GFLOP", "MFLOP", "kFLOP", "FLOP"],
+        "Hz" => ["PHz", "THz", "GHz", "MHz", "kHz", "Hz"],
         _ => ["PB/s", "TB/s", "GB/s", "MB/s", "kB/s", "B/s"],
     };
     SI_STEPS.iter().map(|(factor, _)| *factor).zip(names).collect()
@@ -254,43 +256,6 @@ pub fn price(row: &PriceRow) -> String {
     format!("{device}: {per_hour} {currency} an hour ({terms}), read {date} at {source}{old}")
 }
 
-/// What else was measured of a case that a person looks for: shares of what the device can do, its memory, what compiling took and
-/// made, and what held it back. Nothing where there is nothing of that.
-#[must_use]
-pub fn further(case: &CaseView) -> Option<String> {
-    const FURTHER: [(&str, &str); 18] = [
-        (Metric::FLOPS_UTILIZATION, "of the datasheet's FLOP/s"),
-        (Metric::HBM_UTILIZATION, "of its bandwidth"),
-        (Metric::COST_PER_PFLOP, ""),
-        (Metric::COST_PER_MILLION_ITEMS, ""),
-        (Metric::DEVICE_MEMORY, "of device memory"),
-        (Metric::ENERGY, "an iteration"),
-        (Metric::BUS_RATE, "on the bus"),
-        (Metric::COMPILE_TIME, "to compile"),
-        (Metric::RELOAD_TIME, "to reload"),
-        (Metric::FIRST_STEP_TIME, "for the first step"),
-        (Metric::DEVICE_TIME, "of the device's own time"),
-        (Metric::CODE_SIZE, "of code"),
-        (Metric::PROGRAM_MEMORY, "for a run"),
-        (Metric::COMPILED_FLOPS, "compiled"),
-        (Metric::COMPILED_BYTES, "moved"),
-        (Metric::REGISTERS, "a thread"),
-        (Metric::LOCAL_MEMORY, "spilled"),
-        (Metric::OCCUPANCY, "occupancy"),
-    ];
-    let told: Vec<String> = FURTHER
-        .iter()
-        .filter_map(|(name, words)| {
-            let view = case.metrics.iter().find(|view| view.metric.name == *name)?;
-            let share = [Metric::FLOPS_UTILIZATION, Metric::HBM_UTILIZATION, Metric::OCCUPANCY].contains(name);
-            let number = if share { format!("{:.1} %", 100.0 * view.median) } else { value(view.median, &view.metric) };
-            Some(format!("{number} {words}").trim_end().to_owned())
-        })
-        .collect();
-    let told: Vec<String> = told.into_iter().chain(case.labels.iter().cloned()).collect();
-    (!told.is_empty()).then(|| told.join(", "))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -309,6 +274,8 @@ mod tests {
             (1_610_612_736.0, "B", "1.500 GiB"),
             (8.42e10, "FLOP/s", "84.20 GFLOP/s"),
             (9.9999e8, "B/s", "1.000 GB/s"),
+            (3.446e10, "FLOP", "34.46 GFLOP"),
+            (1.98e9, "Hz", "1.980 GHz"),
             (1234.0, "tokens/s", "1234 tokens/s"),
             (12.345_67, "images/s", "12.35 images/s"),
             (123_456.0, "tokens/s", "123.5k tokens/s"),

@@ -7,6 +7,7 @@ use crate::domain::{Metric, RunStatus, TargetCall};
 use crate::render::format::{self, typographic};
 use crate::render::group::{self, Group};
 use crate::render::plot;
+use crate::render::run;
 use crate::render::target;
 use crate::render::text;
 use crate::render::{Artifact, RenderError, Renderer, Style};
@@ -430,31 +431,23 @@ pub(super) fn method(page: &mut String, report: &Report) {
     line(page, "</details>");
 }
 
+/// A heading with its first letter large.
+fn capital(title: &str) -> String {
+    let mut letters = title.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
 fn run_table(page: &mut String, view: &RunView) {
-    line(page, "| Case | Latency | Spread | CPU time | Throughput | Peak memory | Launches | Outcome |");
-    line(page, "|:--|--:|--:|--:|--:|--:|--:|:--|");
+    let shown = run::columns(&view.cases);
+    let titles: Vec<String> = shown.iter().map(|column| capital(column.title)).collect();
+    line(page, &format!("| Case | {} | Launches | Outcome |", titles.join(" | ")));
+    line(page, &format!("|:--|{}--:|:--|", "--:|".repeat(shown.len())));
     for case in &view.cases {
-        let metric = |name: &str| case.metrics.iter().find(|view| view.metric.name == name);
-        let value =
-            |name: &str| metric(name).map_or_else(|| "–".to_owned(), |view| number(Some(view.median), &view.metric));
-        let spread = metric(Metric::LATENCY)
-            .filter(|_| case.launches > 1)
-            .map_or_else(|| "–".to_owned(), |view| typographic(&format::spread(view.low, view.median, view.high)));
+        let values: Vec<String> = shown.iter().map(|column| typographic(&prose(&column.of(case)))).collect();
         let reason = case.outcome.reason.as_deref().map_or_else(String::new, |why| format!(": {}", prose(why)));
         let further =
-            format::further(case).map_or_else(String::new, |further| format!("<br>{}", typographic(&further)));
-        line(
-            page,
-            &format!(
-                "| {} | {} | {spread} | {} | {} | {} | {} | {}{reason}{further} |",
-                code(case.case.as_str()),
-                value(Metric::LATENCY),
-                value(Metric::CPU_TIME),
-                value(Metric::THROUGHPUT),
-                value(Metric::PEAK_MEMORY),
-                case.launches,
-                case.outcome.kind
-            ),
-        );
+            run::further(case, &shown).map_or_else(String::new, |further| format!("<br>{}", typographic(&further)));
+        let (id, values) = (code(case.case.as_str()), values.join(" | "));
+        line(page, &format!("| {id} | {values} | {} | {}{reason}{further} |", case.launches, case.outcome.kind));
     }
 }

@@ -9,6 +9,7 @@ mod group;
 mod markdown;
 mod plot;
 mod png;
+mod run;
 mod svg;
 pub mod table;
 mod target;

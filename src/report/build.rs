@@ -285,6 +285,24 @@ pub fn other_prices(head: &[Price], base: &[Price]) -> Vec<String> {
         .collect()
 }
 
+/// Which cases ran another program than in `base`, by what XLA's engine tells of each: the file changed, not only what runs it.
+#[must_use]
+pub fn other_programs(head: &[(CaseId, Evidence)], base: &[(CaseId, Evidence)]) -> Vec<String> {
+    let programs = |seen: &[(CaseId, Evidence)]| {
+        let hash = |(case, evidence): &(CaseId, Evidence)| {
+            Some((case.clone(), evidence.facts.get("program_sha256")?.as_str()?.to_owned()))
+        };
+        seen.iter().filter_map(hash).collect::<BTreeMap<CaseId, String>>()
+    };
+    let base = programs(base);
+    let differs = |(case, hash): &(CaseId, String)| base.get(case).is_some_and(|old| old != hash);
+    programs(head)
+        .into_iter()
+        .filter(differs)
+        .map(|(case, _)| format!("`{case}` runs another program than in the base: its file changed"))
+        .collect()
+}
+
 /// Builds the view of a single run, with what was decided about its `targets`, the `prices` that its costs were made of, and what was
 /// `seen` of GPUs.
 #[must_use]
@@ -426,6 +444,18 @@ mod tests {
             labels([&gpu, &told, &absent].into_iter()),
             ["no device time (the plugin has no profiler) in 1 of 2 launches", "power in 1 of 1 launches"]
         );
+    }
+
+    #[test]
+    fn another_program_of_a_case_is_told() {
+        let ran = |case: &str, hash: &str| {
+            let facts = [("program_sha256".to_owned(), json!(hash))].into();
+            (CaseId(case.to_owned()), Evidence { source: Evidence::XLA.to_owned(), facts })
+        };
+        let base = [ran("a", "1"), ran("b", "1"), ran("b", "1")];
+        assert_eq!(other_programs(&base, &base), Vec::<String>::new());
+        let head = [ran("a", "1"), ran("b", "2"), ran("b", "2"), ran("new", "3")];
+        assert_eq!(other_programs(&head, &base), ["`b` runs another program than in the base: its file changed"]);
     }
 
     #[test]

@@ -77,6 +77,10 @@ pub fn make(
     launch.log = redact(&finished.log, &settings.secrets);
     let said = scratch.read(&settings.secrets);
     assemble(&mut launch, case, said, &finished);
+    if launch.outcome.kind != OutcomeKind::Measured {
+        // No fault of the work, and every later launch would end the same way.
+        scratch.has_room()?;
+    }
     if let Some(locked) = locked {
         clocks::verify(&mut launch, case, locked.asked, locked.mhz, &readings);
     }
@@ -126,6 +130,22 @@ impl Scratch {
         std::fs::create_dir(&folder).map_err(wrap)?;
         let file = OpenOptions::new().read(true).append(true).create_new(true).open(&output).map_err(wrap)?;
         Ok(Self { folder, output, file })
+    }
+
+    /// An error where nothing can be written beside what the worker said.
+    fn has_room(&self) -> Result<(), RunnerError> {
+        const BYTES: [u8; 4096] = [0; 4096];
+        let probe = self.folder.join("probe");
+        let written = std::fs::write(&probe, BYTES);
+        // It goes with the folder.
+        let _ = std::fs::remove_file(&probe);
+        written.map_err(|source| RunnerError::Environment {
+            context: format!(
+                "no room for what launches say in {}: free some, or set TMPDIR to a folder with more",
+                std::env::temp_dir().display()
+            ),
+            source,
+        })
     }
 
     /// What the worker said, without secrets. More than [`MOST_OUTPUT`] is a broken last line.

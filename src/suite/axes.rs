@@ -105,9 +105,9 @@ fn values(
     };
     for value in &list {
         if let ParamValue::Text(text) = &value.0
-            && (text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control() || "/@=*?".contains(c)))
+            && (text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control() || "/@*?".contains(c)))
         {
-            let help = "the value becomes part of case ids: use no spaces and none of / @ = * ?".to_owned();
+            let help = "the value becomes part of case ids: use no spaces and none of / @ * ?".to_owned();
             problems.add(&value.span, format!("`{text}` cannot be a value of axis `{}`", key.value), help);
             good = false;
         }

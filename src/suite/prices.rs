@@ -5,7 +5,9 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use jiff::Timestamp;
 use jiff::civil::Date;
+use jiff::tz::{TimeZone, offset};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -62,8 +64,10 @@ pub(super) fn beside(
     problems: &mut Problems,
 ) -> Result<Option<Vec<Price>>, SuiteError> {
     let path = folder.join(&named.value);
+    // The day begins first in the far east.
+    let latest = Timestamp::now().to_zoned(TimeZone::fixed(offset(14))).date();
     match std::fs::read(&path) {
-        Ok(bytes) => parse(&path.display().to_string(), &String::from_utf8_lossy(&bytes)).map(Some),
+        Ok(bytes) => parse(&path.display().to_string(), &String::from_utf8_lossy(&bytes), latest).map(Some),
         Err(error) => {
             let help = "a path of prices starts from the folder of the suite".to_owned();
             problems.add(&named.span, format!("cannot read the prices {}: {error}", path.display()), help);
@@ -72,14 +76,14 @@ pub(super) fn beside(
     }
 }
 
-/// Reads a text; `origin` stands for the file name in errors.
-fn parse(origin: &str, text: &str) -> Result<Vec<Price>, SuiteError> {
+/// Reads a text; `origin` stands for the file name in errors. No price was read after the day `latest`.
+fn parse(origin: &str, text: &str, latest: Date) -> Result<Vec<Price>, SuiteError> {
     let mut problems = Problems::default();
-    let prices = read(text, &mut problems);
+    let prices = read(text, latest, &mut problems);
     problems.into_error(origin, text).map_or(Ok(prices), Err)
 }
 
-fn read(text: &str, problems: &mut Problems) -> Vec<Price> {
+fn read(text: &str, latest: Date, problems: &mut Problems) -> Vec<Price> {
     let Some(file) = lists::<PricesFile, PriceTable>(text, problems) else { return Vec::new() };
     if !is_currency(&file.currency) {
         let help = "write the three letters of its code, such as \"USD\"".to_owned();
@@ -96,7 +100,7 @@ fn read(text: &str, problems: &mut Problems) -> Vec<Price> {
             problems.add(&entry.device.span, format!("`{}` has two prices", entry.device.value), help);
         }
     }
-    file.price.into_iter().filter_map(|entry| price(entry, &file.currency, problems)).collect()
+    file.price.into_iter().filter_map(|entry| price(entry, &file.currency, latest, problems)).collect()
 }
 
 /// Whether a text is the code of a currency.
@@ -104,7 +108,7 @@ pub(super) fn is_currency(text: &str) -> bool {
     text.len() == 3 && text.chars().all(|c| c.is_ascii_uppercase())
 }
 
-fn price(entry: PriceTable, currency: &str, problems: &mut Problems) -> Option<Price> {
+fn price(entry: PriceTable, currency: &str, latest: Date, problems: &mut Problems) -> Option<Price> {
     for (name, text) in [("device", &entry.device), ("terms", &entry.terms), ("source", &entry.source)] {
         if text.trim().is_empty() {
             let help = "reports show it, so that a cost can be looked up".to_owned();
@@ -139,6 +143,10 @@ fn price(entry: PriceTable, currency: &str, problems: &mut Problems) -> Option<P
         let help = "write the day on which you read the price, such as 2026-08-31".to_owned();
         problems.add(&entry.date.span, format!("`{}` is no day", entry.date.value), help);
     }
+    if let Some(date) = date.filter(|date| *date > latest) {
+        let help = "write the day on which you read the price, and see that this machine's clock is right".to_owned();
+        problems.add(&entry.date.span, format!("{date} is yet to come"), help);
+    }
     Some(Price {
         device: entry.device.value,
         per_hour: per_hour?,
@@ -155,13 +163,14 @@ mod tests {
 
     use super::*;
 
+    const LATEST: Date = date(2026, 10, 1);
     const H100: &str = "currency = \"USD\"\n[[price]]\ndevice = \"NVIDIA H100 80GB HBM3\"\nper_hour = 4.29\n\
         terms = \"on demand\"\nsource = \"a page\"\ndate = 2026-09-20\n";
 
     #[test]
     fn a_table_is_read() {
         let more = "[[price]]\ndevice = \"v5e\"\nper_hour = 1\nterms = \"x\"\nsource = \"y\"\ndate = \"2025-02-01\"\n";
-        let prices = parse("prices.toml", &format!("{H100}{more}")).expect("nothing is wrong with it");
+        let prices = parse("prices.toml", &format!("{H100}{more}"), LATEST).expect("nothing is wrong with it");
         let told: Vec<(&str, f64, &str, Date)> = prices
             .iter()
             .map(|price| (price.device.as_str(), price.per_hour, price.currency.as_str(), price.date))
@@ -182,13 +191,14 @@ mod tests {
             ("4.29", "0.0", 4, "is no price", ""),
             ("2026-09-20", "\"yesterday\"", 7, "is no day", "2026-08-31"),
             ("2026-09-20", "2026-09-20T10:00:00Z", 7, "is no day", ""),
+            ("2026-09-20", "2026-10-02", 7, "2026-10-02 is yet to come", "this machine's clock"),
             ("NVIDIA H100 80GB HBM3", "TPU v5 lite", 3, "is a device of PJRT", "write `v5e`"),
             ("\"a page\"", "\" \"", 6, "`source` is empty", ""),
             ("date =", "dat =", 7, "unknown key `dat`", "did you mean `date`?"),
             ("date = 2026-09-20", "", 2, "the key `date` is missing", "add `date`"),
             ("[[price]]", "[[prise]]", 2, "unknown key `prise`", "did you mean `price`?"),
         ] {
-            let error = parse("prices.toml", &H100.replace(from, to)).expect_err(to);
+            let error = parse("prices.toml", &H100.replace(from, to), LATEST).expect_err(to);
             let SuiteError::Invalid(list) = &error else { panic!("{error}") };
             let found = list.iter().any(|one| {
                 one.line == line
@@ -198,9 +208,9 @@ mod tests {
             assert!(found, "{to}: wanted line {line}, `{message}`, `{help}`, got\n{error}");
         }
         let twice = H100.replace("currency = \"USD\"\n", "");
-        let error = parse("prices.toml", &format!("{H100}{twice}")).expect_err("two").to_string();
+        let error = parse("prices.toml", &format!("{H100}{twice}"), LATEST).expect_err("two").to_string();
         assert!(error.contains("has two prices") && error.contains("prices.toml:9:"), "{error}");
-        let error = parse("prices.toml", "currency = \"USD\"\n").expect_err("none").to_string();
+        let error = parse("prices.toml", "currency = \"USD\"\n", LATEST).expect_err("none").to_string();
         assert!(error.contains("there is no price"), "{error}");
     }
 }

@@ -119,6 +119,20 @@ fn parameters_come_from_the_benchmark_then_the_suite_then_the_catalogue() {
 }
 
 #[test]
+fn flags_of_a_compiler_may_be_an_axis() {
+    let suite = parse(
+        "[[benchmark]]\nname = \"a\"\nprogram = \"a.vhlo\"\nbackends = [\"xla\"]\n\
+         axes = { xla_flags = [\"xla_cpu_enable_fast_math=true\", \"xla_cpu_enable_fast_math=false\"] }\n",
+    );
+    let ids: Vec<&str> = suite.cases.iter().map(|case| case.id.as_str()).collect();
+    assert_eq!(
+        ids,
+        ["a/xla_flags=xla_cpu_enable_fast_math=true@xla", "a/xla_flags=xla_cpu_enable_fast_math=false@xla"]
+    );
+    assert_eq!(suite.cases[0].workload.optional_text("xla_flags"), Some("xla_cpu_enable_fast_math=true"));
+}
+
+#[test]
 fn a_minimal_suite_gets_the_documented_defaults() {
     let suite = parse("[[benchmark]]\nname = \"a\"\nmodel = \"gpt2\"\n");
     assert_eq!((suite.info.gate, suite.info.launches, suite.info.budget_s), (Severity::Moderate, 5, None));

@@ -94,8 +94,7 @@ impl Finding {
         }
         if suspicious {
             let note = format!(
-                "suspicious: worse by {} at the estimate, and history alone cannot say by how much; \
-                 more sessions or a paired run decide",
+                "suspicious: worse by {} at the estimate; more sessions or a paired run decide",
                 percent(self.shift.exp_m1())
             );
             return verdict(Call::Inconclusive, Severity::None, Reason::Suspect, note);

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::backend::{Availability, Backend, BackendError, Prepared};
+use crate::backend::{Availability, Backend, BackendError, Prepared, enough_cpus};
 use crate::domain::{DeviceInfo, Skip, Workload, WorkloadKind};
 
 mod math;
@@ -41,6 +41,7 @@ impl Backend for Cpu {
     }
 
     fn supports(&self, workload: &Workload) -> Result<(), Skip> {
+        enough_cpus(workload)?;
         match workload.kind {
             WorkloadKind::Model => model::supports(workload),
             WorkloadKind::Operator => operator::supports(workload),
@@ -184,6 +185,22 @@ mod tests {
         assert!(error.contains("RAYON_NUM_THREADS=1"), "{error}");
         let error = agree(4, 4, 2).unwrap_err().to_string();
         assert!(error.contains("pool of 2"), "{error}");
+    }
+
+    #[test]
+    fn more_threads_than_cpus_are_skipped() {
+        let asks = |threads: usize| Workload {
+            kind: WorkloadKind::Operator,
+            name: "gemm".to_owned(),
+            params: BTreeMap::from([("threads".to_owned(), crate::domain::ParamValue::Int(threads as i64))]),
+            command: Vec::new(),
+            kernel: None,
+        };
+        let here = std::thread::available_parallelism().expect("known").get();
+        assert!(enough_cpus(&asks(here)).is_ok());
+        let skip = Cpu.supports(&asks(here + 1)).expect_err("too many");
+        assert!(skip.reason.contains(&format!("asks for {} threads", here + 1)), "{}", skip.reason);
+        assert!(skip.remedy.contains(&format!("`threads` to {here}")), "{}", skip.remedy);
     }
 
     #[test]

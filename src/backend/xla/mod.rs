@@ -16,7 +16,7 @@ use crate::backend::xla::pjrt::{Options, PjrtError};
 use crate::backend::xla::plugins::{Platform, Plugin};
 use crate::backend::xla::running::Running;
 use crate::backend::xla::tuning::Tuning;
-use crate::backend::{Availability, Backend, BackendError, Prepared};
+use crate::backend::{Availability, Backend, BackendError, Prepared, enough_cpus};
 use crate::domain::{DeviceInfo, Skip, Workload, WorkloadKind};
 use crate::hardware::{self, tpu};
 use crate::measure::SubjectError;
@@ -96,6 +96,9 @@ impl Backend for Xla {
                 reason: "a program that is compiled for other devices is not run".to_owned(),
                 remedy: "give such benchmarks backends = [\"xla:compile\"]".to_owned(),
             });
+        }
+        if self.0 == Platform::Cpu {
+            enough_cpus(workload)?;
         }
         match workload.kind {
             WorkloadKind::Program => speaks(workload).and_then(|()| is_for(workload, self.0)),

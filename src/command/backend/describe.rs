@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use crate::backend::xla::plugins::Plugin;
+use crate::backend::xla::plugins::{self, Platform, Plugin};
 use crate::backend::xla::{self, ENVIRONMENT};
 use crate::command::context::print;
 use crate::command::session::own_program;
@@ -25,6 +25,9 @@ use crate::runner::process::{self, Ended, Limits};
 const DEADLINE: Duration = Duration::from_secs(20);
 /// Begins what is said here, among a library's own messages.
 const MARK: &str = "regrade-plugin ";
+
+/// What to do about a plugin that cannot be used.
+pub const REMEDY: &str = "install another (`regrade backend install`), or name another in REGRADE_PLUGIN_PATH";
 
 /// What a plugin said of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -60,6 +63,13 @@ pub fn tell(path: &Path) -> Result<Exit> {
     failed.map_or(Ok(()), Err)?;
     say(&ended.map_or_else(|error| Line::Refused(error.to_string()), |()| Line::Whole))?;
     Ok(Exit::Pass)
+}
+
+/// The plugins that would be used here and cannot be, each with the reason: that they are there is all that a backend looks for.
+pub fn broken() -> Vec<(Plugin, String)> {
+    let used: Vec<Plugin> = Platform::ALL.into_iter().filter_map(|platform| plugins::find(platform).ok()).collect();
+    let told = ask(&used);
+    used.into_iter().zip(told).filter_map(|(plugin, told)| Some((plugin, told.silent?))).collect()
 }
 
 /// What each plugin says of itself. All are asked at once: the list takes as long as the slowest.

@@ -8,7 +8,7 @@ use crate::backend::BACKENDS;
 use crate::cli::Compare;
 use crate::command::context::find_run;
 use crate::command::git::WorkTree;
-use crate::command::session::go_on;
+use crate::command::session::{go_on, typed};
 use crate::command::{NotComparable, usage};
 use crate::domain::{CaseId, Run, RunStatus};
 use crate::store::sqlite::SqliteStore;
@@ -166,6 +166,6 @@ pub fn advice(arguments: &Compare, head: &Run, base: &Base, notes: &mut Vec<Stri
             head.suite.name, head.id
         ));
     }
-    // What was typed compares next time; for a stored head there is nothing to repeat.
-    arguments.head.is_none().then(|| head.command_line.clone())
+    // What was typed compares next time, and has nothing to go on with then; for a stored head there is nothing to repeat.
+    arguments.head.is_none().then(|| typed().replace(" --resume", ""))
 }

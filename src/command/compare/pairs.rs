@@ -14,6 +14,7 @@ use crate::command::inject;
 use crate::command::paired::{self, Request, Session, Sides};
 use crate::command::session::{self, CANCELLED, Header, Subject};
 use crate::domain::{ArmSide, CaseId, LaunchSummary, Run, RunId, SessionId, Severity};
+use crate::render::format;
 use crate::report::PairedInfo;
 use crate::runner::Ending;
 use crate::store::sqlite::SqliteStore;
@@ -136,10 +137,10 @@ pub fn session(
         Builds::learn(&past, [&refs.base.commit, &refs.head.commit], checkouts.layouts())
     };
     context.tell(&format!(
-        "{}: pairs of {} of {} cases, seed {seed}",
+        "{}: pairs of {} of {}, seed {seed}",
         suite.info.name,
         escalation.places.len(),
-        everything.len()
+        format::plural(everything.len(), "case", "cases")
     ));
     let request = Request {
         plan: &plan,

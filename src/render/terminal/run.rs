@@ -2,54 +2,34 @@
 
 use anstyle::{AnsiColor, Style as Paint};
 
-use crate::domain::{Metric, MetricKind, OutcomeKind};
+use crate::domain::OutcomeKind;
 use crate::render::format;
+use crate::render::run::{self, Shown};
 use crate::render::table::{Cell, Column, Row, Section, Table};
 use crate::render::target;
 use crate::render::terminal::{colour, data};
 use crate::render::text;
-use crate::report::{CaseView, MetricView, RunView};
+use crate::report::{CaseView, RunView};
 
 /// One row a case, the reference workloads apart.
 pub fn table(view: &RunView) -> Table {
+    let shown = run::columns(&view.cases);
+    let row = |case| row_of(case, &shown);
     let (reference, proper): (Vec<&CaseView>, Vec<&CaseView>) = view.cases.iter().partition(|case| case.reference);
-    let mut sections = vec![Section { rows: proper.into_iter().map(row_of).collect(), ..Section::default() }];
+    let mut sections = vec![Section { rows: proper.into_iter().map(row).collect(), ..Section::default() }];
     if !reference.is_empty() {
         sections.push(Section {
             heading: Some(Cell::styled("Reference workloads, which watch the machine", Paint::new().dimmed())),
-            rows: reference.into_iter().map(row_of).collect(),
+            rows: reference.into_iter().map(row).collect(),
             closing: None,
         });
     }
-    Table {
-        columns: vec![
-            Column::new("latency", true, false),
-            Column::new("spread", true, true),
-            Column::new("CPU time", true, true),
-            Column::new("rate", true, true),
-            Column::new("peak memory", true, true),
-            Column::new("launches", true, false),
-            Column::new("outcome", false, false),
-        ],
-        label: "case",
-        sections,
-    }
+    let numbers = shown.iter().map(|column| Column::new(column.title, true, column.optional));
+    let ends = [Column::new("launches", true, false), Column::new("outcome", false, false)];
+    Table { columns: numbers.chain(ends).collect(), label: "case", sections }
 }
 
-fn row_of(case: &CaseView) -> Row {
-    let metric = |name: &str| case.metrics.iter().find(|view| view.metric.name == name);
-    let value = |view: Option<&MetricView>| {
-        Cell::plain(data(
-            &view.map_or_else(|| format::NOTHING.to_owned(), |view| format::value(view.median, &view.metric)),
-        ))
-    };
-    let latency = metric(Metric::LATENCY);
-    // Throughput says most to a person; a kernel without items still has a rate of some kind.
-    let made_of_counts = |view: &&MetricView| view.metric.kind == MetricKind::Rate && view.metric.derived;
-    let rate = metric(Metric::THROUGHPUT).or_else(|| case.metrics.iter().find(made_of_counts));
-    let spread = latency
-        .filter(|_| case.launches > 1)
-        .map_or_else(|| format::NOTHING.to_owned(), |view| format::spread(view.low, view.median, view.high));
+fn row_of(case: &CaseView, shown: &[Shown]) -> Row {
     let paint = match case.outcome.kind {
         OutcomeKind::Measured => Paint::new(),
         OutcomeKind::Skipped => Paint::new().dimmed(),
@@ -57,23 +37,17 @@ fn row_of(case: &CaseView) -> Row {
         OutcomeKind::Failed | OutcomeKind::TimedOut | OutcomeKind::OutOfMemory => colour(AnsiColor::Red),
     };
     let label = text::clean(case.case.as_str());
-    let further = format::further(case);
+    let further = run::further(case, shown);
     let reason = case.outcome.reason.as_deref().map(|reason| format!("{}: {reason}", case.outcome.kind));
     if case.metrics.is_empty() {
         let words = reason.unwrap_or_else(|| case.outcome.kind.to_string());
         return Row { label, cells: Vec::new(), below: Some(Cell::styled(text::clean(&words), paint)) };
     }
+    let numbers = shown.iter().map(|column| Cell::plain(data(&column.of(case))));
+    let ends = [Cell::plain(case.launches.to_string()), Cell::styled(case.outcome.kind.to_string(), paint)];
     Row {
         label,
-        cells: vec![
-            value(latency),
-            Cell::plain(spread),
-            value(metric(Metric::CPU_TIME)),
-            value(rate),
-            value(metric(Metric::PEAK_MEMORY)),
-            Cell::plain(case.launches.to_string()),
-            Cell::styled(case.outcome.kind.to_string(), paint),
-        ],
+        cells: numbers.chain(ends).collect(),
         below: match reason {
             Some(reason) => Some(Cell::styled(text::clean(&reason), paint)),
             None => further.map(|further| Cell::styled(text::clean(&further), Paint::new().dimmed())),
