@@ -545,10 +545,12 @@ fn colour_and_pipes() {
 fn secrets_reach_neither_database_nor_reports() {
     let place = Place::new();
     place.script(&["alpha"]);
+    // As a writer of JSON may spell it.
+    let spelt = r#"echo '{"type":"evidence","source":"x","facts":{"said":"tok\u002d8c1f2e77"}}' >> "$REGRADE_OUTPUT""#;
     place.write(
         "bench.sh",
         &format!(
-            "echo the token is $MY_API_TOKEN\n{}",
+            "echo the token is $MY_API_TOKEN\n{spelt}\n{}",
             std::fs::read_to_string(place.file("bench.sh")).expect("the script")
         ),
     );
@@ -561,6 +563,19 @@ fn secrets_reach_neither_database_nor_reports() {
     assert!(export.contains("the token is [redacted]"), "the log is kept");
     assert!(!export.contains("tok-8c1f2e77"));
     assert!(!place.report().to_string().contains("tok-8c1f2e77"));
+}
+
+#[test]
+fn what_a_command_s_own_table_says_of_threads_counts_more_than_its_axis() {
+    let place = Place::new();
+    place.write(
+        "suite.toml",
+        "schema_version = 1\nname = \"own\"\nreference_workloads = false\nlaunches = 1\n[[benchmark]]\nname = \"a\"\n\
+         command = [\"sh\", \"-c\", \"echo $OMP_NUM_THREADS $MKL_NUM_THREADS > seen\"]\n\
+         env = { OMP_NUM_THREADS = \"1\" }\naxes = { threads = [128] }\n",
+    );
+    place.run(&["run", "suite.toml"]).expect(0);
+    assert_eq!(std::fs::read_to_string(place.file("seen")).expect("it ran"), "1 128\n");
 }
 
 #[test]

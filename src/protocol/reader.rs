@@ -39,9 +39,10 @@ pub struct ReadError {
     pub text: String,
 }
 
-/// Reads to the end or to the first line that is no message. Blank lines are ignored.
+/// Reads to the end or to the first line that is no message. Blank lines are ignored. Every text goes through `clean` once it is read
+/// out of its line, for JSON has several spellings of one text.
 #[must_use]
-pub fn read_messages(mut input: impl BufRead) -> Reading {
+pub fn read_messages(mut input: impl BufRead, clean: &dyn Fn(&str) -> String) -> Reading {
     let mut reading = Reading::default();
     let mut line = Vec::new();
     for number in 1.. {
@@ -64,12 +65,12 @@ pub fn read_messages(mut input: impl BufRead) -> Reading {
         if text.is_empty() {
             continue;
         }
-        let parsed = if got == MAX_LINE { Err(format!("longer than {MAX_LINE} bytes")) } else { parse(text) };
+        let parsed = if got == MAX_LINE { Err(format!("longer than {MAX_LINE} bytes")) } else { parse(text, clean) };
         match parsed {
             Ok(Ok(message)) => reading.messages.push(message),
             Ok(Err(other)) => reading.unknown.push(other),
             Err(what) => {
-                reading.broken = Some(ReadError { line: number, what, text: text.chars().take(80).collect() });
+                reading.broken = Some(ReadError { line: number, what, text: clean(text).chars().take(80).collect() });
                 break;
             }
         }
@@ -78,8 +79,9 @@ pub fn read_messages(mut input: impl BufRead) -> Reading {
 }
 
 /// A message, or an unknown one kept as it is.
-fn parse(text: &str) -> Result<Result<Message, serde_json::Value>, String> {
-    let value: serde_json::Value = serde_json::from_str(text).map_err(|error| format!("not JSON ({error})"))?;
+fn parse(text: &str, clean: &dyn Fn(&str) -> String) -> Result<Result<Message, serde_json::Value>, String> {
+    let mut value: serde_json::Value = serde_json::from_str(text).map_err(|error| format!("not JSON ({error})"))?;
+    scrub(&mut value, clean);
     let Some(kind) = value.get("type").and_then(|kind| kind.as_str()) else {
         return Err("no `type`".to_owned());
     };
@@ -90,10 +92,28 @@ fn parse(text: &str) -> Result<Result<Message, serde_json::Value>, String> {
     serde_json::from_value(value).map(Ok).map_err(|error| format!("bad `{kind}` message ({error})"))
 }
 
+/// Every text of a value, and every name in it.
+fn scrub(value: &mut serde_json::Value, clean: &dyn Fn(&str) -> String) {
+    match value {
+        serde_json::Value::String(text) => *text = clean(text),
+        serde_json::Value::Array(values) => values.iter_mut().for_each(|value| scrub(value, clean)),
+        serde_json::Value::Object(fields) => {
+            *fields = std::mem::take(fields)
+                .into_iter()
+                .map(|(name, mut value)| {
+                    scrub(&mut value, clean);
+                    (clean(&name), value)
+                })
+                .collect();
+        }
+        _ => {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Outcome, OutcomeKind};
+    use crate::domain::{Evidence, Outcome, OutcomeKind};
 
     #[test]
     fn keeps_what_came_before_a_broken_line() {
@@ -104,7 +124,7 @@ mod tests {
             "\n",
             r#"{"type":"samples","metric"#,
         );
-        let reading = read_messages(text.as_bytes());
+        let reading = read_messages(text.as_bytes(), &str::to_owned);
         assert_eq!(reading.messages, [Message::Outcome(Outcome::because(OutcomeKind::Failed, "no luck"))]);
         assert_eq!(reading.unknown.len(), 1);
         assert_eq!(reading.broken.expect("the last line is cut").line, 4);
@@ -112,13 +132,28 @@ mod tests {
 
     #[test]
     fn a_line_without_a_type_is_broken() {
-        let reading = read_messages("[1,2]".as_bytes());
+        let reading = read_messages("[1,2]".as_bytes(), &str::to_owned);
         assert!(reading.broken.expect("no type").what.contains("type"));
     }
 
     #[test]
     fn binary_noise_is_an_error_not_a_panic() {
         let noise: Vec<u8> = (0..=255).cycle().take(5000).collect();
-        assert!(read_messages(noise.as_slice()).broken.is_some());
+        assert!(read_messages(noise.as_slice(), &str::to_owned).broken.is_some());
+    }
+
+    #[test]
+    fn texts_are_cleaned_however_they_are_spelt() {
+        let text = concat!(
+            r#"{"type":"evidence","source":"p\u00e4ss","facts":{"p\u00e4ss":["x pä\u0073s",{"n":7}]}}"#,
+            "\n",
+            r#"{"type":"weather","sky":"päss"}"#,
+            "\nno päss\n",
+        );
+        let reading = read_messages(text.as_bytes(), &|text| text.replace("päss", "***"));
+        let Message::Evidence(Evidence { source, facts }) = &reading.messages[0] else { panic!("{reading:?}") };
+        assert_eq!((source.as_str(), &facts["***"]), ("***", &serde_json::json!(["x ***", { "n": 7 }])));
+        assert_eq!(reading.unknown[0]["sky"], "***");
+        assert_eq!(reading.broken.expect("no message").text, "no ***");
     }
 }

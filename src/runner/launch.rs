@@ -2,7 +2,7 @@
 //! [`Launch`].
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{Read, Seek};
+use std::io::{ErrorKind, Read, Seek};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -132,20 +132,22 @@ impl Scratch {
         Ok(Self { folder, output, file })
     }
 
-    /// An error where nothing can be written beside what the worker said.
+    /// An error where there is no room for what a worker says.
     fn has_room(&self) -> Result<(), RunnerError> {
         const BYTES: [u8; 4096] = [0; 4096];
-        let probe = self.folder.join("probe");
-        let written = std::fs::write(&probe, BYTES);
-        // It goes with the folder.
-        let _ = std::fs::remove_file(&probe);
-        written.map_err(|source| RunnerError::Environment {
-            context: format!(
-                "no room for what launches say in {}: free some, or set TMPDIR to a folder with more",
-                std::env::temp_dir().display()
-            ),
-            source,
-        })
+        match std::fs::write(self.folder.join("probe"), BYTES) {
+            Err(source) if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+                Err(RunnerError::Environment {
+                    context: format!(
+                        "no room for what launches say in {}: free some, or set TMPDIR to a folder with more",
+                        std::env::temp_dir().display()
+                    ),
+                    source,
+                })
+            }
+            // A folder that the worker took away is told as what it said.
+            _ => Ok(()),
+        }
     }
 
     /// What the worker said, without secrets. More than [`MOST_OUTPUT`] is a broken last line.
@@ -158,7 +160,7 @@ impl Scratch {
         let mut file = &self.file;
         // A file that cannot be read back says nothing, and a worker that said nothing has failed.
         let _ = file.rewind().and_then(|()| file.take(MOST_OUTPUT).read_to_end(&mut bytes));
-        read_messages(redact(&String::from_utf8_lossy(&bytes), secrets).as_bytes())
+        read_messages(bytes.as_slice(), &|text| redact(text, secrets))
     }
 }
 
@@ -230,7 +232,8 @@ fn command(
     command.env(REQUEST_VARIABLE, request).env(OUTPUT_VARIABLE, output).env(SESSION_VARIABLE, settings.shared.path());
     if let Ok(threads) = case.workload.size("threads") {
         let own = backend::find(&case.backend).map_or(&[][..], Backend::thread_variables);
-        for variable in THREAD_VARIABLES.iter().chain(own) {
+        // What a command's own table says counts more.
+        for variable in THREAD_VARIABLES.iter().chain(own).filter(|variable| !case.env.contains_key(**variable)) {
             command.env(variable, threads.to_string());
         }
     }
