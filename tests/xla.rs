@@ -64,7 +64,7 @@ fn plugin() -> Option<PathBuf> {
 
 #[test]
 fn plugins_that_go_wrong_end_one_launch_with_a_reason() {
-    const CASES: [(&str, &str); 20] = [
+    const CASES: [(&str, &str); 19] = [
         ("NO_TABLE", "no table of functions"),
         ("SHORT_TABLE", "8 bytes long"),
         ("LONG_LIE", "bytes long"),
@@ -84,7 +84,6 @@ fn plugins_that_go_wrong_end_one_launch_with_a_reason() {
         ("NO_DEVICES", "0 are here"),
         ("NULL_DEVICE", "a device that is none"),
         ("NO_DESCRIPTION", "does not describe"),
-        ("MANY_ATTRIBUTES", "this plugin refuses"),
     ];
     let place = Place::new();
     bring(&place, "mlp-train");
@@ -129,10 +128,19 @@ fn side_by_side_what_failed_is_shown_and_the_doctor_knows_why() {
     let sides = json["works"][0]["backends"].as_array().expect("backends");
     assert_eq!((&sides[0]["outcome"], sides[0].get("reason")), (&"measured".into(), None));
     assert!(sides[1]["reason"].as_str().is_some_and(|reason| reason.contains("cannot load the plugin")), "{json}");
-    // What fails with nothing beside it is shown all the same.
-    place.write("suite.toml", &format!("{HEAD}[[benchmark]]\nname = \"alone\"\n{gemm}backends = [\"xla:cpu\"]\n"));
+    // What fails with nothing beside it is shown all the same, and so is what is skipped.
+    let more = format!(
+        "[[benchmark]]\nname = \"alone\"\n{gemm}backends = [\"xla:cpu\"]\n\
+         [[benchmark]]\nname = \"wide\"\n{gemm}precision = \"int8\"\nbackends = [\"cpu\", \"xla:cpu\"]\n"
+    );
+    place.write("suite.toml", &format!("{suite}{more}"));
     let ran = with_plugin(&place, &across, &library).expect(4);
-    assert!(ran.stdout.contains("alone") && ran.stdout.contains("cannot load the plugin"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("alone") && ran.stdout.contains("skipped here"), "{}", ran.stdout);
+    // Where nothing has anything beside it nothing is measured.
+    place.write("suite.toml", &format!("{HEAD}{more}"));
+    let ran = with_plugin(&place, &across, &library).expect(5);
+    assert!(ran.stderr.contains("no benchmark runs on two backends here"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("cpu is skipped: "), "{}", ran.stderr);
     let doctor = with_plugin(&place, &["doctor"], &library);
     let finding = doctor.stdout.lines().find(|line| line.contains("the plugin of xla:cpu")).expect("a finding");
     assert!(finding.contains("cannot load"), "{finding}");

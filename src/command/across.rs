@@ -11,12 +11,13 @@ use serde::Serialize;
 
 use crate::cli::{Compare, Format};
 use crate::command::context::{Context, find_run, print};
-use crate::command::session::{Subject, load_suite, measure, suite_path_again};
-use crate::command::usage;
-use crate::domain::{Case, Launch, Metric, OutcomeKind, Run};
+use crate::command::session::{Subject, load_suite, machine, measure, plan, suite_path_again};
+use crate::command::{NotComparable, usage};
+use crate::domain::{Case, CaseRecord, Launch, Metric, Outcome, OutcomeKind, Run};
 use crate::exit::Exit;
 use crate::render::format;
 use crate::render::table::{Cell, Column, Row, Section, Table};
+use crate::render::text;
 use crate::runner::Ending;
 use crate::stats::quantile::median;
 use crate::store::Store;
@@ -31,7 +32,7 @@ struct Across {
     /// Said in every format: this is no judgement.
     note: &'static str,
     works: Vec<Work>,
-    /// Work that ran on one backend alone: there is nothing beside it.
+    /// Work that the suite gives to one backend alone: there is nothing beside it.
     alone: Vec<String>,
 }
 
@@ -49,12 +50,12 @@ struct Work {
 struct Side {
     backend: String,
     device: Option<String>,
-    outcome: String,
-    /// Why it was not measured.
+    /// The worst of its launches'.
+    outcome: OutcomeKind,
+    /// Why that is not `measured`.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    #[serde(skip)]
-    failed: bool,
+    /// Launches that were measured.
     launches: usize,
     /// Medians over launches, in SI units.
     latency: Option<f64>,
@@ -64,13 +65,13 @@ struct Side {
     peak_memory: Option<f64>,
     compile_time: Option<f64>,
     throughput: Option<f64>,
-    #[serde(skip)]
-    throughput_unit: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    throughput_unit: Option<String>,
     /// Of 10^15 operations, where the suite names prices.
     #[serde(skip_serializing_if = "Option::is_none")]
     cost_per_pflop: Option<f64>,
-    #[serde(skip)]
-    cost_unit: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cost_unit: Option<String>,
     /// Largest error of its numeric checks over what is allowed: numbers agree up to 1.
     error_of_tolerance: Option<f64>,
 }
@@ -112,6 +113,7 @@ pub fn run(arguments: &Compare, context: &Context) -> Result<Exit> {
                 )));
             }
             let suite = load_suite(&suite_path_again(suite.first().map(Into::into).as_ref(), context)?)?;
+            comparable(&plan(&suite, &arguments.select, &machine(), 0, None)?.cases)?;
             let mut store = context.store()?;
             let here = Subject::built_here(&suite, context)?;
             let measured = measure(&suite, &here, &arguments.select, &arguments.measure, &mut store, context)?;
@@ -125,67 +127,104 @@ pub fn run(arguments: &Compare, context: &Context) -> Result<Exit> {
     };
     let across = across(&run, &launches);
     if across.works.is_empty() {
-        return Err(usage(format!(
-            "no benchmark of run {} ran on two backends: name several in its `backends`; `regrade list` says which are here",
-            run.id
-        )));
+        return Err(not_comparable(&[]));
     }
     match arguments.format {
         Format::Json => print(format!("{}\n", serde_json::to_string_pretty(&across)?).as_bytes())?,
-        Format::Text => print(text(&across, context).as_bytes())?,
+        Format::Text => print(page(&across, context).as_bytes())?,
     }
-    let failed = across.works.iter().flat_map(|work| &work.backends).any(|side| side.failed);
+    let failed = across.works.iter().flat_map(|work| &work.backends).any(|side| policy::is_failure(side.outcome));
     Ok(if failed { Exit::CaseFailed } else { Exit::Pass })
 }
 
+/// Refuses a plan in which nothing has anything beside it, before it is measured for nothing.
+fn comparable(cases: &[Case]) -> Result<()> {
+    let mut here: BTreeMap<&str, usize> = BTreeMap::new();
+    for case in cases.iter().filter(|case| !case.reference && case.skip.is_none()) {
+        *here.entry(work_of(case)).or_default() += 1;
+    }
+    let skipped = cases.iter().filter_map(|case| Some((case.backend.as_str(), case.skip.as_ref()?.reason.as_str())));
+    if here.values().any(|backends| *backends >= 2) { Ok(()) } else { Err(not_comparable(&counted(skipped))) }
+}
+
+fn not_comparable(skipped: &[(&str, String)]) -> anyhow::Error {
+    let mut message = "no benchmark runs on two backends here: name several in its `backends`".to_owned();
+    for (backend, reason) in skipped {
+        let _ = write!(message, "\n  {backend} is skipped: {reason}");
+    }
+    NotComparable(message).into()
+}
+
+/// Backends that were skipped, each with every reason once and how often, in the suite's order.
+fn counted<'a>(skipped: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<(&'a str, String)> {
+    let mut told: Vec<((&str, &str), usize)> = Vec::new();
+    for one in skipped {
+        match told.iter_mut().find(|(known, _)| *known == one) {
+            Some((_, count)) => *count += 1,
+            None => told.push((one, 1)),
+        }
+    }
+    let times = |count| if count > 1 { format!(" ({count} benchmarks)") } else { String::new() };
+    told.into_iter().map(|((backend, why), count)| (backend, text::clean(why) + &times(count))).collect()
+}
+
+/// The case without its backend.
+fn work_of(case: &Case) -> &str {
+    case.id.as_str().rsplit_once('@').map_or(case.id.as_str(), |(work, _)| work)
+}
+
+impl Work {
+    fn failed(&self) -> bool {
+        self.backends.iter().any(|side| policy::is_failure(side.outcome))
+    }
+}
+
 fn across(run: &Run, launches: &[Launch]) -> Across {
+    let (works, alone) = works(&run.cases, launches);
+    Across { version: 1, run: run.id.to_string(), suite: run.suite.name.clone(), note: NOTE, works, alone }
+}
+
+/// Work on several backends, or that failed on its only one, and names of what else has one alone.
+fn works(cases: &[CaseRecord], launches: &[Launch]) -> (Vec<Work>, Vec<String>) {
     let mut works: Vec<Work> = Vec::new();
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
-    for record in run.cases.iter().filter(|record| !record.case.reference && record.skipped.is_none()) {
+    for record in cases.iter().filter(|record| !record.case.reference) {
         let case = &record.case;
         let own: Vec<&Launch> = launches.iter().filter(|launch| launch.case == case.id).collect();
-        if own.is_empty() {
-            continue;
-        }
-        let name = case.id.as_str().rsplit_once('@').map_or(case.id.as_str(), |(work, _)| work).to_owned();
+        let name = work_of(case).to_owned();
         let place = *places.entry(name.clone()).or_insert_with(|| {
             works.push(Work { work: name, backends: Vec::new() });
             works.len() - 1
         });
-        works[place].backends.push(side(case, &own));
+        works[place].backends.push(side(record, &own));
     }
-    // What was not measured is shown with its reason, whether or not there is anything beside it.
-    let shown = |work: &Work| work.backends.len() >= 2 || work.backends.iter().any(|side| side.reason.is_some());
-    let (mut works, alone): (Vec<Work>, Vec<Work>) = works.into_iter().partition(shown);
+    let (mut works, alone): (Vec<Work>, Vec<Work>) =
+        works.into_iter().partition(|work| work.backends.len() >= 2 || work.failed());
     for work in &mut works {
         let first = work.backends.iter().find_map(|side| side.latency);
         for side in &mut work.backends {
             side.speed = first.zip(side.latency).map(|(first, own)| first / own);
         }
     }
-    let alone = alone.into_iter().map(|work| work.work).collect();
-    Across { version: 1, run: run.id.to_string(), suite: run.suite.name.clone(), note: NOTE, works, alone }
+    (works, alone.into_iter().map(|work| work.work).collect())
 }
 
-fn side(case: &Case, launches: &[&Launch]) -> Side {
+fn side(record: &CaseRecord, launches: &[&Launch]) -> Side {
+    let outcome =
+        record.skipped.clone().unwrap_or_else(|| Outcome::worst(launches.iter().map(|launch| &launch.outcome)));
     let measured: Vec<&&Launch> =
         launches.iter().filter(|launch| launch.outcome.kind == OutcomeKind::Measured).collect();
-    let missed = measured.is_empty().then(|| &launches[0].outcome);
     let value = |name: &str| {
-        let values: Vec<f64> = measured.iter().filter_map(|launch| of(launch, name)).collect();
+        let values: Vec<f64> = measured.iter().filter_map(|launch| Some(of(launch, name)?.1)).collect();
         (!values.is_empty()).then(|| median(&values))
     };
-    let unit = |name: &str| {
-        let found = measured.iter().flat_map(|launch| &launch.values).find(|one| one.metric.name == name);
-        found.map(|one| one.metric.unit.clone()).unwrap_or_default()
-    };
+    let unit = |name: &str| measured.iter().find_map(|launch| Some(of(launch, name)?.0.unit.clone()));
     let errors = measured.iter().flat_map(|launch| &launch.checks).filter(|check| check.tolerance > 0.0);
     Side {
-        backend: case.backend.clone(),
+        backend: record.case.backend.clone(),
         device: measured.iter().find_map(|launch| Some(launch.device.as_ref()?.name.clone())),
-        outcome: missed.map_or(OutcomeKind::Measured, |outcome| outcome.kind).to_string(),
-        reason: missed.map(|outcome| outcome.reason.clone().unwrap_or_default()),
-        failed: missed.is_some_and(|outcome| policy::is_failure(outcome.kind)),
+        outcome: outcome.kind,
+        reason: outcome.reason,
         launches: measured.len(),
         latency: value(Metric::LATENCY),
         speed: None,
@@ -201,10 +240,10 @@ fn side(case: &Case, launches: &[&Launch]) -> Side {
 }
 
 /// A launch's value of a metric: the median of its samples, or its single value.
-fn of(launch: &Launch, name: &str) -> Option<f64> {
+fn of<'a>(launch: &'a Launch, name: &str) -> Option<(&'a Metric, f64)> {
     let samples = launch.samples.iter().find(|samples| samples.metric.name == name);
-    let single = || launch.values.iter().find(|value| value.metric.name == name).map(|value| value.value);
-    samples.map(|samples| median(&samples.values)).or_else(single)
+    let single = || launch.values.iter().find(|one| one.metric.name == name).map(|one| (&one.metric, one.value));
+    samples.map(|samples| (&samples.metric, median(&samples.values))).or_else(single)
 }
 
 const COLUMNS: [Column; 8] = [
@@ -224,22 +263,37 @@ fn speed(ratio: f64) -> String {
     format!("{ratio:.*}x", usize::try_from(places).unwrap_or(2))
 }
 
-fn text(across: &Across, context: &Context) -> String {
+fn page(across: &Across, context: &Context) -> String {
     let style = context.style();
-    let sections = across
+    let mut sections: Vec<Section> = across
         .works
         .iter()
         .map(|work| Section {
             heading: Some(Cell::plain(work.work.as_str())),
-            rows: work.backends.iter().map(row).collect(),
+            rows: work.backends.iter().filter(|side| side.outcome != OutcomeKind::Skipped).map(row).collect(),
             closing: None,
         })
         .collect();
     let alone = if across.alone.is_empty() {
         String::new()
     } else {
-        format!("\non one backend alone here, with nothing beside it: {}\n", across.alone.join(", "))
+        format!("\non one backend alone, with nothing beside it: {}\n", across.alone.join(", "))
     };
+    let sides = across.works.iter().flat_map(|work| &work.backends);
+    let skipped = counted(
+        sides
+            .filter(|side| side.outcome == OutcomeKind::Skipped)
+            .map(|side| (side.backend.as_str(), side.reason.as_deref().unwrap_or_default())),
+    );
+    if !skipped.is_empty() {
+        let rows = skipped.into_iter().map(|(backend, reason)| Row {
+            label: backend.to_owned(),
+            cells: Vec::new(),
+            below: Some(Cell::plain(reason)),
+        });
+        let heading = Some(Cell::plain("skipped here"));
+        sections.push(Section { heading, rows: rows.collect(), closing: None });
+    }
     let table = Table { columns: COLUMNS.to_vec(), label: "backend", sections };
     let mut out = format!("{} · run {}\n\n", across.suite, across.run);
     for line in table.lines(style.width, style.colour) {
@@ -259,32 +313,33 @@ fn row(side: &Side) -> Row {
     let shown = |value: Option<f64>, unit: &str| {
         value.map_or_else(|| format::NOTHING.to_owned(), |value| format::quantity(value, unit))
     };
-    if let Some(reason) = &side.reason {
-        let words = Cell::plain(format!("{}: {reason}", side.outcome));
-        return Row { label: side.backend.clone(), cells: Vec::new(), below: Some(words) };
+    let below = side.reason.as_deref().map(|reason| Cell::plain(text::clean(&format!("{}: {reason}", side.outcome))));
+    if side.launches == 0 {
+        return Row { label: side.backend.clone(), cells: Vec::new(), below };
     }
+    let unit = |unit: &Option<String>| unit.clone().unwrap_or_default();
     Row {
         label: side.backend.clone(),
         cells: vec![
             Cell::plain(shown(side.latency, "s")),
             Cell::plain(side.speed.map_or_else(|| format::NOTHING.to_owned(), speed)),
-            Cell::plain(shown(side.throughput, &side.throughput_unit)),
+            Cell::plain(shown(side.throughput, &unit(&side.throughput_unit))),
             Cell::plain(shown(side.device_memory.or(side.peak_memory), "B")),
             Cell::plain(shown(side.compile_time, "s")),
-            Cell::plain(shown(side.cost_per_pflop, &side.cost_unit)),
+            Cell::plain(shown(side.cost_per_pflop, &unit(&side.cost_unit))),
             Cell::plain(
                 side.error_of_tolerance.map_or_else(|| format::NOTHING.to_owned(), |error| format!("{error:.3}")),
             ),
             Cell::plain(side.device.as_deref().unwrap_or(format::NOTHING)),
         ],
-        below: None,
+        below,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Check, LaunchId, Outcome, Samples};
+    use crate::domain::{Check, LaunchId, Samples};
 
     fn launch(case: &str, latency: &[f64], error: f64) -> Launch {
         let metric = Metric::standard(Metric::LATENCY).expect("a standard name");
@@ -311,11 +366,18 @@ mod tests {
     #[test]
     fn a_side_is_the_median_of_its_launches_and_the_worst_of_its_checks() {
         let case = crate::suite::Suite::reference_cases().remove(0);
-        let launches = [launch("w@a", &[1.0, 2.0, 9.0], 0.01), launch("w@a", &[4.0], 0.05)];
-        let side = side(&case, &launches.iter().collect::<Vec<_>>());
-        assert_eq!((side.launches, side.latency), (2, Some(3.0)));
-        assert!(side.error_of_tolerance.is_some_and(|error| (error - 0.5).abs() < 1e-12));
-        assert_eq!((side.compile_time, side.outcome.as_str()), (None, "measured"));
+        let record = CaseRecord { case, skipped: None };
+        let mut launches = [launch("w@a", &[1.0, 2.0, 9.0], 0.01), launch("w@a", &[4.0], 0.05)];
+        let told = side(&record, &launches.iter().collect::<Vec<_>>());
+        assert_eq!((told.launches, told.latency), (2, Some(3.0)));
+        assert!(told.error_of_tolerance.is_some_and(|error| (error - 0.5).abs() < 1e-12));
+        assert_eq!((told.compile_time, told.outcome, told.reason), (None, OutcomeKind::Measured, None));
+        // One that failed is not hidden by those that did not.
+        launches[1].outcome = Outcome::because(OutcomeKind::Failed, "wrong numbers");
+        let told = side(&record, &launches.iter().collect::<Vec<_>>());
+        assert_eq!((told.launches, told.latency, told.outcome), (1, Some(2.0), OutcomeKind::Failed));
+        assert_eq!(told.reason.as_deref(), Some("wrong numbers"));
+        assert_eq!(side(&record, &[]).outcome, OutcomeKind::Skipped);
     }
 
     #[test]

@@ -57,9 +57,9 @@ impl Outcome {
         Self { kind: OutcomeKind::Measured, reason: None }
     }
 
-    /// The ending that stands for a case: the worst of its launches.
+    /// The ending that stands for a case: the worst of its launches'.
     #[must_use]
-    pub fn of_launches(launches: &[&LaunchSummary]) -> Self {
+    pub fn worst<'a>(launches: impl IntoIterator<Item = &'a Self>) -> Self {
         let badness = |kind: OutcomeKind| match kind {
             OutcomeKind::Measured => 0,
             OutcomeKind::Skipped => 1,
@@ -68,8 +68,7 @@ impl Outcome {
             OutcomeKind::Failed => 4,
         };
         launches
-            .iter()
-            .map(|launch| &launch.outcome)
+            .into_iter()
             .max_by_key(|outcome| badness(outcome.kind))
             .cloned()
             .unwrap_or_else(|| Self::because(OutcomeKind::Skipped, "not reached: the session ended before its turn"))
@@ -131,6 +130,8 @@ impl Evidence {
     pub const GPU: &'static str = "nvml";
     /// What XLA's engine tells of a program.
     pub const XLA: &'static str = "xla";
+    /// The fact of seconds that this launch spent for all launches of its session.
+    pub const ONCE_S: &'static str = "tuned_s";
 }
 
 /// Everything one worker process yielded.

@@ -14,7 +14,7 @@ mod svg;
 pub mod table;
 mod target;
 mod terminal;
-mod text;
+pub mod text;
 
 pub use markdown::{code, prose};
 use thiserror::Error;

@@ -324,7 +324,10 @@ pub fn run_view(
             let launches = by_case.get(&record.case.id).map_or(&[][..], Vec::as_slice);
             CaseView {
                 case: record.case.id.clone(),
-                outcome: record.skipped.clone().unwrap_or_else(|| Outcome::of_launches(launches)),
+                outcome: record
+                    .skipped
+                    .clone()
+                    .unwrap_or_else(|| Outcome::worst(launches.iter().map(|launch| &launch.outcome))),
                 launches: launches.iter().filter(|launch| launch.outcome.kind == OutcomeKind::Measured).count() as u32,
                 reference: record.case.reference,
                 metrics: metric_views(launches),

@@ -118,7 +118,8 @@ impl<'a> Judge<'a> {
         let case = &record.case;
         let launches = self.head_launches.get(&case.id).map_or(&[][..], Vec::as_slice);
         let base: Vec<&[&'a LaunchSummary]> = self.history_launches.iter().map(|session| find(session, case)).collect();
-        let outcome = record.skipped.clone().unwrap_or_else(|| Outcome::of_launches(launches));
+        let outcome =
+            record.skipped.clone().unwrap_or_else(|| Outcome::worst(launches.iter().map(|launch| &launch.outcome)));
         let unreached = record.skipped.is_none() && launches.is_empty();
         let nothing = |call, reason, note: String| {
             Gathered::Row(Box::new(without_numbers(case, outcome.clone(), call, reason, note)))

@@ -102,7 +102,8 @@ impl<'a> Side<'a> {
             return nothing(Reason::NotMeasured, "not part of this run".to_owned());
         };
         let launches = launches.get(case).map_or(&[][..], Vec::as_slice);
-        let outcome = record.skipped.clone().unwrap_or_else(|| Outcome::of_launches(launches));
+        let outcome =
+            record.skipped.clone().unwrap_or_else(|| Outcome::worst(launches.iter().map(|launch| &launch.outcome)));
         let why = outcome.reason.clone().unwrap_or_default();
         match outcome.kind {
             OutcomeKind::Measured => {}

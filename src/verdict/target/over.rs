@@ -27,7 +27,7 @@ pub(super) fn judge<'a>(head: &Head<'a>, launches: &ByCase<'a>) -> Vec<Aimed<'a>
     for record in head.cases {
         let ended = match (&record.skipped, launches.get(&record.case.id)) {
             (Some(outcome), _) => Some(outcome.kind),
-            (None, Some(launches)) => Some(Outcome::of_launches(launches).kind),
+            (None, Some(launches)) => Some(Outcome::worst(launches.iter().map(|launch| &launch.outcome)).kind),
             (None, None) => None,
         };
         for target in &record.case.targets {
