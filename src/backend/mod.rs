@@ -168,15 +168,15 @@ pub trait Backend: Sync {
     /// Whether it can run anything here. Never panics, never blocks for more than seconds.
     fn availability(&self) -> Availability;
 
-    /// Versions of the libraries that do the work, major and minor, by name: part of what makes two machines the same testbed.
+    /// Versions of the libraries that do this work, major and minor, by name: part of what makes two machines the same testbed.
     /// Called once a session; loading them may take a second.
-    fn toolkit(&self) -> BTreeMap<String, String> {
+    fn toolkit(&self, _works: &[&Workload]) -> BTreeMap<String, String> {
         BTreeMap::new()
     }
 
-    /// The very build of what does the work, where its version does not tell it: a word for people, with a hash. For reports; it makes
+    /// The very build of what does this work, where its version does not tell it: a word for people, with a hash. For reports; it makes
     /// no other testbed. Called once a session; hashing may take a second.
-    fn build(&self) -> Option<String> {
+    fn build(&self, _works: &[&Workload]) -> Option<String> {
         None
     }
 

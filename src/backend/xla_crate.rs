@@ -11,7 +11,7 @@ use serde_json::{Value as Json, json};
 use xla_rs::{ElementType, Error, HloModuleProto, PjRtBuffer, PjRtClient, PjRtLoadedExecutable, XlaComputation};
 
 use crate::backend::program::{Element, Language, Program};
-use crate::backend::{Availability, Backend, BackendError, Prepared, WorkCounts};
+use crate::backend::{Availability, Backend, BackendError, Prepared, WorkCounts, enough_cpus};
 use crate::domain::{Check, DeviceInfo, Metric, Skip, Workload, WorkloadKind};
 use crate::hardware;
 use crate::measure::{self, Subject, SubjectError};
@@ -45,6 +45,7 @@ impl Backend for XlaCrate {
     }
 
     fn supports(&self, workload: &Workload) -> Result<(), Skip> {
+        enough_cpus(workload)?;
         let skip = |reason: String, remedy: &str| Err(Skip { reason, remedy: remedy.to_owned() });
         match workload.kind {
             WorkloadKind::Command => return Ok(()),

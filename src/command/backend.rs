@@ -201,7 +201,7 @@ fn install(package: &'static Package, version: Option<&str>, python: &Path, cont
     let request = Request { package, version, python, cache: &cache()?, site_packages: &environment.site_packages };
     if !request.is_pinned() {
         note(&format!(
-            "warning: {} {} was not tried with this regrade, and its hash is not known: what pip brings is believed",
+            "warning: {} {} is not the version that regrade pins, and its hash is not known: what pip brings is believed",
             package.package,
             request.version()
         ));

@@ -202,7 +202,12 @@ struct Judge {
 
 impl Referee for Judge {
     fn warmed(&mut self, case: usize, pair: Pair<'_>) {
-        let took = |launch: &Launch| launch.started.duration_until(launch.finished).as_secs_f64();
+        // Without what is spent once for all launches of a session.
+        let once = |launch: &Launch| -> f64 {
+            launch.evidence.iter().filter_map(|evidence| evidence.facts.get(Evidence::ONCE_S)?.as_f64()).sum()
+        };
+        let took =
+            |launch: &Launch| (launch.started.duration_until(launch.finished).as_secs_f64() - once(launch)).max(0.0);
         let cost_s = took(pair.base) + took(pair.head);
         self.confirmation.warmed(case, &summary::of_launch(pair.base), &summary::of_launch(pair.head), cost_s);
     }

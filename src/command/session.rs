@@ -17,7 +17,7 @@ use crate::command::lock::Lock;
 use crate::command::progress::Progress;
 use crate::command::{arms, inject, secret, usage};
 use crate::domain::{
-    Case, CaseRecord, Launch, Outcome, OutcomeKind, Plan, PlanItem, Run, RunId, RunStatus, Skip, Testbed,
+    Case, CaseRecord, Launch, Outcome, OutcomeKind, Plan, PlanItem, Run, RunId, RunStatus, Skip, Testbed, Workload,
 };
 use crate::hardware;
 use crate::render::format;
@@ -172,8 +172,8 @@ pub fn testbed(plan: &Plan, machine: &[(&'static str, Availability)], clocks: &C
     let used = used(plan);
     let mut facts = BTreeMap::new();
     for (name, availability) in machine {
-        if let (true, Availability::Ready { facts: stable, .. }) = (used.contains(name), availability) {
-            let toolkit = backend::find(name).map(Backend::toolkit).unwrap_or_default();
+        if let (Some(works), Availability::Ready { facts: stable, .. }) = (used.get(name), availability) {
+            let toolkit = backend::find(name).map(|backend| backend.toolkit(works)).unwrap_or_default();
             let all = stable.clone().into_iter().chain(toolkit);
             facts.extend(all.map(|(fact, value)| (format!("backend.{name}.{fact}"), value)));
         }
@@ -184,13 +184,19 @@ pub fn testbed(plan: &Plan, machine: &[(&'static str, Availability)], clocks: &C
 
 /// The compiler that made this program, and which builds of engines do the plan's work.
 fn toolchain(plan: &Plan) -> String {
-    let builds = used(plan).into_iter().filter_map(|name| Some(format!("{name}: {}", backend::find(name)?.build()?)));
+    let build =
+        |(name, works): (&str, Vec<&Workload>)| Some(format!("{name}: {}", backend::find(name)?.build(&works)?));
+    let builds = used(plan).into_iter().filter_map(build);
     std::iter::once(env!("REGRADE_RUSTC").to_owned()).chain(builds).collect::<Vec<_>>().join(", ")
 }
 
-/// Backends of the cases that are not skipped.
-fn used(plan: &Plan) -> BTreeSet<&str> {
-    plan.cases.iter().filter(|case| case.skip.is_none()).map(|case| case.backend.as_str()).collect()
+/// Backends of the cases that are not skipped, each with its work.
+fn used(plan: &Plan) -> BTreeMap<&str, Vec<&Workload>> {
+    let mut used: BTreeMap<&str, Vec<&Workload>> = BTreeMap::new();
+    for case in plan.cases.iter().filter(|case| case.skip.is_none()) {
+        used.entry(&case.backend).or_default().push(&case.workload);
+    }
+    used
 }
 
 /// A seed that a JSON number keeps in every reader: 53 bits.

@@ -102,8 +102,9 @@ fn load_and_measure(request: &Request, backend: &dyn Backend, send: Tell<'_>) ->
             for evidence in prepared.evidence() {
                 send(Message::Evidence(evidence))?;
             }
-            let kind = match error {
+            let kind = match &error {
                 MeasureError::Disturbed { .. } => OutcomeKind::Invalid,
+                MeasureError::Subject(error) if error.is_out_of_memory() => OutcomeKind::OutOfMemory,
                 _ => OutcomeKind::Failed,
             };
             return Ok(Outcome::because(kind, format!("measuring `{}`: {error}", workload.name)));

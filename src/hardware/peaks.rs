@@ -3,7 +3,8 @@
 //! cards that differ by a third.
 //!
 //! Sources: NVIDIA's datasheets of each product (H100, H200, A100, L4, T4, HGX B200), as collected with links in
-//! stas00/ml-engineering, compute/accelerator. Where they print sparse figures the half is taken.
+//! stas00/ml-engineering, compute/accelerator. Where they print sparse figures the half is taken. Caches: NVIDIA's papers on the
+//! architectures (Turing, Ampere, Ada, Hopper, Blackwell).
 
 use crate::hardware::gpu::Gpu;
 use crate::hardware::{Finding, Level};
@@ -29,28 +30,41 @@ pub struct Peaks {
     pub bandwidth: f64,
     /// Board power, W.
     pub power: f64,
+    /// Second-level cache, MB.
+    pub l2: f64,
+}
+
+/// Several times the cache: work that moves more is bounded by memory even where its output stays in the cache.
+pub const BEYOND_CACHE: f64 = 8.0;
+
+impl Peaks {
+    /// Whether work that moves so many bytes is bounded by the memory, not by the cache.
+    #[must_use]
+    pub fn beyond_cache(&self, bytes: f64) -> bool {
+        bytes > BEYOND_CACHE * self.l2 * 1e6
+    }
 }
 
 const fn peaks(
     name: &'static str,
     memory_gib: u64,
-    [fp32, bf16, bandwidth, power]: [f64; 4],
+    [fp32, bf16, bandwidth, power, l2]: [f64; 5],
     [tf32, fp8, int8]: [Option<f64>; 3],
 ) -> Peaks {
-    Peaks { name, memory_gib, fp32, tf32, bf16, fp8, int8, bandwidth, power }
+    Peaks { name, memory_gib, fp32, tf32, bf16, fp8, int8, bandwidth, power, l2 }
 }
 
 /// Every product that is known.
 pub const PEAKS: &[Peaks] = &[
-    peaks("NVIDIA H100 80GB HBM3", 80, [67.0, 989.4, 3350.0, 700.0], [Some(494.7), Some(1978.9), Some(1978.9)]),
-    peaks("NVIDIA H100 PCIe", 80, [51.0, 756.0, 2000.0, 350.0], [Some(378.0), Some(1513.0), Some(1513.0)]),
-    peaks("NVIDIA H200", 140, [67.0, 989.4, 4800.0, 700.0], [Some(494.7), Some(1978.9), Some(1978.9)]),
-    peaks("NVIDIA B200", 179, [75.0, 2250.0, 8000.0, 1000.0], [Some(1100.0), Some(4500.0), Some(4500.0)]),
-    peaks("NVIDIA A100-SXM4-80GB", 80, [19.5, 312.0, 2039.0, 400.0], [Some(156.0), None, Some(624.0)]),
-    peaks("NVIDIA A100-SXM4-40GB", 40, [19.5, 312.0, 1555.0, 400.0], [Some(156.0), None, Some(624.0)]),
-    peaks("NVIDIA A100 80GB PCIe", 80, [19.5, 312.0, 1935.0, 300.0], [Some(156.0), None, Some(624.0)]),
-    peaks("NVIDIA L4", 22, [30.3, 121.0, 300.0, 72.0], [Some(60.0), Some(242.5), Some(242.5)]),
-    peaks("Tesla T4", 15, [8.1, 65.0, 320.0, 70.0], [None, None, Some(130.0)]),
+    peaks("NVIDIA H100 80GB HBM3", 80, [67.0, 989.4, 3350.0, 700.0, 50.0], [Some(494.7), Some(1978.9), Some(1978.9)]),
+    peaks("NVIDIA H100 PCIe", 80, [51.0, 756.0, 2000.0, 350.0, 50.0], [Some(378.0), Some(1513.0), Some(1513.0)]),
+    peaks("NVIDIA H200", 140, [67.0, 989.4, 4800.0, 700.0, 50.0], [Some(494.7), Some(1978.9), Some(1978.9)]),
+    peaks("NVIDIA B200", 179, [75.0, 2250.0, 8000.0, 1000.0, 126.0], [Some(1100.0), Some(4500.0), Some(4500.0)]),
+    peaks("NVIDIA A100-SXM4-80GB", 80, [19.5, 312.0, 2039.0, 400.0, 40.0], [Some(156.0), None, Some(624.0)]),
+    peaks("NVIDIA A100-SXM4-40GB", 40, [19.5, 312.0, 1555.0, 400.0, 40.0], [Some(156.0), None, Some(624.0)]),
+    peaks("NVIDIA A100 80GB PCIe", 80, [19.5, 312.0, 1935.0, 300.0, 40.0], [Some(156.0), None, Some(624.0)]),
+    peaks("NVIDIA L4", 22, [30.3, 121.0, 300.0, 72.0, 48.0], [Some(60.0), Some(242.5), Some(242.5)]),
+    peaks("Tesla T4", 15, [8.1, 65.0, 320.0, 70.0, 4.0], [None, None, Some(130.0)]),
 ];
 
 /// How far the driver's figure may lie from the table's, GiB: drivers and ECC keep a part.
@@ -115,6 +129,13 @@ mod tests {
         let cut = Gpu { mig: Some(true), ..h100() };
         assert_eq!(of(&cut), None, "the whole's peaks are not those of its parts");
         assert!(finding(&cut).text.contains("a part of"));
+    }
+
+    #[test]
+    fn what_a_cache_may_hold_is_not_bounded_by_memory() {
+        let h100 = of(&h100()).expect("known");
+        assert!(h100.beyond_cache(401e6) && !h100.beyond_cache(400e6));
+        assert!(PEAKS.iter().all(|peaks| (4.0..=126.0).contains(&peaks.l2)));
     }
 
     #[test]

@@ -46,6 +46,24 @@ pub struct SubjectError {
     pub source: Box<dyn std::error::Error + Send + Sync>,
 }
 
+/// There was no memory for an iteration; the engine's own words.
+#[derive(Debug, Error)]
+#[error("out of memory: {0}")]
+struct OutOfMemory(String);
+
+impl SubjectError {
+    /// Of an engine that had no memory left.
+    pub fn out_of_memory(context: String, engine: impl std::fmt::Display) -> Self {
+        Self { context, source: Box::new(OutOfMemory(engine.to_string())) }
+    }
+
+    /// Whether it was made by [`Self::out_of_memory`].
+    #[must_use]
+    pub fn is_out_of_memory(&self) -> bool {
+        self.source.is::<OutOfMemory>()
+    }
+}
+
 /// Something that can be timed.
 pub trait Subject {
     /// Runs `iterations` iterations and returns when their results are complete.

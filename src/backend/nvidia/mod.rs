@@ -59,7 +59,7 @@ impl Backend for Nvidia {
         true
     }
 
-    fn toolkit(&self) -> BTreeMap<String, String> {
+    fn toolkit(&self, _works: &[&Workload]) -> BTreeMap<String, String> {
         [("nvrtc", Library::Nvrtc), ("cublaslt", Library::CublasLt), ("cudnn", Library::Cudnn)]
             .into_iter()
             .filter_map(|(name, library)| Some((name.to_owned(), major_minor(&library.version()?))))

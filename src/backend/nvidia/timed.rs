@@ -41,9 +41,6 @@ pub const LEAST_EMPTIES: f64 = 1.25;
 /// to 0.93 (H100: 0.90), whatever its power limit.
 const LEAST_COPY: f64 = 0.5;
 
-/// Several times the cache: work that moves more is bounded by memory even where its output stays in the cache.
-const BEYOND_CACHE: f64 = 8.0;
-
 /// A workload, ready to be timed.
 #[derive(Debug)]
 pub struct Timed {
@@ -180,7 +177,7 @@ impl Timed {
         let (arithmetic, counts) = (self.works[0].arithmetic(), self.works[0].counts());
         // What fits in the cache is not bounded by memory, unless it was flushed, and then only if little stays behind.
         let cache = self.site.device.l2_bytes()? as f64;
-        let beyond = counts.bytes.is_some_and(|bytes| bytes > BEYOND_CACHE * cache);
+        let beyond = counts.bytes.is_some_and(|bytes| bytes > peaks::BEYOND_CACHE * cache);
         let counts_bytes = counts.bytes.is_some() && (beyond || self.how.method == Method::Cold);
         let mut ceilings = Vec::new();
         let peaks = self.watched.probe.as_ref().and_then(Probe::gpu).as_ref().and_then(peaks::of);
@@ -275,7 +272,11 @@ pub fn loading(error: CudaError) -> BackendError {
 
 /// A failed iteration as the measuring side's.
 pub fn running(error: CudaError) -> SubjectError {
-    SubjectError { context: "on the GPU".to_owned(), source: Box::new(error) }
+    let context = "on the GPU".to_owned();
+    match error {
+        error if error.is_out_of_memory() => SubjectError::out_of_memory(context, error),
+        error => SubjectError { context, source: Box::new(error) },
+    }
 }
 
 impl Subject for Timed {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use serde_json::{Value as Json, json};
 
@@ -96,6 +97,19 @@ pub fn toolkit() -> Option<PathBuf> {
     let usual = PathBuf::from("/usr/local/cuda");
     let mut all = named.chain(beside).chain(wheels).chain([usual]);
     all.find(|folder| folder.join("nvvm/libdevice/libdevice.10.bc").is_file() && folder.join("bin/ptxas").is_file())
+}
+
+/// The version of the assembler that the CUDA plugin calls, such as `12.9`; none where it cannot be asked.
+pub fn ptxas() -> Option<String> {
+    let asked = Command::new(toolkit()?.join("bin/ptxas")).arg("--version").stdin(Stdio::null()).output().ok()?;
+    release(&String::from_utf8_lossy(&asked.stdout))
+}
+
+/// `Cuda compilation tools, release 12.9, V12.9.86` says 12.9.
+fn release(said: &str) -> Option<String> {
+    let (_, rest) = said.split_once("release ")?;
+    let version = rest.split(',').next()?.trim();
+    version.starts_with(|first: char| first.is_ascii_digit()).then(|| version.to_owned())
 }
 
 /// A program that was compiled and will not be run.
@@ -201,6 +215,13 @@ impl Prepared for Ahead {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_assembler_says_its_version() {
+        let said = "Copyright (c) 2005-2025\nCuda compilation tools, release 12.9, V12.9.86\nBuild cuda_12.9";
+        assert_eq!(release(said).as_deref(), Some("12.9"));
+        assert_eq!((release("a release of something"), release("")), (None, None));
+    }
 
     #[test]
     fn devices_are_known_by_their_names() {

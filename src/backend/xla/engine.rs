@@ -44,10 +44,9 @@ impl Engine {
         let loaded = Plugin::load(&plugin.path)?;
         let client = loaded.client(&options(platform, first, count))?;
         let devices = client.devices()?;
-        // A GPU's plugin was asked for these alone and counts from 0; the others show all that there is.
-        let skipped = if matches!(platform, Platform::Tpu) { first } else { 0 };
+        // The plugin was asked for these alone, and counts from 0, or it knows no choice (`supports`).
         let found = devices.len();
-        let devices: Vec<Device> = devices.into_iter().skip(skipped).take(count).collect();
+        let devices: Vec<Device> = devices.into_iter().take(count).collect();
         if devices.len() < count {
             return Err(PjrtError::Argument(format!(
                 "{count} devices from number {first} on are asked for, {found} are here"

@@ -86,7 +86,7 @@ impl Backend for Xla {
         }
     }
 
-    fn build(&self) -> Option<String> {
+    fn build(&self, _works: &[&Workload]) -> Option<String> {
         Some(built(&plugins::find(self.0).ok()?))
     }
 
@@ -99,6 +99,18 @@ impl Backend for Xla {
         }
         if self.0 == Platform::Cpu {
             enough_cpus(workload)?;
+        }
+        // Their plugins take no choice of devices, and XLA places a program on the first ones that a client has.
+        let chosen = match self.0 {
+            Platform::Tpu => Some("TPU_VISIBLE_CHIPS"),
+            Platform::Oneapi => Some("ONEAPI_DEVICE_SELECTOR"),
+            Platform::Cpu | Platform::Cuda | Platform::Rocm => None,
+        };
+        if let (Some(variable), Ok(Some(1..))) = (chosen, workload.optional_size("device")) {
+            return Err(Skip {
+                reason: format!("{} runs programs on the first device it sees", self.name()),
+                remedy: format!("leave out `device`, and choose with {variable} where regrade is started"),
+            });
         }
         match workload.kind {
             WorkloadKind::Program => speaks(workload).and_then(|()| is_for(workload, self.0)),
@@ -154,7 +166,7 @@ impl Setup {
         let count = size("replicas", 1)?;
         let devices = (size("device", 0)?, count);
         let mut options = Options { replicas: u32::try_from(count).unwrap_or(1), ..options(workload, platform)? };
-        let tuning = Tuning::of(workload, platform, &program);
+        let tuning = Tuning::of(workload, &plugin, &program);
         tuning.as_ref().map_or(Ok(()), |tuning| tuning.share(&mut options))?;
         Ok(Self { platform, plugin, program, options, tuning, devices })
     }
@@ -212,12 +224,20 @@ impl Backend for Compile {
                 facts: BTreeMap::new(),
             })
             .collect();
-        let facts = found.iter().map(|plugin| (format!("plugin.{}", plugin.platform.name()), named(plugin))).collect();
-        Availability::Ready { devices, facts }
+        Availability::Ready { devices, facts: BTreeMap::new() }
     }
 
-    fn build(&self) -> Option<String> {
-        let all: Vec<String> = compilers().iter().map(built).collect();
+    /// The compilers, and what else of a vendor takes part: of the devices that are compiled for, so that another that is installed
+    /// makes no other testbed.
+    fn toolkit(&self, works: &[&Workload]) -> BTreeMap<String, String> {
+        let used = compilers_for(works);
+        let ptxas = used.iter().any(|plugin| plugin.platform == Platform::Cuda).then(ahead::ptxas).flatten();
+        let plugins = used.iter().map(|plugin| (format!("plugin.{}", plugin.platform.name()), named(plugin)));
+        plugins.chain(ptxas.map(|version| ("ptxas".to_owned(), version))).collect()
+    }
+
+    fn build(&self, works: &[&Workload]) -> Option<String> {
+        let all: Vec<String> = compilers_for(works).iter().map(built).collect();
         (!all.is_empty()).then(|| all.join(" and "))
     }
 
@@ -258,6 +278,15 @@ impl Backend for Compile {
 /// Plugins that compile for devices that are not here.
 fn compilers() -> Vec<Plugin> {
     [Platform::Tpu, Platform::Cuda].into_iter().filter_map(|platform| plugins::find(platform).ok()).collect()
+}
+
+/// Those that do this work.
+fn compilers_for(works: &[&Workload]) -> Vec<Plugin> {
+    let wanted = |platform| {
+        let targets = works.iter().filter_map(|work| Target::named(work.optional_text("compile_for")?).ok());
+        targets.map(|target| target.platform).any(|target| target == platform)
+    };
+    compilers().into_iter().filter(|plugin| wanted(plugin.platform)).collect()
 }
 
 const fn kind_word(kind: WorkloadKind) -> &'static str {
@@ -374,5 +403,51 @@ fn loading(context: &str, error: PjrtError) -> BackendError {
 
 /// A failed iteration as the measuring side's.
 fn failed(error: PjrtError) -> SubjectError {
-    SubjectError { context: "running the program".to_owned(), source: Box::new(error) }
+    let context = "running the program".to_owned();
+    match error {
+        error if error.is_out_of_memory() => SubjectError::out_of_memory(context, error),
+        error => SubjectError { context, source: Box::new(error) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ParamValue;
+
+    fn program(params: &[(&str, ParamValue)]) -> Workload {
+        Workload {
+            kind: WorkloadKind::Program,
+            name: "program".to_owned(),
+            params: params.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
+            command: Vec::new(),
+            kernel: None,
+        }
+    }
+
+    #[test]
+    fn another_device_than_the_first_is_skipped_where_a_plugin_takes_no_choice() {
+        let on = |platform, device| Xla(platform).supports(&program(&[("device", ParamValue::Int(device))]));
+        for (platform, variable) in [(Platform::Tpu, "TPU_VISIBLE_CHIPS"), (Platform::Oneapi, "ONEAPI_DEVICE_SELECTOR")]
+        {
+            assert_eq!(on(platform, 0), Ok(()));
+            assert!(on(platform, 1).expect_err("the second").remedy.contains(variable), "{platform:?}");
+        }
+        for platform in [Platform::Cuda, Platform::Rocm] {
+            assert_eq!(on(platform, 1), Ok(()));
+        }
+    }
+
+    #[test]
+    fn compilers_of_other_devices_than_the_work_s_make_no_testbed() {
+        let h100 = program(&[("compile_for", ParamValue::Text("h100".to_owned()))]);
+        let tpu = program(&[("compile_for", ParamValue::Text("v5e:2x2".to_owned()))]);
+        let all: BTreeMap<String, String> = Compile.toolkit(&[&tpu, &h100]);
+        let of = |work| Compile.toolkit(&[work]);
+        assert!(Compile.toolkit(&[]).is_empty());
+        // Whatever is installed here.
+        assert!(of(&tpu).keys().all(|name| name == "plugin.tpu"));
+        assert!(of(&h100).keys().all(|name| name == "plugin.cuda" || name == "ptxas"));
+        assert_eq!(of(&tpu).into_iter().chain(of(&h100)).collect::<BTreeMap<_, _>>(), all);
+    }
 }

@@ -228,7 +228,7 @@ pub fn all(environment: &Environment) -> Search {
         }
     }
     if let Some(path) = &environment.tpu_library {
-        search.file(Platform::Tpu, path, TPU_LIBRARY);
+        search.file(Platform::Tpu, &whole(path), TPU_LIBRARY);
     }
     if let Some(cache) = &environment.cache {
         for package in package::PACKAGES {
@@ -247,6 +247,11 @@ pub fn all(environment: &Environment) -> Search {
     search
 }
 
+/// A path from the root: a bare name would be looked up where libraries lie, not here.
+fn whole(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
 impl Search {
     /// An entry of [`PLUGIN_PATH`]: a file, a folder, or `cuda=/a/file`.
     fn named(&mut self, entry: &Path) {
@@ -261,7 +266,7 @@ impl Search {
                 remedy: format!("write one of {names} before the `=`"),
             });
         }
-        let path = tagged.map_or_else(|| entry.to_owned(), |(_, path)| PathBuf::from(path));
+        let path = whole(tagged.map_or(entry, |(_, path)| Path::new(path)));
         if path.is_dir() {
             let found = self.plugins.len();
             self.folder(said, &path);

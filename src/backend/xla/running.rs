@@ -44,8 +44,8 @@ pub struct Running {
     watched: Option<Watched>,
     tuned: Tuned,
     profile: bool,
-    /// Why there is no time of the device, where it was asked for.
-    unprofiled: Option<String>,
+    /// What is not known beside the time, by its name in the evidence, and why.
+    absent: BTreeMap<&'static str, String>,
     /// What a TPU's library told after measuring, or why nothing.
     told: Option<std::result::Result<BTreeMap<String, Json>, String>>,
     asked: Instant,
@@ -89,7 +89,7 @@ impl Running {
             watched,
             tuned,
             profile: false,
-            unprofiled: None,
+            absent: BTreeMap::new(),
             told: None,
             asked: Instant::now(),
         };
@@ -177,19 +177,30 @@ impl Running {
         trace::busy_s(&trace).map(|seconds| seconds / steps)
     }
 
-    fn measured(&self) -> Result<Vec<(&'static str, f64)>> {
+    /// What is known beside the time. A part that the plugin fails at is absent with its reason: the work was measured all the same.
+    fn beside(&mut self) -> Vec<(&'static str, f64)> {
         let mut values = vec![(Metric::COMPILE_TIME, self.compile_s), (Metric::FIRST_STEP_TIME, self.first_step_s)];
         values.extend(self.compile_cpu_s.map(|seconds| (Metric::COMPILE_CPU_TIME, seconds)));
-        values.extend(self.reload()?.map(|seconds| (Metric::RELOAD_TIME, seconds)));
-        values.extend(self.engine.peak_memory()?.map(|bytes| (Metric::DEVICE_MEMORY, bytes as f64)));
-        values.extend(described(&self.executable, &self.costs)?);
-        match self.transfers() {
-            Ok([up, down]) => values.extend([(Metric::UPLOAD_RATE, up), (Metric::DOWNLOAD_RATE, down)]),
-            // A program that fills the device leaves no room for them, and is measured all the same.
-            Err(error) if error.is_out_of_memory() => {}
-            Err(error) => return Err(error),
+        let one = |name, value: Option<f64>| value.map(|value| (name, value)).into_iter().collect::<Vec<_>>();
+        let parts = [
+            ("no_reload_time", self.reload().map(|seconds| one(Metric::RELOAD_TIME, seconds))),
+            (
+                "no_device_memory",
+                self.engine.peak_memory().map(|bytes| one(Metric::DEVICE_MEMORY, bytes.map(|bytes| bytes as f64))),
+            ),
+            ("no_description", described(&self.executable, &self.costs)),
+            (
+                "no_transfer_rates",
+                self.transfers().map(|[up, down]| vec![(Metric::UPLOAD_RATE, up), (Metric::DOWNLOAD_RATE, down)]),
+            ),
+        ];
+        for (name, part) in parts {
+            match part {
+                Ok(more) => values.extend(more),
+                Err(error) => drop(self.absent.insert(name, error.to_string())),
+            }
         }
-        Ok(values)
+        values
     }
 
     /// Runs once from the arguments as they were in the beginning, and compares.
@@ -297,39 +308,44 @@ impl Prepared for Running {
 
     fn ceilings(&mut self) -> std::result::Result<Vec<Ceiling>, BackendError> {
         let devices = self.engine.devices.len() as f64;
+        // What the compiler counted may be no products of matrices, which alone the peaks are about.
+        let precision = self.program.manifest.flops.map(|_| self.program.manifest.precision.as_str());
+        // Not hard: a compiler may find that less need be done than the manifest says.
+        let ceiling = |metric, of, rate: f64| Ceiling { metric, of, rate, hard: false };
         if let Some(version) = Version::of_kind(&self.engine.kind) {
             let chip = version.chip();
             // A device of PJRT may be half a chip.
             let told = self.engine.facts.get("device.num_cores").and_then(|cores| cores.as_str()?.parse::<f64>().ok());
             let Some(share) = told.map(|cores| cores / f64::from(chip.cores) * devices) else { return Ok(Vec::new()) };
-            let ceiling = |metric, of, rate: f64| Ceiling { metric, of, rate: rate * share, hard: false };
-            let flops = chip.bf16.map(|rate| ceiling(Metric::FLOPS_UTILIZATION, Counted::Flops, rate * 1e12));
-            let bytes = ceiling(Metric::HBM_UTILIZATION, Counted::Bytes, chip.bandwidth * 1e9);
+            let flops = chip.bf16.filter(|_| precision == Some("bf16"));
+            let flops = flops.map(|rate| ceiling(Metric::FLOPS_UTILIZATION, Counted::Flops, rate * 1e12 * share));
+            let bytes = ceiling(Metric::HBM_UTILIZATION, Counted::Bytes, chip.bandwidth * 1e9 * share);
             return Ok(flops.into_iter().chain([bytes]).collect());
         }
         let gpu = self.watched.as_ref().and_then(|watched| watched.probe.as_ref()).and_then(Probe::gpu);
         let Some(peaks) = gpu.as_ref().and_then(peaks::of) else { return Ok(Vec::new()) };
-        let flops = match self.program.manifest.precision.as_str() {
-            "bf16" | "f16" => peaks.bf16,
-            _ => peaks.fp32,
+        let flops = match precision {
+            Some("bf16" | "f16") => Some(peaks.bf16),
+            Some("f32") => Some(peaks.fp32),
+            _ => None,
         };
-        // Not hard: a compiler may find that less need be done than the manifest says.
-        let ceiling = |metric, of, rate: f64| Ceiling { metric, of, rate: rate * devices, hard: false };
-        Ok(vec![
-            ceiling(Metric::FLOPS_UTILIZATION, Counted::Flops, flops * 1e12),
-            ceiling(Metric::HBM_UTILIZATION, Counted::Bytes, peaks.bandwidth * 1e9),
-        ])
+        let flops = flops.map(|rate| ceiling(Metric::FLOPS_UTILIZATION, Counted::Flops, rate * 1e12 * devices));
+        // Steps run on the same buffers: what fits in the cache is not bounded by memory.
+        let bytes = peaks
+            .beyond_cache(self.program.bytes())
+            .then(|| ceiling(Metric::HBM_UTILIZATION, Counted::Bytes, peaks.bandwidth * 1e9 * devices));
+        Ok(flops.into_iter().chain(bytes).collect())
     }
 
     fn values(&mut self, latency_s: f64) -> std::result::Result<Vec<(&'static str, f64)>, BackendError> {
         // At once: how busy a chip was is soon forgotten.
         self.told = (self.engine.platform == Platform::Tpu).then(runtime::facts);
-        let mut values = self.measured().map_err(|error| loading("after measuring", error))?;
+        let mut values = self.beside();
         // Last: a profiler may slow down what comes after it.
         if self.profile {
             match self.device_time(latency_s) {
                 Ok(seconds) => values.push((Metric::DEVICE_TIME, seconds)),
-                Err(reason) => self.unprofiled = Some(reason),
+                Err(reason) => drop(self.absent.insert("no_device_time", reason)),
             }
         }
         Ok(values)
@@ -340,14 +356,12 @@ impl Prepared for Running {
             self.watched.as_ref().map(|watched| Evidence { source: Evidence::GPU.to_owned(), facts: watched.facts() });
         let mut facts = BTreeMap::new();
         if self.tuned.spent_s > 0.0 {
-            facts.insert("tuned_s".to_owned(), json!(self.tuned.spent_s));
+            facts.insert(Evidence::ONCE_S.to_owned(), json!(self.tuned.spent_s));
         }
         if let Some(reason) = &self.tuned.failed {
             facts.insert("not_tuned".to_owned(), json!(reason));
         }
-        if let Some(reason) = &self.unprofiled {
-            facts.insert("no_device_time".to_owned(), json!(reason));
-        }
+        facts.extend(self.absent.iter().map(|(name, reason)| ((*name).to_owned(), json!(reason))));
         marks(&self.executable, &self.engine.plugin, &mut facts);
         let told = self.told.clone().map(|told| {
             let facts = told.unwrap_or_else(|reason| [("no_metrics".to_owned(), json!(reason))].into());

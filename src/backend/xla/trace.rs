@@ -24,7 +24,7 @@ const LONGEST: usize = 500;
 /// A GPU's lines, one a stream.
 const STREAM: &str = "Stream";
 
-/// Seconds in which the first device of a trace worked on anything, overlapping work counted once.
+/// Seconds in which the first device of a trace that worked did, overlapping work counted once.
 ///
 /// # Errors
 /// When no device is in it, or one that did nothing: what is there instead, with the profiler's own words.
@@ -38,26 +38,15 @@ pub fn busy_s(space: &[u8]) -> Result<f64, String> {
         let text = format!("the profiler's trace has {what}, only {}", parts.join("; it says: "));
         text.chars().take(LONGEST).collect::<String>()
     };
-    // Of several devices the one with the lowest number.
-    let devices = planes.iter().filter(|plane| DEVICES.iter().any(|start| plane.name.starts_with(start)));
-    let first = devices.min_by_key(|plane| (plane.name.len(), &plane.name)).ok_or_else(|| absent("no device"))?;
-    let whole: Vec<&Line> = first.lines.iter().filter(|line| line.name == OPERATIONS).collect();
-    let lines = if whole.is_empty() {
-        first.lines.iter().filter(|line| line.name.starts_with(STREAM)).collect()
-    } else {
-        whole
-    };
-    let mut spans: Vec<(u128, u128)> = lines.into_iter().flat_map(|line| line.spans.iter().copied()).collect();
-    spans.sort_unstable();
-    let (mut busy_ps, mut until) = (0, 0);
-    for (from, to) in spans {
-        busy_ps += to.saturating_sub(from.max(until));
-        until = until.max(to);
+    let mut devices: Vec<&Plane> =
+        planes.iter().filter(|plane| DEVICES.iter().any(|start| plane.name.starts_with(start))).collect();
+    if devices.is_empty() {
+        return Err(absent("no device"));
     }
-    if busy_ps == 0 {
-        return Err(absent("no work of a device"));
-    }
-    Ok(busy_ps as f64 * 1e-12)
+    // Of several that worked the one with the lowest number: a profiler has a plane for every GPU of the host.
+    devices.sort_by_key(|plane| (plane.name.len(), &plane.name));
+    let busy_ps = devices.into_iter().map(Plane::busy_ps).find(|busy| *busy > 0);
+    busy_ps.map(|busy| busy as f64 * 1e-12).ok_or_else(|| absent("no work of a device"))
 }
 
 struct Plane {
@@ -66,6 +55,24 @@ struct Plane {
 }
 
 impl Plane {
+    /// Picoseconds in which it worked on anything.
+    fn busy_ps(&self) -> u128 {
+        let whole: Vec<&Line> = self.lines.iter().filter(|line| line.name == OPERATIONS).collect();
+        let lines = if whole.is_empty() {
+            self.lines.iter().filter(|line| line.name.starts_with(STREAM)).collect()
+        } else {
+            whole
+        };
+        let mut spans: Vec<(u128, u128)> = lines.into_iter().flat_map(|line| line.spans.iter().copied()).collect();
+        spans.sort_unstable();
+        let (mut busy, mut until) = (0, 0);
+        for (from, to) in spans {
+            busy += to.saturating_sub(from.max(until));
+            until = until.max(to);
+        }
+        busy
+    }
+
     /// What is in it, for people: `/device:GPU:0 (40 events in "Stream #14(Compute)")`.
     fn summary(&self) -> String {
         let lines: Vec<String> =
@@ -160,6 +167,8 @@ mod tests {
         );
         let idle = message(PLANES, &[name("/device:GPU:0")]);
         assert!(busy_s(&idle).expect_err("idle").contains("no work of a device"));
+        // A process that uses the second GPU alone: the first has a plane too.
+        assert_eq!(busy_s(&[idle, gpu("/device:GPU:1", 50)].concat()), Ok(950e-12));
         // A trace that is cut short counts as far as it is whole, and never panics.
         for end in 0..space.len() {
             let _ = busy_s(&space[..end]);

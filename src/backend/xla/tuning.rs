@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::backend::BackendError;
 use crate::backend::program::Program;
 use crate::backend::xla::pjrt::{Flag, Options};
-use crate::backend::xla::plugins::Platform;
+use crate::backend::xla::plugins::{Platform, Plugin};
 use crate::domain::{Workload, hex};
 use crate::protocol::SESSION_VARIABLE;
 
@@ -30,18 +30,20 @@ pub struct Tuning {
 
 impl Tuning {
     /// For a workload whose launches share; none where nothing is tuned, each launch is to tune, or the suite's flags say how.
-    pub fn of(workload: &Workload, platform: Platform, program: &Program) -> Option<Self> {
-        Self::within(Path::new(&std::env::var_os(SESSION_VARIABLE)?), workload, platform, program)
+    pub fn of(workload: &Workload, plugin: &Plugin, program: &Program) -> Option<Self> {
+        Self::within(Path::new(&std::env::var_os(SESSION_VARIABLE)?), workload, plugin, program)
     }
 
-    fn within(session: &Path, workload: &Workload, platform: Platform, program: &Program) -> Option<Self> {
+    fn within(session: &Path, workload: &Workload, plugin: &Plugin, program: &Program) -> Option<Self> {
         let flags = workload.optional_text("xla_flags").unwrap_or_default();
-        let tunes = matches!(platform, Platform::Cuda | Platform::Rocm) && !flags.contains("autotune");
+        let tunes = matches!(plugin.platform, Platform::Cuda | Platform::Rocm) && !flags.contains("autotune");
         if !tunes || workload.text("autotune") == Ok("each-launch") {
             return None;
         }
-        // Flags change what there is to tune.
-        let key = hex(&Sha256::digest([program.manifest.sha256.as_bytes(), flags.as_bytes()].concat()));
+        // All of them change what there is to find: two commits may bring a plugin each, and the GPUs of a host may differ.
+        let build = plugin.sha256().unwrap_or_default();
+        let device = workload.optional_size("device").ok().flatten().unwrap_or(0);
+        let key = hex(&Sha256::digest(format!("{}\n{flags}\n{build}\n{device}", program.manifest.sha256)));
         Some(Self { folder: session.join("xla-tuning").join(key) })
     }
 
@@ -88,7 +90,9 @@ pub struct Tuned {
 /// # Errors
 /// When it cannot be started, or ends badly; its own words are in the launch's log.
 pub fn elsewhere() -> Result<(), String> {
-    let program = std::env::current_exe().map_err(|error| format!("this program is not found again: {error}"))?;
+    // On Linux by a name that stays this program, even when a build replaced its file.
+    let program = if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { std::env::current_exe() };
+    let program = program.map_err(|error| format!("this program is not found again: {error}"))?;
     let ended = Command::new(program).arg(SUBCOMMAND).stdin(Stdio::null()).status();
     match ended.map_err(|error| format!("the process that tunes cannot be started: {error}"))? {
         status if status.success() => Ok(()),
@@ -99,6 +103,7 @@ pub fn elsewhere() -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::xla::plugins::Source;
     use crate::domain::{ParamValue, WorkloadKind};
 
     fn workload(params: &[(&str, &str)]) -> Workload {
@@ -115,7 +120,13 @@ mod tests {
     fn tuning(session: &Path, platform: Platform, params: &[(&str, &str)]) -> Option<Tuning> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("suites/models/mlp-train.vhlo");
         let program = Program::read(&path).expect("a program");
-        Tuning::within(session, &workload(params), platform, &program)
+        let plugin = Plugin { platform, path: path.clone(), source: Source::Variable("X"), package: None };
+        let mut workload = workload(params);
+        if let Some(ParamValue::Text(number)) = workload.params.get("device") {
+            let number = number.parse().expect("a number");
+            workload.params.insert("device".to_owned(), ParamValue::Int(number));
+        }
+        Tuning::within(session, &workload, &plugin, &program)
     }
 
     #[test]
@@ -139,6 +150,8 @@ mod tests {
         assert_eq!(launch(&[]), (false, 1));
         assert_eq!(launch(&[("autotune", "once")]), (false, 1));
         assert_eq!(launch(&[("xla_flags", "xla_gpu_enable_triton_gemm=false")]), (true, 2));
+        assert_eq!(launch(&[("device", "1")]), (true, 3));
+        assert_eq!(launch(&[("device", "0")]), (false, 3));
     }
 
     #[test]

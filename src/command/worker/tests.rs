@@ -15,6 +15,7 @@ enum Breaks {
     Support,
     Load,
     Run,
+    RunRoom,
     Ceilings,
     Room,
 }
@@ -77,6 +78,9 @@ impl Subject for Fake {
     fn time(&mut self, iterations: u64) -> Result<Reading, SubjectError> {
         if self.breaks == Breaks::Run {
             return Err(SubjectError { context: "iteration".to_owned(), source: "no luck".into() });
+        }
+        if self.breaks == Breaks::RunRoom {
+            return Err(SubjectError::out_of_memory("iteration".to_owned(), "a gigabyte too much"));
         }
         let wall_s = 0.5 * iterations as f64;
         Ok(Reading { wall_s, cpu_s: Some(wall_s / 2.0), ..Reading::default() })
@@ -298,6 +302,7 @@ fn every_other_ending_is_an_outcome_with_its_reason() {
         (Breaks::Support, OutcomeKind::Skipped, "no such precision; buy one"),
         (Breaks::Load, OutcomeKind::Failed, "loading `it`: no such shape"),
         (Breaks::Run, OutcomeKind::Failed, "measuring `it`: iteration: no luck"),
+        (Breaks::RunRoom, OutcomeKind::OutOfMemory, "measuring `it`: iteration: out of memory: a gigabyte too much"),
     ];
     for (breaks, kind, reason) in endings {
         let fake = Fake { breaks, ..Fake::default() };

@@ -260,7 +260,8 @@ impl Plugin {
     pub fn attributes(&self) -> Result<Vec<(String, Value)>> {
         let mut arguments = padded::<PJRT_Plugin_Attributes_Args>();
         call!(self, PJRT_Plugin_Attributes, arguments)?;
-        named_values(arguments.args.attributes, arguments.args.num_attributes)
+        // SAFETY: told of this plugin just now, which is never unloaded.
+        unsafe { named_values(arguments.args.attributes, arguments.args.num_attributes) }
     }
 
     /// Turns what a function returned into a result, and frees it.
@@ -275,7 +276,8 @@ impl Plugin {
             arguments.args.error = error;
             // SAFETY: the error is alive, and the text that it gives belongs to it.
             unsafe { function(&raw mut arguments.args) };
-            message = text(arguments.args.message, arguments.args.message_size);
+            // SAFETY: as above.
+            message = unsafe { text(arguments.args.message, arguments.args.message_size) };
         }
         if let Some(function) = self.0.table.PJRT_Error_GetCode {
             let mut arguments = padded::<PJRT_Error_GetCode_Args>();
@@ -308,13 +310,21 @@ fn brief(message: &str) -> String {
 }
 
 /// A text that a plugin gives with its length.
-pub fn text(start: *const c_char, bytes: usize) -> Result<String> {
-    Ok(String::from_utf8_lossy(list(start.cast::<u8>(), bytes, MOST_TEXT)?).into_owned())
+///
+/// # Safety
+/// As for [`list`].
+pub unsafe fn text(start: *const c_char, bytes: usize) -> Result<String> {
+    // SAFETY: promised by the caller.
+    let bytes = unsafe { list(start.cast::<u8>(), bytes, MOST_TEXT) }?;
+    Ok(String::from_utf8_lossy(bytes).into_owned())
 }
 
-/// A list that a plugin gives with its length; empty where it gives none. Lives as long as the object it was asked of, so it is
-/// copied before anything else happens.
-pub fn list<'a, T>(start: *const T, count: usize, most: usize) -> Result<&'a [T]> {
+/// A list that a plugin gives with its length; empty where it gives none.
+///
+/// # Safety
+/// Start and length are what a plugin told of an object that is alive. The list lives as long as that object, so it is copied before
+/// anything else happens.
+pub unsafe fn list<'a, T>(start: *const T, count: usize, most: usize) -> Result<&'a [T]> {
     if start.is_null() || count == 0 {
         return Ok(&[]);
     }
@@ -381,22 +391,26 @@ impl std::fmt::Display for Value {
 }
 
 /// Named values that a plugin gives.
-pub fn named_values(start: *const PJRT_NamedValue, count: usize) -> Result<Vec<(String, Value)>> {
-    list(start, count, MOST_LISTED)?.iter().map(named_value).collect()
+///
+/// # Safety
+/// As for [`list`].
+pub unsafe fn named_values(start: *const PJRT_NamedValue, count: usize) -> Result<Vec<(String, Value)>> {
+    // SAFETY: promised by the caller.
+    unsafe { list(start, count, MOST_LISTED) }?.iter().map(named_value).collect()
 }
 
 fn named_value(named: &PJRT_NamedValue) -> Result<(String, Value)> {
     let held = &named.__bindgen_anon_1;
     let value = match named.type_ {
         PJRT_NamedValue_kString => {
-            // SAFETY: the tag says that this member of the union is set.
-            Value::Text(text(unsafe { held.string_value }, named.value_size)?)
+            // SAFETY: the tag says that this member of the union is set, and what it points to lives as long as the value.
+            Value::Text(unsafe { text(held.string_value, named.value_size) }?)
         }
         // SAFETY: as above.
         PJRT_NamedValue_kInt64 => Value::Int(unsafe { held.int64_value }),
         PJRT_NamedValue_kInt64List => {
             // SAFETY: as above.
-            Value::Ints(list(unsafe { held.int64_array_value }, named.value_size, MOST_LISTED)?.to_vec())
+            Value::Ints(unsafe { list(held.int64_array_value, named.value_size, MOST_LISTED) }?.to_vec())
         }
         // SAFETY: as above.
         PJRT_NamedValue_kFloat => Value::Float(unsafe { held.float_value }),
@@ -404,7 +418,8 @@ fn named_value(named: &PJRT_NamedValue) -> Result<(String, Value)> {
         PJRT_NamedValue_kBool => Value::Bool(unsafe { truth(&raw const held.bool_value) }),
         _ => Value::Unknown,
     };
-    Ok((text(named.name, named.name_size)?, value))
+    // SAFETY: as above.
+    Ok((unsafe { text(named.name, named.name_size) }?, value))
 }
 
 /// Options as a plugin takes them. They point into `options`, which must outlive them.

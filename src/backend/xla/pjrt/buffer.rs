@@ -129,7 +129,8 @@ impl Buffer {
         let mut arguments = padded::<PJRT_Buffer_Dimensions_Args>();
         arguments.args.buffer = self.raw;
         call!(self.client.plugin(), PJRT_Buffer_Dimensions, arguments)?;
-        Ok(list(arguments.args.dims, arguments.args.num_dims, MOST_LISTED)?.to_vec())
+        // SAFETY: told of this buffer just now.
+        Ok(unsafe { list(arguments.args.dims, arguments.args.num_dims, MOST_LISTED) }?.to_vec())
     }
 
     /// Waits until it has its values.

@@ -100,8 +100,10 @@ impl Plugin {
         call!(self, PJRT_DeviceDescription_Attributes, attributes)?;
         Ok(Description {
             id: id.args.id,
-            kind: text(kind.args.device_kind, kind.args.device_kind_size)?,
-            attributes: named_values(attributes.args.attributes, attributes.args.num_attributes)?,
+            // SAFETY: told of this description just now.
+            kind: unsafe { text(kind.args.device_kind, kind.args.device_kind_size) }?,
+            // SAFETY: as above.
+            attributes: unsafe { named_values(attributes.args.attributes, attributes.args.num_attributes) }?,
         })
     }
 }
@@ -131,8 +133,10 @@ impl Client {
         version.args.client = self.raw();
         call!(self.plugin(), PJRT_Client_PlatformVersion, version)?;
         Ok((
-            text(name.args.platform_name, name.args.platform_name_size)?,
-            text(version.args.platform_version, version.args.platform_version_size)?,
+            // SAFETY: told of this client just now.
+            unsafe { text(name.args.platform_name, name.args.platform_name_size) }?,
+            // SAFETY: as above.
+            unsafe { text(version.args.platform_version, version.args.platform_version_size) }?,
         ))
     }
 
@@ -145,7 +149,8 @@ impl Client {
         arguments.args.client = self.raw();
         call!(self.plugin(), PJRT_Client_AddressableDevices, arguments)?;
         let (start, count) = (arguments.args.addressable_devices, arguments.args.num_addressable_devices);
-        list(start, count, MOST_LISTED)?
+        // SAFETY: told of this client just now.
+        unsafe { list(start, count, MOST_LISTED) }?
             .iter()
             .map(|raw| {
                 if raw.is_null() {

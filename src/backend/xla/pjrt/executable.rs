@@ -121,7 +121,8 @@ impl Compiled {
         arguments.args.executable = self.raw;
         call!(self.plugin, PJRT_Executable_Fingerprint, arguments)?;
         let (start, bytes) = (arguments.args.executable_fingerprint, arguments.args.executable_fingerprint_size);
-        let mark = list(start.cast::<u8>(), bytes, MOST_LISTED)?;
+        // SAFETY: told of this program just now.
+        let mark = unsafe { list(start.cast::<u8>(), bytes, MOST_LISTED) }?;
         let printable = mark.iter().all(u8::is_ascii_graphic);
         Ok(if printable { String::from_utf8_lossy(mark).into_owned() } else { hex(mark) })
     }
@@ -134,7 +135,8 @@ impl Compiled {
         let mut arguments = padded::<PJRT_Executable_GetCostAnalysis_Args>();
         arguments.args.executable = self.raw;
         call!(self.plugin, PJRT_Executable_GetCostAnalysis, arguments)?;
-        named_values(arguments.args.properties, arguments.args.num_properties)
+        // SAFETY: told of this program just now.
+        unsafe { named_values(arguments.args.properties, arguments.args.num_properties) }
     }
 
     /// What it takes of a device's memory.
@@ -164,7 +166,9 @@ impl Compiled {
         arguments.args.executable = self.raw;
         call!(self.plugin, PJRT_Executable_Serialize, arguments)?;
         let told = &arguments.args;
-        let bytes = list(told.serialized_bytes.cast::<u8>(), told.serialized_bytes_size, MOST_CODE).map(<[u8]>::to_vec);
+        // SAFETY: told just now; the bytes live until they are freed below.
+        let bytes = unsafe { list(told.serialized_bytes.cast::<u8>(), told.serialized_bytes_size, MOST_CODE) };
+        let bytes = bytes.map(<[u8]>::to_vec);
         if let Some(free) = told.serialized_executable_deleter {
             // SAFETY: given for exactly this, and called once, after the bytes were copied.
             unsafe { free(told.serialized_executable) };

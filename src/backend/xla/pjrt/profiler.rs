@@ -186,7 +186,8 @@ impl Session {
         }
         // By the header the first call tells the size alone; XLA's own gives its buffer too.
         if !arguments.buffer.is_null() {
-            return Ok(list(arguments.buffer.cast_const(), size, MOST_TRACE)?.to_vec());
+            // SAFETY: the buffer is the profiler's own, which is alive.
+            return Ok(unsafe { list(arguments.buffer.cast_const(), size, MOST_TRACE) }?.to_vec());
         }
         let mut trace = vec![0_u8; size];
         arguments.buffer = trace.as_mut_ptr();
@@ -223,7 +224,8 @@ fn call<A>(table: &Table, name: &'static str, function: Takes<A>, arguments: &mu
         let mut arguments = of();
         // SAFETY: the error is alive, and the text that it gives belongs to it.
         unsafe { function(&raw mut arguments) };
-        message = text(arguments.message, arguments.message_size).unwrap_or_default();
+        // SAFETY: as above.
+        message = unsafe { text(arguments.message, arguments.message_size) }.unwrap_or_default();
     }
     let mut code = 2;
     if let Some(function) = table.error_get_code {

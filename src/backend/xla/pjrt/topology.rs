@@ -65,7 +65,8 @@ impl Topology {
         let mut arguments = padded::<PJRT_TopologyDescription_GetDeviceDescriptions_Args>();
         arguments.args.topology = self.raw;
         call!(self.plugin, PJRT_TopologyDescription_GetDeviceDescriptions, arguments)?;
-        list(arguments.args.descriptions, arguments.args.num_descriptions, MOST_LISTED)?
+        // SAFETY: told of this topology just now.
+        unsafe { list(arguments.args.descriptions, arguments.args.num_descriptions, MOST_LISTED) }?
             .iter()
             .map(|raw| self.plugin.described(*raw))
             .collect()

@@ -14,7 +14,7 @@ pub struct Package {
     pub platform: Platform,
     /// What Python's index calls it.
     pub package: &'static str,
-    /// The version that was tried with this regrade.
+    /// The version that is installed unless another is asked for.
     pub version: &'static str,
     /// SHA-256 of its wheels for Linux on x86-64; several where every version of Python has one of its own.
     pub sha256: &'static [&'static str],
