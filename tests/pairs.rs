@@ -162,8 +162,10 @@ fn a_used_up_budget_leaves_the_rest_undecided() {
     let place = two_commits("1.3");
     let ran = compare(&place, &["HEAD~1..HEAD", "--budget", "10ms"]);
     assert!(ran.stderr.contains("no time such as"), "{}", ran.stderr);
-    let ran = compare(&place, &["HEAD~1..HEAD", "--budget", "0.001s"]).expect(0);
+    // Not one pair was measured, so nothing was compared, and whoever demands a decision got none.
+    let ran = compare(&place, &["HEAD~1..HEAD", "--budget", "0.001s"]).expect(5);
     assert!(ran.stdout.contains("inconclusive") || ran.stdout.contains("Inconclusive"), "{}", ran.stdout);
+    compare(&place, &["HEAD~1..HEAD", "--budget", "0.001s", "--require-decision"]).expect(3);
 }
 
 #[test]

@@ -145,9 +145,8 @@ impl<'a> Judge<'a> {
             .filter(|old| case.gates(&old.metric.name) && here.iter().all(|new| new.metric.name != old.metric.name))
             .map(|old| {
                 let note = format!("`{}` was measured in the base, head does not report it", old.metric.name);
-                let mut row = without_numbers(case, outcome.clone(), Call::Inconclusive, Reason::Missing, note);
-                row.metric = old.metric.clone();
-                row
+                let row = without_numbers(case, outcome.clone(), Call::Inconclusive, Reason::Missing, note);
+                of_metric(row, case, old.metric.clone())
             })
             .collect();
         let series = here.into_iter().map(|summary| self.series(case, summary, launches, &base, known)).collect();
@@ -406,6 +405,21 @@ fn latency() -> Metric {
     Metric::standard(Metric::LATENCY).expect("in the table")
 }
 
+/// The metric that stands for a case without numbers: latency, or what gates it instead. A case that may fail CI must not
+/// look as if it could not because nothing is known of it.
+fn standing(case: &Case) -> Metric {
+    if case.gates(Metric::LATENCY) {
+        return latency();
+    }
+    let gating = case.gate_metrics.iter().find(|name| case.gates(name));
+    gating.map_or_else(latency, |name| case.metric(name).unwrap_or_else(|| Metric { name: name.clone(), ..latency() }))
+}
+
+/// The row about another metric of its case.
+pub(super) fn of_metric<'a>(row: Judged<'a>, case: &Case, metric: Metric) -> Judged<'a> {
+    Judged { gating: case.gates(&metric.name), thresholds: case.thresholds_for(&metric.name), metric, ..row }
+}
+
 pub(super) fn without_numbers<'a>(
     case: &Case,
     outcome: Outcome,
@@ -413,12 +427,13 @@ pub(super) fn without_numbers<'a>(
     reason: Reason,
     note: String,
 ) -> Judged<'a> {
+    let metric = standing(case);
     Judged {
         case: case.id.clone(),
-        metric: latency(),
-        gating: case.gates(Metric::LATENCY),
+        gating: case.gates(&metric.name),
         fails: false,
-        thresholds: case.thresholds_for(Metric::LATENCY),
+        thresholds: case.thresholds_for(&metric.name),
+        metric,
         base: None,
         head: None,
         outcome: Some(outcome),
@@ -430,11 +445,10 @@ pub(super) fn without_numbers<'a>(
 
 /// A case that was to be paired and for whose pairs no time was left.
 #[must_use]
-pub fn unpaired<'a>(case: &CaseId) -> Judged<'a> {
+pub fn unpaired<'a>(case: &Case) -> Judged<'a> {
     let note = "no time was left for its pairs; a longer `budget` decides".to_owned();
-    let mut row = missing(case);
-    row.verdict = bare(Call::Inconclusive, Reason::TooFewLaunches, note);
-    row
+    let row = without_numbers(case, Outcome::measured(), Call::Inconclusive, Reason::TooFewLaunches, note);
+    Judged { outcome: None, ..row }
 }
 
 fn missing<'a>(case: &CaseId) -> Judged<'a> {

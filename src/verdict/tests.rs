@@ -11,7 +11,7 @@ use crate::domain::{
 };
 use crate::exit::Exit;
 use crate::verdict::policy::{Demand, decide_suite};
-use crate::verdict::{Head, Judgement, Session, judge};
+use crate::verdict::{Head, Judgement, Session, judge, unpaired};
 
 pub(super) fn case(id: &str) -> CaseRecord {
     let case = Case {
@@ -315,4 +315,20 @@ fn an_open_gated_row_ends_with_three_only_on_demand() {
         decide_suite(&judgement.rows, &[], Severity::Moderate, Demand { require_decision: true }).exit,
         Exit::Inconclusive
     );
+}
+
+#[test]
+fn a_case_without_numbers_is_as_gated_as_any() {
+    let mut cases = [case("a"), case("b")];
+    cases[0].case.gate_metrics = vec!["cpu_time".to_owned()];
+    let history = [session(&[("a", QUIET), ("b", QUIET)])];
+    let judgement = judged(&cases, &[], &history);
+    let mut rows = judgement.rows;
+    rows.push(unpaired(&cases[0].case));
+    for row in &rows {
+        assert!(row.gating && row.verdict.call == Call::Inconclusive, "{row:?}");
+    }
+    assert_eq!(rows.iter().filter(|row| row.metric.name == "cpu_time").count(), 2, "what gates stands for the case");
+    let end = |require_decision| decide_suite(&rows, &[], Severity::Moderate, Demand { require_decision }).exit;
+    assert_eq!((end(false), end(true)), (Exit::Nothing, Exit::Inconclusive), "nothing was measured");
 }

@@ -13,7 +13,7 @@ use crate::command::git::WorkTree;
 use crate::command::inject;
 use crate::command::paired::{self, Request, Session, Sides};
 use crate::command::session::{self, CANCELLED, Header, Subject};
-use crate::domain::{ArmSide, CaseId, LaunchSummary, Run, RunId, SessionId, Severity};
+use crate::domain::{ArmSide, Case, LaunchSummary, Run, RunId, SessionId, Severity};
 use crate::render::format;
 use crate::report::PairedInfo;
 use crate::runner::Ending;
@@ -223,7 +223,7 @@ impl Paired {
         if self.session.sat.ending == Ending::OutOfBudget {
             notes.push("the time that a session may take was used up before every case was decided".to_owned());
         }
-        let postponed: Vec<&CaseId> = self.session.confirmation.postponed();
+        let postponed: Vec<&Case> = self.session.confirmation.postponed();
         if !postponed.is_empty() {
             notes.push(format!(
                 "no time was left for pairs of {} of the cases; a longer `budget` decides them",

@@ -17,7 +17,7 @@ use crate::stats::multiplicity::e_benjamini_hochberg;
 use crate::verdict::builds::Builds;
 use crate::verdict::confirm::stream::Stream;
 use crate::verdict::guard::{self, Control};
-use crate::verdict::history::{bare, metrics, unpaired, without_numbers};
+use crate::verdict::history::{bare, metrics, of_metric, unpaired, without_numbers};
 use crate::verdict::policy::{self, Q};
 use crate::verdict::{Judged, SideValues, Used, kind};
 
@@ -174,8 +174,8 @@ impl Confirmation {
 
     /// Cases for whose pairs no time was left.
     #[must_use]
-    pub fn postponed(&self) -> Vec<&CaseId> {
-        self.trials.values().filter(|trial| trial.postponed).map(|trial| &trial.case.id).collect()
+    pub fn postponed(&self) -> Vec<&Case> {
+        self.trials.values().filter(|trial| trial.postponed).map(|trial| &trial.case).collect()
     }
 
     /// Cases that want another pair.
@@ -280,7 +280,7 @@ impl Confirmation {
                 continue;
             }
             if trial.streams.is_empty() && trial.only.is_empty() {
-                rows.push(unpaired(&trial.case.id));
+                rows.push(unpaired(&trial.case));
             }
             for stream in &trial.streams {
                 let found = discovered.contains(&(*place, stream.metric.name.as_str()));
@@ -398,8 +398,5 @@ fn one_sided<'t>(case: &Case, side: ArmSide, metric: &Metric) -> Option<Judged<'
         _ if !case.gates(&metric.name) => return None,
         _ => (Call::Inconclusive, Reason::Missing, format!("`{}` is reported by the base, not by head", metric.name)),
     };
-    let mut row = without_numbers(case, Outcome::measured(), call, reason, note);
-    row.metric = metric.clone();
-    row.gating = case.gates(&metric.name);
-    Some(row)
+    Some(of_metric(without_numbers(case, Outcome::measured(), call, reason, note), case, metric.clone()))
 }
