@@ -158,6 +158,21 @@ fn history_screens_and_only_suspects_are_paired() {
 }
 
 #[test]
+fn only_runs_of_the_base_branch_screen() {
+    let place = two_commits("1");
+    place.git(&["checkout", "-q", "-b", "feature"]);
+    place.set_factor("slow", "1.3");
+    place.commit("slower");
+    // As slow as the change itself, so that it would look harmless beside them.
+    for _ in 0..6 {
+        place.run(&["run", "suite.toml"]).expect(0);
+    }
+    compare(&place, &[]).expect(1);
+    assert_eq!(place.report()["paired"]["cases"], 2);
+    assert_eq!(said(&place, "slow"), pair("regressed", "severe"));
+}
+
+#[test]
 fn a_used_up_budget_leaves_the_rest_undecided() {
     let place = two_commits("1.3");
     let ran = compare(&place, &["HEAD~1..HEAD", "--budget", "10ms"]);

@@ -27,6 +27,9 @@ use crate::verdict::paired::PAIRS_MAX;
 use crate::verdict::policy::HISTORY_SESSIONS;
 use crate::verdict::{self, Judgement};
 
+/// Whether runs of other branches may screen: those of the change itself would find it as fast as it is.
+pub const SCREEN_STAND_INS: bool = false;
+
 /// Both states of the sources; checked out and built when first asked for.
 #[derive(Debug)]
 pub struct Subjects<'a> {
@@ -91,7 +94,7 @@ pub fn sessions(arguments: &Compare, suite: &Suite, store: &SqliteStore, fits: &
         Header { tree: WorkTree::detect(), testbed: session::testbed(&plan, &machine, &arguments.measure.clocks) }
             .run(&plan);
     head.id = RunId::fresh();
-    Ok(choose_base(arguments, &head, None, store, fits)?.runs.len())
+    Ok(choose_base(arguments, &head, None, SCREEN_STAND_INS, store, fits)?.runs.len())
 }
 
 /// Measures pairs of what the screen found suspicious, or of everything where nothing was screened. `None` where nothing
