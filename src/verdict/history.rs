@@ -242,15 +242,20 @@ impl<'a> Judge<'a> {
         let constant = series.sessions.len() >= K_SCREEN
             && series.sessions.iter().all(|session| steady(session.iter(), series.sessions[0][0].value))
             && steady(series.head.iter(), series.head[0].value);
-        if metric.exact || constant {
-            return (exact(series), None);
+        if (metric.exact || constant)
+            && let Some(verdict) = exact(series)
+        {
+            return (verdict, None);
         }
         if all.clone().any(|used| used.value == 0.0) {
             return plain(Call::Inconclusive, Reason::ZeroBase, "a value of zero has no relative change");
         }
         let finding = self.finding(series, 0.25, family);
         let moved = self.machine.noisy && kind::follows_the_machine(metric);
-        let verdict = finding.decide(metric, &series.thresholds, moved);
+        let mut verdict = finding.decide(metric, &series.thresholds, moved);
+        if metric.exact {
+            verdict.note += "; declared exact, but its launches differ among themselves, so it is judged as noisy";
+        }
         if series.sessions.len() < K_GATE {
             return (verdict, Some(finding));
         }
@@ -384,17 +389,15 @@ pub(super) fn measured(launch: &LaunchSummary) -> bool {
     launch.outcome.kind == OutcomeKind::Measured
 }
 
-/// An exact metric: no test is made, any difference is a change (STATISTICS.md section 6).
-fn exact(series: &Series<'_>) -> Verdict {
+/// An exact metric: no test is made, any difference is a change (STATISTICS.md section 6). `None` where launches of one
+/// side differ: then it is noisy, whatever was declared.
+fn exact(series: &Series<'_>) -> Option<Verdict> {
     let head = series.head[0].value;
     let steady = |launches: &[Used<'_>]| launches.iter().all(|used| used.value == launches[0].value);
     let base_launches = &series.sessions[0];
     let base = base_launches[0].value;
-    if !steady(&series.head) || !steady(base_launches) {
-        let note = "declared exact, but its launches differ among themselves".to_owned();
-        return bare(Call::Inconclusive, Reason::BadValue, note);
-    }
-    decide::exact(base, head, &series.metric, &series.thresholds)
+    (steady(&series.head) && steady(base_launches))
+        .then(|| decide::exact(base, head, &series.metric, &series.thresholds))
 }
 
 pub(super) fn bare(call: Call, reason: Reason, note: String) -> Verdict {

@@ -213,6 +213,23 @@ fn exact_metrics_need_no_test() {
 }
 
 #[test]
+fn an_exact_metric_whose_launches_differ_is_judged_as_noisy() {
+    let metric = Metric { exact: true, ..latency() };
+    let with = |values: [f64; 3]| -> Vec<LaunchSummary> {
+        (0..).zip(values).map(|(i, value)| launch("a", i, metric.clone(), value)).collect()
+    };
+    let cases = [case("a")];
+    let history: Vec<Session> = (0..6).map(|_| Session { run: RunId::fresh(), launches: with([100.0; 3]) }).collect();
+    for (head, call) in [([150.0, 150.0, 151.0], Call::Regressed), ([100.0, 100.0, 101.0], Call::Unchanged)] {
+        let head = with(head);
+        let judgement = judged(&cases, &head, &history);
+        let verdict = &judgement.rows[0].verdict;
+        assert_eq!((verdict.call, verdict.provisional), (call, true), "{verdict:?}");
+        assert!(verdict.note.contains("declared exact"), "{verdict:?}");
+    }
+}
+
+#[test]
 fn the_machine_s_own_movement_is_taken_out() {
     let cases = [case("a"), case("reference-compute")];
     let both = |factor: f64| [("a", scaled(QUIET, factor)), ("reference-compute", scaled(QUIET, factor))];
