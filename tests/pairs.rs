@@ -119,6 +119,45 @@ fn a_head_that_crashes_fails_and_a_base_that_crashes_is_no_base() {
     assert!(ran.stdout.contains("base arm"), "{}", ran.stdout);
 }
 
+/// Two commits, 30 % apart, whose launches do `what` where the shell's `condition` on `$n`, the number of launches before in
+/// the session, holds.
+fn disturbed(condition: &str, what: &str) -> Place {
+    let place = Place::new();
+    place.script(&["slow"]);
+    let count = "n=$(ls \"$REGRADE_SESSION_DIR\" | wc -l); mkdir \"$REGRADE_SESSION_DIR/$n\"";
+    place.write("bench.sh", &format!("{count}\nif [ {condition} ]; then {what}; exit; fi\n{}", support::SCRIPT));
+    place.commit("base");
+    place.set_factor("slow", "1.3");
+    place.commit("head");
+    place
+}
+
+const INVALID: &str =
+    r#"echo '{"type":"outcome","kind":"invalid","reason":"others used the device"}' >> "$REGRADE_OUTPUT""#;
+
+#[test]
+fn a_disturbed_launch_is_a_dropped_pair_and_no_failure_of_head() {
+    let place = disturbed("$((n % 4)) = 1", INVALID);
+    let ran = compare(&place, &["HEAD~1..HEAD"]).expect(1);
+    assert!(ran.stdout.contains("pairs were disturbed from outside"), "{}", ran.stdout);
+    assert_eq!(said(&place, "slow"), pair("regressed", "severe"));
+
+    // Disturbed for ever, from the first launch or from the first pair on.
+    for from in [0, 2] {
+        let place = disturbed(&format!("$n -ge {from}"), INVALID);
+        compare(&place, &["HEAD~1..HEAD", "--max-pairs", "6"]).expect(5);
+        assert_eq!(said(&place, "slow").0, "inconclusive");
+        compare(&place, &["HEAD~1..HEAD", "--max-pairs", "6", "--require-decision"]).expect(3);
+    }
+}
+
+#[test]
+fn a_pair_that_fails_is_repeated_once_however_many_do() {
+    let place = disturbed("$((n % 7)) = 3", "kill -SEGV $$");
+    compare(&place, &["HEAD~1..HEAD"]).expect(1);
+    assert_eq!(said(&place, "slow"), pair("regressed", "severe"));
+}
+
 #[test]
 fn built_in_workloads_need_a_program_of_the_tree() {
     let place = Place::new();

@@ -11,7 +11,8 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::{
-    ArmSide, Call, Case, CaseId, LaunchSummary, Metric, MetricSummary, NoiseModel, Outcome, Reason, RunId, Severity,
+    ArmSide, Call, Case, CaseId, LaunchSummary, Metric, MetricSummary, NoiseModel, Outcome, OutcomeKind, Reason, RunId,
+    Severity,
 };
 use crate::stats::multiplicity::e_benjamini_hochberg;
 use crate::verdict::builds::Builds;
@@ -385,6 +386,10 @@ fn row_of<'t>(
 fn failed_row<'t>(case: &Case, side: ArmSide, outcome: &Outcome) -> Judged<'t> {
     let why = outcome.reason.clone().unwrap_or_default();
     let note = format!("{} in the {side} arm: {why}", outcome.kind);
+    if outcome.kind == OutcomeKind::Invalid {
+        // The machine's doing, as by history.
+        return without_numbers(case, outcome.clone(), Call::Inconclusive, Reason::BadValue, note);
+    }
     if side == ArmSide::Head {
         return without_numbers(case, outcome.clone(), Call::NotComparable, Reason::HeadFailed, note);
     }

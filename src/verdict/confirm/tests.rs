@@ -132,17 +132,20 @@ fn nothing_changed_is_rarely_called_changed() {
 
 #[test]
 fn what_cannot_be_measured_is_told_by_arm() {
-    let cases = [case("a").case, case("b").case];
+    let cases = [case("a").case, case("b").case, case("c").case];
     let mut confirmation = Confirmation::new(cases.iter().enumerate(), Vec::new(), RULES);
-    let crash = || Outcome::because(crate::domain::OutcomeKind::Failed, "died of signal 11");
+    let crash = || Outcome::because(OutcomeKind::Failed, "died of signal 11");
     confirmation.failed(0, ArmSide::Head, crash());
     confirmation.failed(1, ArmSide::Base, crash());
+    let clocks = Outcome::because(OutcomeKind::Invalid, "its clock was not at its lock");
+    confirmation.failed(2, ArmSide::Head, clocks);
     confirmation.begin(None);
     assert!(confirmation.open().is_empty());
     let run = RunId::fresh();
     let (rows, _) = confirmation.rows(run, run, Severity::Moderate);
     let reasons: Vec<Reason> = rows.iter().map(|row| row.verdict.reason).collect();
-    assert_eq!(reasons, [Reason::HeadFailed, Reason::BaseFailed]);
+    assert_eq!(reasons, [Reason::HeadFailed, Reason::BaseFailed, Reason::BadValue]);
+    assert!(rows[2].gating && rows[2].verdict.call == Call::Inconclusive, "the machine's doing: {:?}", rows[2]);
 }
 
 #[test]
