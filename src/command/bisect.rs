@@ -311,7 +311,9 @@ impl Search<'_> {
         if let Some(why) = referee.failure() {
             return Ok(Some((None, why)));
         }
-        let (pairs, seen) = referee.halving().seen();
+        let Some((pairs, seen)) = referee.halving().seen() else {
+            return Ok(Some((None, format!("no pair of it says anything about {}", self.metric.name))));
+        };
         let pairs = format::plural(pairs, "pair", "pairs");
         Ok(Some(match referee.halving().has_change() {
             None => (None, format!("not decided by {pairs}, {}", format::change(seen))),
