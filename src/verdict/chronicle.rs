@@ -375,6 +375,10 @@ pub fn settle(
             // What crept in is in the base already: head is compared with the recent sessions.
             continue;
         }
+        if row.paired.is_some() {
+            // Its pairs say nothing of the levels: where the change left the base branch may lie on either.
+            continue;
+        }
         match row.verdict.call {
             Call::Regressed if row.verdict.provisional && one.is_no_worse(row) => {
                 row.verdict.reason = Reason::Inherited;
