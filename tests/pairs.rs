@@ -291,6 +291,28 @@ fn the_commit_that_brought_a_change_is_found() {
 }
 
 #[test]
+fn a_metric_that_does_not_gate_is_bisected_until_it_is_decided() {
+    let place = Place::new();
+    place.script(&["steady"]);
+    let load = r#"awk -v f="$(cat load)" -v p=$$ 'BEGIN {
+        printf "{\"type\":\"samples\",\"metric\":{\"name\":\"load_time\",\"unit\":\"s\"},\"iterations\":1,\"values\":["
+        for (i = 0; i < 10; i++) printf "%s%.9f", (i ? "," : ""), f * 0.01 * (1 + (p % 10) / 10000)
+        print "]}" }' >> "$REGRADE_OUTPUT"
+"#;
+    place.write("bench.sh", &format!("{load}{}", support::SCRIPT));
+    for (at, factor) in ["1", "1", "1.2", "1.2"].into_iter().enumerate() {
+        place.write("load", factor);
+        place.write("note", &at.to_string());
+        place.commit(&format!("commit {at}"));
+    }
+    // Latency is decided long before as many pairs as all metrics that do not gate would need between them.
+    let words = ["bisect", "--suite", "suite.toml", "--case", "steady*", "--metric", "load_time", "HEAD~3", "HEAD"];
+    let ran = place.run(&words).expect(0);
+    let culprit = place.git_says(&["rev-parse", "HEAD~1"]);
+    assert!(ran.stdout.contains(&format!("{culprit} is the first with it: +20")), "{}", ran.stdout);
+}
+
+#[test]
 fn commits_that_cannot_be_judged_are_skipped_and_listed() {
     let place = Place::new();
     place.script(&["slow"]);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::cli::Compare;
-use crate::command::arms::{self, Checkouts, Refs, Repository};
+use crate::command::arms::{self, Checkouts, Ref, Refs, Repository};
 use crate::command::compare::base::choose_base;
 use crate::command::context::Context;
 use crate::command::git::WorkTree;
@@ -132,13 +132,7 @@ pub fn session(
     let refs = subjects.refs().clone();
     let checkouts = subjects.ready(context)?;
     let note = checkouts.note.clone();
-    // Without a build both arms run the same files but for what the change touches.
-    let builds = if suite.build.command.is_empty() {
-        Builds::same()
-    } else {
-        let past = past(&suite.info.name, &header.testbed.key, store)?;
-        Builds::learn(&past, [&refs.base.commit, &refs.head.commit], checkouts.layouts())
-    };
+    let builds = builds(suite, &header.testbed.key, [&refs.base, &refs.head], checkouts.layouts(), store)?;
     context.tell(&format!(
         "{}: pairs of {} of {}, seed {seed}",
         suite.info.name,
@@ -168,6 +162,16 @@ pub fn session(
         context.tell("interrupted; the launches that were made are kept, and nothing was decided");
     }
     Ok(Some(Paired { session, refs, note, escalation, all: everything.len(), seed }))
+}
+
+/// What the builds of two commits may differ by, with so many orders of code.
+pub fn builds(suite: &Suite, testbed: &str, commits: [&Ref; 2], layouts: usize, store: &SqliteStore) -> Result<Builds> {
+    // Without a build both arms run the same files but for what the change touches.
+    if suite.build.command.is_empty() {
+        return Ok(Builds::same());
+    }
+    let past = past(&suite.info.name, testbed, store)?;
+    Ok(Builds::learn(&past, commits.map(|commit| commit.commit.as_str()), layouts))
 }
 
 /// Comparisons of two commits that were measured here before: what builds differ by is learnt from them.
