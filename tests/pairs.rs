@@ -223,6 +223,14 @@ fn a_used_up_budget_leaves_the_rest_undecided() {
 }
 
 #[test]
+fn an_arm_is_not_resumed() {
+    let place = two_commits("1.3");
+    compare(&place, &["HEAD~1..HEAD", "--budget", "0.001s"]).expect(5);
+    let ran = place.run(&["run", "suite.toml", "--resume"]).expect(2);
+    assert!(ran.stderr.contains("no interrupted run of `scripted` to resume"), "{}", ran.stderr);
+}
+
+#[test]
 fn calibrating_teaches_later_verdicts() {
     let place = two_commits("1.3");
     let ran = place.run(&["calibrate", "suite.toml", "--pairs", "21"]).expect(0);
