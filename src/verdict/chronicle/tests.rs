@@ -151,6 +151,17 @@ fn a_change_answers_for_what_it_adds_and_the_base_branch_for_itself() {
 }
 
 #[test]
+fn the_base_branch_stays_red_until_a_moderate_shift_is_accepted() {
+    let (call, _, fails, notes) = settled(&step(28, 14, 1.08), 1.08, true);
+    assert!(call == Call::Regressed && fails, "{notes:?}");
+    // Of a change it is inherited; and one session alone fails nothing.
+    assert!(!settled(&step(28, 14, 1.08), 1.08, false).2);
+    assert!(!settled(&step(28, 28, 1.0), 1.08, true).2);
+    // Less than the gate is pending, whatever the newest session shows.
+    assert!(!settled(&step(28, 14, 1.03), 1.08, true).2);
+}
+
+#[test]
 fn pairs_say_nothing_of_the_levels_of_the_base_branch() {
     let pairs = PairedEvidence { pairs: 8, log_evidence: 0.0, statistic: LaunchStatistic::default() };
     let (call, _, _, notes) = settled_by(&step(28, 12, 1.3), 1.0, false, Some(pairs));
