@@ -332,7 +332,7 @@ mod tests {
     fn a_moderate_change_is_never_within_the_margin() {
         // Half as much again as minor would be 6 %.
         let thresholds = Thresholds { minor: 0.04, moderate: 0.05, severe: 0.15, ..Thresholds::default() };
-        let question = Question::new(&thresholds, 1);
+        let question = Question::new(&thresholds, 10);
         let by = |percent: f64| {
             let differences: Vec<f64> = D.map(|d| (percent / 100.0).ln_1p() + (d - 0.033) / 20.0).repeat(4);
             question.replay(&differences, 0.01, 1e-4).0

@@ -24,9 +24,10 @@ pub const PRIOR_SPREAD: f64 = 0.02;
 pub const SPREAD_FLOOR: f64 = 0.002;
 /// Fewest launches of a side.
 pub const MIN_LAUNCHES: usize = 3;
-/// Sessions from which the spread is estimated from history, with other benchmarks as the prior.
+/// Sessions from which a history screens, and says what is typical of its kind of metric.
 pub const K_SCREEN: usize = 5;
-/// Sessions from which a history speaks for itself.
+/// Sessions from which a history speaks for itself: its prior is what is typical of other benchmarks, no longer a fixed
+/// spread.
 pub const K_GATE: usize = 10;
 /// Sessions kept in the window.
 pub const HISTORY_SESSIONS: u32 = 30;
