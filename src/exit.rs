@@ -14,7 +14,8 @@ pub enum Exit {
     Regression = 1,
     /// Usage or configuration error.
     Usage = 2,
-    /// Inconclusive where the caller demands a decision.
+    /// Inconclusive where a decision is demanded: by the caller, or by a command that exists to make one (`bisect` found no
+    /// commit, `calibrate` did not see the gate trip).
     Inconclusive = 3,
     /// A case failed: crash, time-out, out of memory, wrong numbers.
     CaseFailed = 4,
@@ -49,7 +50,9 @@ impl Exit {
             Self::Pass => "no gated regression",
             Self::Regression => "regression at or above the gate, or a missed target",
             Self::Usage => "usage or configuration error",
-            Self::Inconclusive => "inconclusive where the caller demands a decision (--require-decision)",
+            Self::Inconclusive => {
+                "inconclusive where a decision is demanded: with --require-decision, and always of bisect and calibrate"
+            }
             Self::CaseFailed => "a case failed (crash, time-out, out of memory, wrong numbers)",
             Self::Nothing => "nothing was measured or nothing was comparable",
             Self::Environment => "environment or I/O failure",

@@ -119,6 +119,45 @@ fn a_head_that_crashes_fails_and_a_base_that_crashes_is_no_base() {
     assert!(ran.stdout.contains("base arm"), "{}", ran.stdout);
 }
 
+/// Two commits, 30 % apart, whose launches do `what` where the shell's `condition` on `$n`, the number of launches before in
+/// the session, holds.
+fn disturbed(condition: &str, what: &str) -> Place {
+    let place = Place::new();
+    place.script(&["slow"]);
+    let count = "n=$(ls \"$REGRADE_SESSION_DIR\" | wc -l); mkdir \"$REGRADE_SESSION_DIR/$n\"";
+    place.write("bench.sh", &format!("{count}\nif [ {condition} ]; then {what}; exit; fi\n{}", support::SCRIPT));
+    place.commit("base");
+    place.set_factor("slow", "1.3");
+    place.commit("head");
+    place
+}
+
+const INVALID: &str =
+    r#"echo '{"type":"outcome","kind":"invalid","reason":"others used the device"}' >> "$REGRADE_OUTPUT""#;
+
+#[test]
+fn a_disturbed_launch_is_a_dropped_pair_and_no_failure_of_head() {
+    let place = disturbed("$((n % 4)) = 1", INVALID);
+    let ran = compare(&place, &["HEAD~1..HEAD"]).expect(1);
+    assert!(ran.stdout.contains("pairs were disturbed from outside"), "{}", ran.stdout);
+    assert_eq!(said(&place, "slow"), pair("regressed", "severe"));
+
+    // Disturbed for ever, from the first launch or from the first pair on.
+    for from in [0, 2] {
+        let place = disturbed(&format!("$n -ge {from}"), INVALID);
+        compare(&place, &["HEAD~1..HEAD", "--max-pairs", "6"]).expect(5);
+        assert_eq!(said(&place, "slow").0, "inconclusive");
+        compare(&place, &["HEAD~1..HEAD", "--max-pairs", "6", "--require-decision"]).expect(3);
+    }
+}
+
+#[test]
+fn a_pair_that_fails_is_repeated_once_however_many_do() {
+    let place = disturbed("$((n % 7)) = 3", "kill -SEGV $$");
+    compare(&place, &["HEAD~1..HEAD"]).expect(1);
+    assert_eq!(said(&place, "slow"), pair("regressed", "severe"));
+}
+
 #[test]
 fn built_in_workloads_need_a_program_of_the_tree() {
     let place = Place::new();
@@ -158,12 +197,37 @@ fn history_screens_and_only_suspects_are_paired() {
 }
 
 #[test]
+fn only_runs_of_the_base_branch_screen() {
+    let place = two_commits("1");
+    place.git(&["checkout", "-q", "-b", "feature"]);
+    place.set_factor("slow", "1.3");
+    place.commit("slower");
+    // As slow as the change itself, so that it would look harmless beside them.
+    for _ in 0..6 {
+        place.run(&["run", "suite.toml"]).expect(0);
+    }
+    compare(&place, &[]).expect(1);
+    assert_eq!(place.report()["paired"]["cases"], 2);
+    assert_eq!(said(&place, "slow"), pair("regressed", "severe"));
+}
+
+#[test]
 fn a_used_up_budget_leaves_the_rest_undecided() {
     let place = two_commits("1.3");
     let ran = compare(&place, &["HEAD~1..HEAD", "--budget", "10ms"]);
     assert!(ran.stderr.contains("no time such as"), "{}", ran.stderr);
-    let ran = compare(&place, &["HEAD~1..HEAD", "--budget", "0.001s"]).expect(0);
+    // Not one pair was measured, so nothing was compared, and whoever demands a decision got none.
+    let ran = compare(&place, &["HEAD~1..HEAD", "--budget", "0.001s"]).expect(5);
     assert!(ran.stdout.contains("inconclusive") || ran.stdout.contains("Inconclusive"), "{}", ran.stdout);
+    compare(&place, &["HEAD~1..HEAD", "--budget", "0.001s", "--require-decision"]).expect(3);
+}
+
+#[test]
+fn an_arm_is_not_resumed() {
+    let place = two_commits("1.3");
+    compare(&place, &["HEAD~1..HEAD", "--budget", "0.001s"]).expect(5);
+    let ran = place.run(&["run", "suite.toml", "--resume"]).expect(2);
+    assert!(ran.stderr.contains("no interrupted run of `scripted` to resume"), "{}", ran.stderr);
 }
 
 #[test]
@@ -232,6 +296,28 @@ fn the_commit_that_brought_a_change_is_found() {
     assert!(ran.stderr.contains("refused: no change"), "{}", ran.stderr);
     place.run(&["bisect", "--suite", "suite.toml", "--case", "none*", "HEAD~2", "HEAD"]).expect(2);
     place.run(&["bisect", "--suite", "suite.toml", "--case", "slow*", "HEAD", "HEAD~2"]).expect(2);
+}
+
+#[test]
+fn a_metric_that_does_not_gate_is_bisected_until_it_is_decided() {
+    let place = Place::new();
+    place.script(&["steady"]);
+    let load = r#"awk -v f="$(cat load)" -v p=$$ 'BEGIN {
+        printf "{\"type\":\"samples\",\"metric\":{\"name\":\"load_time\",\"unit\":\"s\"},\"iterations\":1,\"values\":["
+        for (i = 0; i < 10; i++) printf "%s%.9f", (i ? "," : ""), f * 0.01 * (1 + (p % 10) / 10000)
+        print "]}" }' >> "$REGRADE_OUTPUT"
+"#;
+    place.write("bench.sh", &format!("{load}{}", support::SCRIPT));
+    for (at, factor) in ["1", "1", "1.2", "1.2"].into_iter().enumerate() {
+        place.write("load", factor);
+        place.write("note", &at.to_string());
+        place.commit(&format!("commit {at}"));
+    }
+    // Latency is decided long before as many pairs as all metrics that do not gate would need between them.
+    let words = ["bisect", "--suite", "suite.toml", "--case", "steady*", "--metric", "load_time", "HEAD~3", "HEAD"];
+    let ran = place.run(&words).expect(0);
+    let culprit = place.git_says(&["rev-parse", "HEAD~1"]);
+    assert!(ran.stdout.contains(&format!("{culprit} is the first with it: +20")), "{}", ran.stdout);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use wildmatch::WildMatch;
 
 use crate::cli::{Bisect, Clocks, Format};
 use crate::command::arms::{self, BuildFailed, Checkouts, Ref, Refs, Repository};
+use crate::command::compare::pairs;
 use crate::command::context::{Context, print};
 use crate::command::git::WorkTree;
 use crate::command::paired::{self, Request, Sides};
@@ -81,7 +82,7 @@ pub fn run(arguments: &Bisect, context: &Context) -> Result<Exit> {
         return Err(usage(format!("{} is no ancestor of {}; the good commit comes first", good.label(), bad.label())));
     }
     let machine = session::machine();
-    let plan = session::plan(&suite, &arguments.select(), &machine, session::fresh_seed(), None)?;
+    let mut plan = session::plan(&suite, &arguments.select(), &machine, session::fresh_seed(), None)?;
     let place = only_case(&plan, &arguments.case)?;
     let header = Header { tree: WorkTree::detect(), testbed: session::testbed(&plan, &machine, &arguments.clocks) };
     let noise = context.store()?.noise(&suite.info.name, &header.testbed.key)?;
@@ -90,6 +91,8 @@ pub fn run(arguments: &Bisect, context: &Context) -> Result<Exit> {
         None => plan.cases[place].gate_metrics.first().cloned().unwrap_or_else(|| Metric::LATENCY.to_owned()),
     };
     let metric = metric_of(&plan.cases[place], &name);
+    // What is looked for decides when there are pairs enough, not what gates.
+    plan.cases[place].gate_metrics = vec![name];
     let mut search = Search {
         repository: &repository,
         suite: &suite,
@@ -180,6 +183,7 @@ impl Search<'_> {
         base: &'r Ref,
         head: &'r Ref,
         escalated: &'r [usize],
+        builds: Builds,
     ) -> Request<'r> {
         Request {
             plan: self.plan,
@@ -189,7 +193,7 @@ impl Search<'_> {
             synthetic: None,
             budget: None,
             noise: self.noise.clone(),
-            builds: Builds::same(),
+            builds,
             rules: Rules { most: PAIRS_MAX, exhaustive: false },
             header: self.header,
             clocks: self.clocks,
@@ -201,8 +205,10 @@ impl Search<'_> {
         let checkouts = self.prepare(base, head)?;
         let escalated = [self.place];
         let session = {
-            let request = self.request(&checkouts, base, head, &escalated);
             let mut store = self.context.store()?;
+            let builds =
+                pairs::builds(self.suite, &self.header.testbed.key, [base, head], checkouts.layouts(), &store)?;
+            let request = self.request(&checkouts, base, head, &escalated, builds);
             paired::measure(&request, &mut store, self.context)?
         };
         if session.sat.ending == Ending::Cancelled {
@@ -302,7 +308,8 @@ impl Search<'_> {
         let halving = Halving::new(&self.metric, self.model().as_ref(), shift, steps, MOST_PAIRS);
         let mut referee = paired::Halver::new(self.place, halving);
         let escalated = [self.place];
-        let request = self.request(&checkouts, good, candidate, &escalated);
+        // A step asks on which side of half the change a commit lies, and builds do not differ by that.
+        let request = self.request(&checkouts, good, candidate, &escalated, Builds::same());
         let mut store = self.context.store()?;
         let ending = paired::sit(&request, &mut referee, &mut store, self.context)?.ending;
         if ending == Ending::Cancelled {
@@ -311,7 +318,9 @@ impl Search<'_> {
         if let Some(why) = referee.failure() {
             return Ok(Some((None, why)));
         }
-        let (pairs, seen) = referee.halving().seen();
+        let Some((pairs, seen)) = referee.halving().seen() else {
+            return Ok(Some((None, format!("no pair of it says anything about {}", self.metric.name))));
+        };
         let pairs = format::plural(pairs, "pair", "pairs");
         Ok(Some(match referee.halving().has_change() {
             None => (None, format!("not decided by {pairs}, {}", format::change(seen))),

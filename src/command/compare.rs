@@ -132,7 +132,7 @@ fn stored(name: &str, arguments: &Compare, target: &Target, context: &Context) -
         )));
     }
     let named = named_base(arguments, &head.suite.name, &store)?;
-    let base = choose_base(arguments, &head, named, &store, &|_| true)?;
+    let base = choose_base(arguments, &head, named, true, &store, &|_| true)?;
     let screened = Screened::new(head, base, &store)?;
     finish(arguments, &screened, None, &store, context).map(Some)
 }
@@ -247,7 +247,7 @@ fn by_history(
         }
         return Ok(Exit::Environment);
     }
-    let base = choose_base(arguments, &measured.run, named, store, &|_| true)?;
+    let base = choose_base(arguments, &measured.run, named, true, store, &|_| true)?;
     let screened = Screened::new(measured.run, base, store)?;
     finish(arguments, &screened, None, store, context)
 }
@@ -277,7 +277,7 @@ fn in_pairs(
         if measured.ending == Ending::Cancelled {
             return Ok(Exit::Environment);
         }
-        let base = choose_base(arguments, &measured.run, None, store, &fits)?;
+        let base = choose_base(arguments, &measured.run, None, pairs::SCREEN_STAND_INS, store, &fits)?;
         Some(Screened::new(measured.run, base, store)?)
     } else {
         None

@@ -308,5 +308,7 @@ impl Referee for Halver {
         guard::disturbance(evidence)
     }
 
-    fn dropped(&mut self, _: usize) {}
+    fn dropped(&mut self, _: usize) {
+        self.halving.dropped();
+    }
 }

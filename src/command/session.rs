@@ -437,7 +437,13 @@ fn resumed(
     tree: &WorkTree,
 ) -> Result<(Run, Plan)> {
     let here = testbed(&plan(suite, select, machine, 0, None)?, machine, &arguments.clocks).key;
-    let query = RunQuery { suite: Some(suite.info.name.clone()), testbed: Some(here), ..RunQuery::default() };
+    // Arms of a paired session follow its coin, and nobody goes on with one of them alone.
+    let query = RunQuery {
+        suite: Some(suite.info.name.clone()),
+        testbed: Some(here),
+        arms: Arms::Without,
+        ..RunQuery::default()
+    };
     let run = store
         .runs(&query)?
         .into_iter()

@@ -197,7 +197,7 @@ pub struct Verdict {
     pub severity: Severity,
     /// Why.
     pub reason: Reason,
-    /// Made from a short history with a prior spread: the gate honours only a provisional `severe`.
+    /// Rests on history, or on a few pairs and a noise model: the gate honours only a provisional `severe`.
     pub provisional: bool,
     /// The change and its interval, where both sides have numbers.
     pub estimate: Option<Estimate>,

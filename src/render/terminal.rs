@@ -317,7 +317,7 @@ fn legend(report: &Report) -> String {
         parts.push("- excused".to_owned());
     }
     if report.rows.iter().any(|row| row.verdict.provisional) {
-        parts.push("~ provisional: the history is short".to_owned());
+        parts.push("~ provisional: rests on history or few pairs".to_owned());
     }
     parts.extend(group::coverage(report).map(|coverage| format!("intervals cover {coverage}")));
     parts.join(" · ")

@@ -15,8 +15,11 @@ use crate::domain::{ArmSide, Case, CaseId, Evidence, Launch, Outcome, OutcomeKin
 use crate::runner::{Ending, KeepError, RunnerError, Settings, launch};
 use crate::suite;
 
-/// Failed pairs of a case after which it gets no more.
+/// Failed pairs of a case, one after the other, after which it gets no more: each is repeated once (STATISTICS.md
+/// section 3.1).
 const GIVE_UP_AFTER: u32 = 2;
+/// First launches of a case that may be invalid before it gets no pair: what disturbs so many will disturb the pairs too.
+const MOST_INVALID: u32 = 5;
 
 /// The programs that are measured against each other.
 #[derive(Debug)]
@@ -197,19 +200,29 @@ impl Session<'_> {
         let mut order = self.sitting.escalated.to_vec();
         suite::shuffle(&mut order, number(self.sitting.seed, "warm-up"));
         for case in order {
+            let mut invalid = 0;
             loop {
                 let Some((base, head)) = self.both(case, false, None)? else {
                     return Ok(None);
                 };
                 match failure(&base, &head, false) {
                     None => {
+                        self.failures.remove(&case);
                         referee.warmed(case, Pair { base: &base, head: &head });
                         break;
                     }
-                    Some(failure) => {
-                        for (side, launch) in [(ArmSide::Base, &base), (ArmSide::Head, &head)] {
-                            (self.sitting.keep)(side, launch).map_err(RunnerError::Keep)?;
+                    // The machine's doing, not the program's.
+                    Some(failure) if failure.outcome.kind == OutcomeKind::Invalid => {
+                        invalid += 1;
+                        if invalid == MOST_INVALID {
+                            self.keep_both(&base, &head)?;
+                            self.close(case, failure);
+                            break;
                         }
+                        self.drop_pair(case, &why(&failure));
+                    }
+                    Some(failure) => {
+                        self.keep_both(&base, &head)?;
                         if self.fails(case, failure) {
                             break;
                         }
@@ -219,6 +232,12 @@ impl Session<'_> {
         }
         referee.begin(&self.closed);
         Ok(Some(()))
+    }
+
+    /// Keeps first launches, which say why their case got no pair.
+    fn keep_both(&mut self, base: &Launch, head: &Launch) -> Result<(), RunnerError> {
+        (self.sitting.keep)(ArmSide::Base, base).map_err(RunnerError::Keep)?;
+        (self.sitting.keep)(ArmSide::Head, head).map_err(RunnerError::Keep)
     }
 
     /// One pair of a case, told to the referee; `None` when stopped.
@@ -235,18 +254,20 @@ impl Session<'_> {
         let Some((base, head)) = self.both(case, control, Some((index, open)))? else {
             return Ok(None);
         };
-        let definition = &self.sitting.cases[case];
         // Blind to the values: by the evidence alone, and always both launches (STATISTICS.md section 8, G5).
         let disturbed = [&base, &head].into_iter().find_map(|launch| referee.disturbance(&launch.evidence));
-        if let Some(why) = disturbed {
-            (self.sitting.listen)(Event::Dropped { case: definition, why: &why });
+        let failure = failure(&base, &head, control);
+        // An invalid launch was disturbed as well: at other clocks than agreed, or beside others on the device.
+        let invalid = || failure.as_ref().filter(|failure| failure.outcome.kind == OutcomeKind::Invalid).map(why);
+        if let Some(why) = disturbed.or_else(invalid) {
+            self.drop_pair(case, &why);
             if !control {
                 referee.dropped(case);
             }
             return Ok(Some(()));
         }
         let pair = Pair { base: &base, head: &head };
-        match failure(&base, &head, control) {
+        match failure {
             // The control stream only watches the harness; a case that fails fails in its own pairs too.
             Some(_) if control => {}
             Some(failure) => {
@@ -255,9 +276,16 @@ impl Session<'_> {
                 }
             }
             None if control => referee.take_control(case, pair),
-            None => referee.take(case, pair),
+            None => {
+                self.failures.remove(&case);
+                referee.take(case, pair);
+            }
         }
         Ok(Some(()))
+    }
+
+    fn drop_pair(&mut self, case: usize, why: &str) {
+        (self.sitting.listen)(Event::Dropped { case: &self.sitting.cases[case], why });
     }
 
     /// Counts a failure; whether it is one too many.
@@ -267,9 +295,13 @@ impl Session<'_> {
         if *count < GIVE_UP_AFTER {
             return false;
         }
+        self.close(case, failure);
+        true
+    }
+
+    fn close(&mut self, case: usize, failure: Failure) {
         (self.sitting.listen)(Event::GivenUp { case: &self.sitting.cases[case], failure: &failure });
         self.closed.insert(case, failure);
-        true
     }
 
     /// Both launches of a pair, in the order of its coin, each kept as soon as it is made; `None` when stopped.
@@ -322,15 +354,22 @@ impl Session<'_> {
     }
 }
 
-/// Which arm failed, and how; the base where both did, because then it is not the change that fails.
+fn why(failure: &Failure) -> String {
+    failure.outcome.reason.clone().unwrap_or_else(|| failure.outcome.kind.to_string())
+}
+
+/// Which arm failed, and how; the base where both did, because then it is not the change that fails. What is invalid comes
+/// last: a crash beside a disturbed launch is a crash all the same.
 fn failure(base: &Launch, head: &Launch, control: bool) -> Option<Failure> {
     let sides = if control {
         [(ArmSide::Control, head), (ArmSide::Control, base)]
     } else {
         [(ArmSide::Base, base), (ArmSide::Head, head)]
     };
-    let failed = |(_, launch): &(ArmSide, &Launch)| launch.outcome.kind != OutcomeKind::Measured;
-    sides.into_iter().find(failed).map(|(side, launch)| Failure { side, outcome: launch.outcome.clone() })
+    let failed = |(_, launch): &&(ArmSide, &Launch)| launch.outcome.kind != OutcomeKind::Measured;
+    let invalid = |(_, launch): &&(ArmSide, &Launch)| launch.outcome.kind == OutcomeKind::Invalid;
+    let found = sides.iter().find(|side| failed(side) && !invalid(side)).or_else(|| sides.iter().find(failed));
+    found.map(|(side, launch)| Failure { side: *side, outcome: launch.outcome.clone() })
 }
 
 /// A fair coin, fixed by what it is thrown for: whether head runs first.

@@ -306,6 +306,13 @@ impl Series {
         })
     }
 
+    /// How much what is pending matters.
+    fn class(&self, waiting: &Waiting) -> Severity {
+        let size = kind::sign(&self.metric) * waiting.change.change.ln_1p();
+        let reached = Severity::ALL.into_iter().skip(1).zip(self.thresholds.log()).rfind(|(_, limit)| size >= *limit);
+        reached.map_or(Severity::None, |(severity, _)| severity)
+    }
+
     /// Sessions, by their places in [`Record::sessions`], that are not at the accepted level; none where nothing was
     /// ever accepted or is pending, or where too little would be left.
     #[must_use]
@@ -367,12 +374,22 @@ pub fn settle(
         let came = charged(&waiting);
         if on_base {
             if one.gating {
+                let agreed = !one.trace.pending.is_empty() && one.class(&waiting) >= gate;
+                if agreed && row.verdict.call == Call::Regressed && row.paired.is_none() {
+                    // Three sessions or more say the same, so that it rests on more than the newest (STATISTICS.md section 7).
+                    row.verdict.provisional = false;
+                    row.fails = policy::fails(&row.verdict, row.gating, gate);
+                }
                 notes.push(format!("{what} shifted by {size} {came}, and nobody has accepted it (`regrade accept`)"));
             }
             continue;
         }
         if one.trace.pending.is_empty() {
             // What crept in is in the base already: head is compared with the recent sessions.
+            continue;
+        }
+        if row.paired.is_some() {
+            // Its pairs say nothing of the levels: where the change left the base branch may lie on either.
             continue;
         }
         match row.verdict.call {

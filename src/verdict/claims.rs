@@ -64,7 +64,7 @@ pub fn claim(
 #[must_use]
 pub fn absent(case: &Case, metric: &str) -> Judged<'static> {
     let note = "in the suite on the base branch, and not in the report".to_owned();
-    let row = unpaired(&case.id);
+    let row = unpaired(case);
     Judged {
         metric: case.metric(metric).unwrap_or_else(|| row.metric.clone()),
         gating: case.gates(metric),

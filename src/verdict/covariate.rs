@@ -112,8 +112,8 @@ impl Machine {
         let percent = |shift: f64| 100.0 * shift.exp_m1();
         if self.noisy {
             return Some(format!(
-                "noisy session: the reference workloads moved by {:+.1} %, so the machine is not what it was; nothing \
-                 measured now can fail. Run again later, or on a quieter machine.",
+                "noisy session: the reference workloads moved by {:+.1} %, so the machine is not what it was, and its \
+                 history decides no timing now: pairs do, or a run later or on a quieter machine",
                 percent(seen)
             ));
         }

@@ -1,7 +1,7 @@
 //! From an estimate and its half-widths to a verdict: the dual criterion, the margin, the absolute floor.
 
 use crate::domain::{Call, Direction, Estimate, Metric, Reason, Severity, Thresholds, Verdict};
-use crate::verdict::kind::sign;
+use crate::verdict::kind::{share, sign};
 use crate::verdict::policy::{ALPHA_REPORT, KAPPA, NONE_MARGIN};
 
 /// What a history says about head, on the badness scale.
@@ -51,7 +51,8 @@ impl Finding {
         minor.max(KAPPA * minor + self.strict).exp_m1()
     }
 
-    /// Decides.
+    /// Decides, unless the machine of a `noisy` session moved too much for its history to say anything (STATISTICS.md
+    /// section 8, G1).
     pub fn decide(&self, metric: &Metric, thresholds: &Thresholds, noisy: bool) -> Verdict {
         let limits = thresholds.log();
         let estimate = self.estimate(metric);
@@ -63,14 +64,18 @@ impl Finding {
             estimate: Some(estimate),
             note,
         };
+        if noisy {
+            let note = "the machine itself moved too much for a call by history; pairs or a quieter session decide";
+            return verdict(Call::Inconclusive, Severity::None, Reason::NoisySession, note.to_owned());
+        }
         let reach = self.shift.abs() + self.screen;
         if let Some(floor) = thresholds.absolute_floor {
-            let absolute = |shift: f64| self.base * shift.exp_m1();
-            if absolute(reach) < floor {
+            let absolute = |shift: f64| self.base * share(metric, shift);
+            if absolute(self.shift - self.screen).max(absolute(self.shift + self.screen)) < floor {
                 let note = format!("a difference of {floor} {} or more, the absolute floor, is excluded", metric.unit);
                 return verdict(Call::Unchanged, Severity::None, Reason::BelowFloor, note);
             }
-            if absolute(self.shift.abs()) < floor {
+            if absolute(self.shift) < floor {
                 let note = format!(
                     "the estimate is below the absolute floor of {floor} {}, and more is not excluded",
                     metric.unit
@@ -80,7 +85,7 @@ impl Finding {
         }
         let (worse, better) = (self.class(limits, 1.0), self.class(limits, -1.0));
         if worse > Severity::None || better > Severity::None {
-            return self.changed(metric, worse, better, noisy, verdict);
+            return self.changed(metric, worse, better, verdict);
         }
         // Besides what history alone would be surprised by: where noise is so large that a moderate regression is not
         // excluded, it must not pass the screen either, or a noisy benchmark could regress unseen.
@@ -95,12 +100,14 @@ impl Finding {
         if suspicious {
             let note = format!(
                 "suspicious: worse by {} at the estimate; more sessions or a paired run decide",
-                percent(self.shift.exp_m1())
+                percent(share(metric, self.shift))
             );
             return verdict(Call::Inconclusive, Severity::None, Reason::Suspect, note);
         }
-        let note =
-            format!("changes up to {} are not excluded; more sessions or launches decide", percent(reach.exp_m1()));
+        let note = format!(
+            "changes up to {} are not excluded; more sessions or launches decide",
+            percent(share(metric, reach.copysign(self.shift)))
+        );
         verdict(Call::Inconclusive, Severity::None, Reason::WideInterval, note)
     }
 
@@ -109,17 +116,12 @@ impl Finding {
         metric: &Metric,
         worse: Severity,
         better: Severity,
-        noisy: bool,
         verdict: impl Fn(Call, Severity, Reason, String) -> Verdict,
     ) -> Verdict {
-        let near = percent((self.shift.abs() - self.strict).exp_m1());
+        let near = percent(share(metric, (self.shift.abs() - self.strict).copysign(self.shift)));
         if metric.direction == Direction::Unknown {
             let note = format!("changed by {near} or more; which way is better is unknown, so it cannot fail");
             return verdict(Call::Inconclusive, Severity::None, Reason::UnknownDirection, note);
-        }
-        if noisy {
-            let note = "the machine itself moved too much for a call".to_owned();
-            return verdict(Call::Inconclusive, Severity::None, Reason::NoisySession, note);
         }
         let (call, severity, word) =
             if worse > Severity::None { (Call::Regressed, worse, "worse") } else { (Call::Improved, better, "better") };
@@ -243,9 +245,42 @@ mod tests {
     }
 
     #[test]
-    fn a_noisy_session_calls_nothing_changed() {
-        let verdict = finding(0.4, 0.01).decide(&latency(), &Thresholds::default(), true);
-        assert_eq!((verdict.call, verdict.reason), (Call::Inconclusive, Reason::NoisySession));
+    fn a_floor_is_met_by_the_difference_itself_whichever_way_is_better() {
+        let thresholds = Thresholds { absolute_floor: Some(25.0), ..Thresholds::default() };
+        let rate = Metric { direction: Direction::HigherIsBetter, ..latency() };
+        let to = |metric: &Metric, head: f64| {
+            let shift = sign(metric) * (head / 100.0_f64).ln();
+            let found = Finding { shift, strict: 0.01, screen: 0.005, report: 0.007, base: 100.0 };
+            found.decide(metric, &thresholds, false).reason
+        };
+        for metric in [&rate, &latency()] {
+            for near in [78.0, 122.0] {
+                assert_eq!(to(metric, near), Reason::BelowFloor, "{near}: 22 of 25");
+            }
+            for far in [70.0, 130.0] {
+                assert_eq!(to(metric, far), Reason::Established, "{far}: 30 of 25");
+            }
+        }
+    }
+
+    #[test]
+    fn notes_speak_in_the_metric_s_own_direction() {
+        let rate = Metric { direction: Direction::HigherIsBetter, ..latency() };
+        let note = |metric: &Metric, shift: f64, strict: f64| {
+            finding(shift, strict).decide(metric, &Thresholds::default(), false).note
+        };
+        let fall = -(0.7_f64.ln());
+        assert!(note(&rate, fall, 0.0).starts_with("worse by at least 30.0 %"), "{}", note(&rate, fall, 0.0));
+        assert!(note(&rate, fall, 0.35).starts_with("suspicious: worse by 30.0 %"), "{}", note(&rate, fall, 0.35));
+        assert!(note(&latency(), -fall, 0.0).starts_with("better by at least 30.0 %"));
+    }
+
+    #[test]
+    fn a_noisy_session_decides_nothing() {
+        for found in [finding(0.4, 0.01), finding(0.0, 0.001), finding(-0.4, 0.01)] {
+            let verdict = found.decide(&latency(), &Thresholds::default(), true);
+            assert_eq!((verdict.call, verdict.reason), (Call::Inconclusive, Reason::NoisySession));
+        }
     }
 
     #[test]

@@ -42,11 +42,9 @@ pub fn escalate(cases: &[Case], screened: &Judgement<'_>, sessions: usize, draw:
     let mut suspects: Vec<&Judged<'_>> = gating().filter(|row| is_suspect(row)).collect();
     suspects.sort_by(|a, b| strength(b).total_cmp(&strength(a)).then_with(|| a.case.cmp(&b.case)));
     escalation.places = suspects.iter().filter_map(|row| place(&row.case)).filter(|at| seen.insert(*at)).collect();
-    // Without a verdict from history a case is not screened at all.
-    let unscreened = gating().filter(|row| matches!(row.verdict.reason, Reason::TooFewLaunches | Reason::New));
-    escalation.places.extend(unscreened.filter_map(|row| place(&row.case)).filter(|at| seen.insert(*at)));
 
-    let screened_cases = gating().map(|row| &row.case).collect::<BTreeSet<_>>().len();
+    // Only what was screened can be suspicious: what is new says nothing about a common cause.
+    let screened_cases = gating().filter(|row| !is_unscreened(row)).map(|row| &row.case).collect::<BTreeSet<_>>().len();
     let found = escalation.places.len();
     if guard::is_mass(found, screened_cases) {
         let strongest: Vec<usize> = escalation.places.iter().take(OF_A_CROWD).copied().collect();
@@ -63,6 +61,10 @@ pub fn escalate(cases: &[Case], screened: &Judgement<'_>, sessions: usize, draw:
         escalation.places.truncate(MOST);
         escalation.notes.push(format!("{found} cases are suspicious; the strongest {MOST} are paired"));
     }
+    // Without a verdict from history a case is not screened at all.
+    let mut seen: BTreeSet<usize> = escalation.places.iter().copied().collect();
+    let unscreened = gating().filter(|row| is_unscreened(row)).filter_map(|row| place(&row.case));
+    escalation.places.extend(unscreened.filter(|at| seen.insert(*at)));
     escalation
 }
 
@@ -85,8 +87,12 @@ const fn judged(case: &Case) -> bool {
 
 fn is_suspect(row: &Judged<'_>) -> bool {
     row.verdict.call == Call::Regressed
-        || matches!(row.verdict.reason, Reason::Suspect | Reason::NoisySession)
-            && row.verdict.call == Call::Inconclusive
+        || (row.verdict.reason == Reason::Suspect && row.verdict.call == Call::Inconclusive)
+}
+
+/// History could say nothing of it: there is none, or the machine is not the one of the history.
+const fn is_unscreened(row: &Judged<'_>) -> bool {
+    matches!(row.verdict.reason, Reason::TooFewLaunches | Reason::New | Reason::NoisySession)
 }
 
 /// The estimate in units of its interval's half-width.
@@ -125,4 +131,52 @@ fn suspicion(mut row: Judged<'_>) -> Judged<'_> {
         row.fails = false;
     }
     row
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Outcome;
+    use crate::verdict::history::{bare, without_numbers};
+    use crate::verdict::tests::case;
+
+    /// What the screen may say of a case that gates.
+    fn row(case: &Case, reason: Reason) -> Judged<'static> {
+        let call = match reason {
+            Reason::Suspect | Reason::NoisySession => Call::Inconclusive,
+            Reason::New => Call::NotComparable,
+            _ => Call::Unchanged,
+        };
+        let verdict = bare(call, reason, String::new());
+        Judged { verdict, ..without_numbers(case, Outcome::measured(), call, reason, String::new()) }
+    }
+
+    /// Of 20 cases, so many suspicious ones, then so many of the other reason, and the rest unchanged.
+    fn of_twenty(suspects: usize, others: usize, other: Reason) -> Escalation {
+        let cases: Vec<Case> = (10..30).map(|at| case(&format!("case{at}")).case).collect();
+        let reason = |at: usize| match at {
+            _ if at < suspects => Reason::Suspect,
+            _ if at < suspects + others => other,
+            _ => Reason::WithinMargin,
+        };
+        let rows = cases.iter().enumerate().map(|(at, case)| row(case, reason(at))).collect();
+        let screened = Judgement { rows, reference: Vec::new(), notes: Vec::new() };
+        escalate(&cases, &screened, K_SCREEN, &[])
+    }
+
+    #[test]
+    fn new_cases_are_paired_and_make_no_crowd() {
+        let escalation = of_twenty(2, 12, Reason::New);
+        assert_eq!(escalation.places, (0..14).collect::<Vec<_>>());
+        assert_eq!(escalation.notes, [""; 0]);
+        // Twelve suspects of twenty do.
+        let escalation = of_twenty(12, 0, Reason::New);
+        assert!(escalation.notes[0].starts_with("broad shift: 12 of 20 cases"), "{:?}", escalation.notes);
+        assert_eq!(escalation.places.len(), OF_A_CROWD);
+    }
+
+    #[test]
+    fn a_noisy_session_screens_nothing_and_everything_is_paired() {
+        assert_eq!(of_twenty(0, 20, Reason::NoisySession).places, (0..20).collect::<Vec<_>>());
+    }
 }

@@ -11,6 +11,9 @@ use crate::verdict::policy::PRIOR_SPREAD;
 
 /// Chance that any step of a bisection goes the wrong way.
 const ALPHA: f64 = 0.05;
+/// Pairs made, with those that say nothing, as a multiple of the most that count: neither a machine that disturbs every pair
+/// nor a metric that nobody reports is measured for ever.
+const PATIENCE: usize = 2;
 /// The smallest spread of pairs believed, log units.
 const FLOOR: f64 = 1e-4;
 
@@ -23,6 +26,8 @@ pub struct Halving {
     needed: f64,
     most: usize,
     pairs: Pairs,
+    /// Pairs made, with those that say nothing.
+    made: usize,
 }
 
 impl Halving {
@@ -38,11 +43,13 @@ impl Halving {
             needed: (steps.max(1) as f64 / ALPHA).ln(),
             most,
             pairs: Pairs::new(spread, FLOOR),
+            made: 0,
         }
     }
 
     /// Takes a pair of the good end and the commit in question; one without the metric says nothing.
     pub fn take(&mut self, good: &LaunchSummary, candidate: &LaunchSummary) {
+        self.made += 1;
         let value = |launch: &LaunchSummary| {
             let found = launch.metrics.iter().find(|summary| summary.metric.name == self.metric.name)?;
             Some(self.statistic.of(found).ln())
@@ -53,6 +60,11 @@ impl Halving {
                 self.pairs.push(difference);
             }
         }
+    }
+
+    /// Counts a pair that was disturbed from outside.
+    pub const fn dropped(&mut self) {
+        self.made += 1;
     }
 
     /// Whether the commit has the change; `None` while that is open.
@@ -73,13 +85,14 @@ impl Halving {
     /// Whether another pair is wanted.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.has_change().is_none() && self.pairs.len() < self.most
+        self.has_change().is_none() && self.pairs.len() < self.most && self.made < PATIENCE * self.most
     }
 
-    /// Pairs so far, and their estimate as a fraction in the metric's own direction.
+    /// Pairs so far, and their estimate as a fraction in the metric's own direction; `None` for no pair that counts.
     #[must_use]
-    pub fn seen(&self) -> (usize, f64) {
-        (self.pairs.len(), (kind::sign(&self.metric) * self.pairs.estimate()).exp_m1())
+    pub fn seen(&self) -> Option<(usize, f64)> {
+        let seen = || (self.pairs.len(), (kind::sign(&self.metric) * self.pairs.estimate()).exp_m1());
+        (!self.pairs.is_empty()).then(seen)
     }
 }
 
@@ -110,7 +123,7 @@ mod tests {
             halving.take(&launch(1.0), &launch(1.0 + shift + noise));
             i += 1;
         }
-        (halving.has_change(), halving.seen().0)
+        (halving.has_change(), halving.seen().expect("pairs").0)
     }
 
     #[test]
@@ -119,6 +132,21 @@ mod tests {
         assert_eq!(step(0.1, 0.0).0, Some(false));
         assert_eq!(step(-0.1, -0.1).0, Some(true), "an improvement is looked for alike");
         assert_eq!(step(-0.1, 0.0).0, Some(false));
+    }
+
+    #[test]
+    fn what_says_nothing_is_not_measured_for_ever() {
+        let metric = Metric::standard(Metric::CPU_TIME).expect("in the table");
+        let mut halving = Halving::new(&metric, None, 0.1, 7, 60);
+        for _ in 0..60 {
+            assert!(halving.is_open());
+            halving.dropped();
+        }
+        for _ in 0..60 {
+            assert!(halving.is_open());
+            halving.take(&launch(1.0), &launch(1.0));
+        }
+        assert!(!halving.is_open() && halving.has_change().is_none() && halving.seen().is_none());
     }
 
     #[test]

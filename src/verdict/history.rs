@@ -146,9 +146,8 @@ impl<'a> Judge<'a> {
             .filter(|old| case.gates(&old.metric.name) && here.iter().all(|new| new.metric.name != old.metric.name))
             .map(|old| {
                 let note = format!("`{}` was measured in the base, head does not report it", old.metric.name);
-                let mut row = without_numbers(case, outcome.clone(), Call::Inconclusive, Reason::Missing, note);
-                row.metric = old.metric.clone();
-                row
+                let row = without_numbers(case, outcome.clone(), Call::Inconclusive, Reason::Missing, note);
+                of_metric(row, case, old.metric.clone())
             })
             .collect();
         let series = here.into_iter().map(|summary| self.series(case, summary, launches, &base, known)).collect();
@@ -244,15 +243,20 @@ impl<'a> Judge<'a> {
         let constant = series.sessions.len() >= K_SCREEN
             && series.sessions.iter().all(|session| steady(session.iter(), series.sessions[0][0].value))
             && steady(series.head.iter(), series.head[0].value);
-        if metric.exact || constant {
-            return (exact(series), None);
+        if (metric.exact || constant)
+            && let Some(verdict) = exact(series)
+        {
+            return (verdict, None);
         }
         if all.clone().any(|used| used.value == 0.0) {
             return plain(Call::Inconclusive, Reason::ZeroBase, "a value of zero has no relative change");
         }
         let finding = self.finding(series, 0.25, family);
         let moved = self.machine.noisy && kind::follows_the_machine(metric);
-        let verdict = finding.decide(metric, &series.thresholds, moved);
+        let mut verdict = finding.decide(metric, &series.thresholds, moved);
+        if metric.exact {
+            verdict.note += "; declared exact, but its launches differ among themselves, so it is judged as noisy";
+        }
         if series.sessions.len() < K_GATE {
             return (verdict, Some(finding));
         }
@@ -386,17 +390,15 @@ pub(super) fn measured(launch: &LaunchSummary) -> bool {
     launch.outcome.kind == OutcomeKind::Measured
 }
 
-/// An exact metric: no test is made, any difference is a change (STATISTICS.md section 6).
-fn exact(series: &Series<'_>) -> Verdict {
+/// An exact metric: no test is made, any difference is a change (STATISTICS.md section 6). `None` where launches of one
+/// side differ: then it is noisy, whatever was declared.
+fn exact(series: &Series<'_>) -> Option<Verdict> {
     let head = series.head[0].value;
     let steady = |launches: &[Used<'_>]| launches.iter().all(|used| used.value == launches[0].value);
     let base_launches = &series.sessions[0];
     let base = base_launches[0].value;
-    if !steady(&series.head) || !steady(base_launches) {
-        let note = "declared exact, but its launches differ among themselves".to_owned();
-        return bare(Call::Inconclusive, Reason::BadValue, note);
-    }
-    decide::exact(base, head, &series.metric, &series.thresholds)
+    (steady(&series.head) && steady(base_launches))
+        .then(|| decide::exact(base, head, &series.metric, &series.thresholds))
 }
 
 pub(super) fn bare(call: Call, reason: Reason, note: String) -> Verdict {
@@ -407,6 +409,21 @@ fn latency() -> Metric {
     Metric::standard(Metric::LATENCY).expect("in the table")
 }
 
+/// The metric that stands for a case without numbers: latency, or what gates it instead. A case that may fail CI must not
+/// look as if it could not because nothing is known of it.
+fn standing(case: &Case) -> Metric {
+    if case.gates(Metric::LATENCY) {
+        return latency();
+    }
+    let gating = case.gate_metrics.iter().find(|name| case.gates(name));
+    gating.map_or_else(latency, |name| case.metric(name).unwrap_or_else(|| Metric { name: name.clone(), ..latency() }))
+}
+
+/// The row about another metric of its case.
+pub(super) fn of_metric<'a>(row: Judged<'a>, case: &Case, metric: Metric) -> Judged<'a> {
+    Judged { gating: case.gates(&metric.name), thresholds: case.thresholds_for(&metric.name), metric, ..row }
+}
+
 pub(super) fn without_numbers<'a>(
     case: &Case,
     outcome: Outcome,
@@ -414,12 +431,13 @@ pub(super) fn without_numbers<'a>(
     reason: Reason,
     note: String,
 ) -> Judged<'a> {
+    let metric = standing(case);
     Judged {
         case: case.id.clone(),
-        metric: latency(),
-        gating: case.gates(Metric::LATENCY),
+        gating: case.gates(&metric.name),
         fails: false,
-        thresholds: case.thresholds_for(Metric::LATENCY),
+        thresholds: case.thresholds_for(&metric.name),
+        metric,
         base: None,
         head: None,
         outcome: Some(outcome),
@@ -431,11 +449,10 @@ pub(super) fn without_numbers<'a>(
 
 /// A case that was to be paired and for whose pairs no time was left.
 #[must_use]
-pub fn unpaired<'a>(case: &CaseId) -> Judged<'a> {
+pub fn unpaired<'a>(case: &Case) -> Judged<'a> {
     let note = "no time was left for its pairs; a longer `budget` decides".to_owned();
-    let mut row = missing(case);
-    row.verdict = bare(Call::Inconclusive, Reason::TooFewLaunches, note);
-    row
+    let row = without_numbers(case, Outcome::measured(), Call::Inconclusive, Reason::TooFewLaunches, note);
+    Judged { outcome: None, ..row }
 }
 
 fn missing<'a>(case: &CaseId) -> Judged<'a> {

@@ -11,6 +11,12 @@ pub fn sign(metric: &Metric) -> f64 {
     }
 }
 
+/// How much a shift on the badness scale is of the base, by the metric's own values: a rate that is 1.25 times worse has
+/// fallen by 20 %.
+pub fn share(metric: &Metric, shift: f64) -> f64 {
+    (sign(metric) * shift).exp_m1().abs()
+}
+
 /// The value that stands for several of one side; `None` for none.
 pub fn typical(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| median(values))
@@ -35,14 +41,15 @@ pub fn follows_the_machine(metric: &Metric) -> bool {
     matches!(metric.kind, MetricKind::Timing | MetricKind::Rate)
 }
 
-/// The smallest spread believed of a metric at this value, on the log scale: sizes come in pages of the allocator
-/// (`quantum / (sqrt(12) value)` is the spread of rounding).
+/// The smallest spread believed of a metric at this value, on the log scale: sizes come in pages of the allocator, counts
+/// that were to be exact in ones (`quantum / (sqrt(12) value)` is the spread of rounding).
 pub fn spread_floor(metric: &Metric, value: f64, floor: f64) -> f64 {
     const PAGE: f64 = 4096.0;
+    let quantum = match metric.kind {
+        MetricKind::Size => PAGE,
+        MetricKind::Count if metric.exact => 1.0,
+        _ => 0.0,
+    };
     // Nothing is smaller than a byte, whatever a worker says.
-    if metric.kind == MetricKind::Size && value > 0.0 {
-        floor.max(PAGE / (12.0_f64.sqrt() * value.max(1.0)))
-    } else {
-        floor
-    }
+    if value > 0.0 { floor.max(quantum / (12.0_f64.sqrt() * value.max(1.0))) } else { floor }
 }

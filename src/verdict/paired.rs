@@ -74,7 +74,8 @@ impl Question {
         let limits = thresholds.log();
         Self {
             limits,
-            margin: (NONE_MARGIN * thresholds.minor).ln_1p(),
+            // Never beyond a moderate change, as by history: what would fail CI is not unchanged.
+            margin: (NONE_MARGIN * thresholds.minor).ln_1p().min(limits[1]),
             confirm: (comparisons.max(1) as f64 / Q).ln(),
             build: 0.0,
             most: PAIRS_MAX,
@@ -325,6 +326,19 @@ mod tests {
         // As many that average out are.
         let null = measured.map(|percent| (percent - 0.7) / 100.0);
         assert!(matches!(question.replay(&null, 0.02, 1e-4).0, Answer::Unchanged { .. }));
+    }
+
+    #[test]
+    fn a_moderate_change_is_never_within_the_margin() {
+        // Half as much again as minor would be 6 %.
+        let thresholds = Thresholds { minor: 0.04, moderate: 0.05, severe: 0.15, ..Thresholds::default() };
+        let question = Question::new(&thresholds, 10);
+        let by = |percent: f64| {
+            let differences: Vec<f64> = D.map(|d| (percent / 100.0).ln_1p() + (d - 0.033) / 20.0).repeat(4);
+            question.replay(&differences, 0.01, 1e-4).0
+        };
+        assert!(!matches!(by(5.1), Answer::Unchanged { .. }), "{:?}", by(5.1));
+        assert_eq!(by(0.0), Answer::Unchanged { margin: 0.05_f64.ln_1p() });
     }
 
     #[test]

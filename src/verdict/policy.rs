@@ -24,9 +24,10 @@ pub const PRIOR_SPREAD: f64 = 0.02;
 pub const SPREAD_FLOOR: f64 = 0.002;
 /// Fewest launches of a side.
 pub const MIN_LAUNCHES: usize = 3;
-/// Sessions from which the spread is estimated from history, with other benchmarks as the prior.
+/// Sessions from which a history screens, and says what is typical of its kind of metric.
 pub const K_SCREEN: usize = 5;
-/// Sessions from which a history speaks for itself.
+/// Sessions from which a history speaks for itself: its prior is what is typical of other benchmarks, no longer a fixed
+/// spread.
 pub const K_GATE: usize = 10;
 /// Sessions kept in the window.
 pub const HISTORY_SESSIONS: u32 = 30;
@@ -68,7 +69,8 @@ pub struct SuiteDecision {
     pub counts: BTreeMap<String, u64>,
 }
 
-/// Sums up. Order of precedence: regression or missed target, failed case, nothing comparable, undecided on demand, pass.
+/// Sums up. Order of precedence: regression or missed target, failed case, nothing comparable, undecided on demand, nothing
+/// measured, pass.
 #[must_use]
 pub fn decide_suite(rows: &[Judged<'_>], targets: &[Aimed<'_>], gate: Severity, demand: Demand) -> SuiteDecision {
     let mut counts = BTreeMap::new();
@@ -82,6 +84,9 @@ pub fn decide_suite(rows: &[Judged<'_>], targets: &[Aimed<'_>], gate: Severity, 
     let failing = rows.iter().filter(|row| row.fails).count();
     let failed = rows.iter().filter(|row| row.verdict.reason == Reason::HeadFailed).count();
     let comparable = rows.iter().filter(|row| row.verdict.call != Call::NotComparable).count();
+    // Rows that were to be decided and have no numbers, such as cases for whose pairs no time was left.
+    let empty = |row: &&Judged<'_>| row.verdict.call == Call::Inconclusive && row.base.is_none() && row.head.is_none();
+    let judged = comparable - rows.iter().filter(empty).count();
     // Undecided: the data cannot say, or history says so and only a confirmation could fail it.
     let passed = |row: &&Judged<'_>| row.verdict.call == Call::Regressed && !row.fails && !excused(&row.verdict);
     let unconfirmed = |row: &&Judged<'_>| row.gating && passed(row) && row.verdict.provisional;
@@ -102,6 +107,8 @@ pub fn decide_suite(rows: &[Judged<'_>], targets: &[Aimed<'_>], gate: Severity, 
         let metrics = (open > 0).then(|| cases(open));
         let undecided: Vec<String> = metrics.into_iter().chain((aims.open > 0).then(|| goals(aims.open))).collect();
         (Exit::Inconclusive, format!("{} undecided, and a decision is required", undecided.join(" and ")))
+    } else if judged == 0 {
+        (Exit::Nothing, "nothing was measured that could be compared".to_owned())
     } else if waiting > 0 {
         (Exit::Pass, format!("no confirmed regression; {} regressed by history alone, not confirmed", cases(waiting)))
     } else if advisory > 0 {

@@ -11,7 +11,7 @@ use crate::domain::{
 };
 use crate::exit::Exit;
 use crate::verdict::policy::{Demand, decide_suite};
-use crate::verdict::{Head, Judgement, Session, judge};
+use crate::verdict::{Head, Judgement, Session, judge, unpaired};
 
 pub(super) fn case(id: &str) -> CaseRecord {
     let case = Case {
@@ -213,6 +213,23 @@ fn exact_metrics_need_no_test() {
 }
 
 #[test]
+fn an_exact_metric_whose_launches_differ_is_judged_as_noisy() {
+    let metric = Metric { exact: true, ..latency() };
+    let with = |values: [f64; 3]| -> Vec<LaunchSummary> {
+        (0..).zip(values).map(|(i, value)| launch("a", i, metric.clone(), value)).collect()
+    };
+    let cases = [case("a")];
+    let history: Vec<Session> = (0..6).map(|_| Session { run: RunId::fresh(), launches: with([100.0; 3]) }).collect();
+    for (head, call) in [([150.0, 150.0, 151.0], Call::Regressed), ([100.0, 100.0, 101.0], Call::Unchanged)] {
+        let head = with(head);
+        let judgement = judged(&cases, &head, &history);
+        let verdict = &judgement.rows[0].verdict;
+        assert_eq!((verdict.call, verdict.provisional), (call, true), "{verdict:?}");
+        assert!(verdict.note.contains("declared exact"), "{verdict:?}");
+    }
+}
+
+#[test]
 fn the_machine_s_own_movement_is_taken_out() {
     let cases = [case("a"), case("reference-compute")];
     let both = |factor: f64| [("a", scaled(QUIET, factor)), ("reference-compute", scaled(QUIET, factor))];
@@ -315,4 +332,20 @@ fn an_open_gated_row_ends_with_three_only_on_demand() {
         decide_suite(&judgement.rows, &[], Severity::Moderate, Demand { require_decision: true }).exit,
         Exit::Inconclusive
     );
+}
+
+#[test]
+fn a_case_without_numbers_is_as_gated_as_any() {
+    let mut cases = [case("a"), case("b")];
+    cases[0].case.gate_metrics = vec!["cpu_time".to_owned()];
+    let history = [session(&[("a", QUIET), ("b", QUIET)])];
+    let judgement = judged(&cases, &[], &history);
+    let mut rows = judgement.rows;
+    rows.push(unpaired(&cases[0].case));
+    for row in &rows {
+        assert!(row.gating && row.verdict.call == Call::Inconclusive, "{row:?}");
+    }
+    assert_eq!(rows.iter().filter(|row| row.metric.name == "cpu_time").count(), 2, "what gates stands for the case");
+    let end = |require_decision| decide_suite(&rows, &[], Severity::Moderate, Demand { require_decision }).exit;
+    assert_eq!((end(false), end(true)), (Exit::Nothing, Exit::Inconclusive), "nothing was measured");
 }

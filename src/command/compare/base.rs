@@ -68,11 +68,13 @@ pub fn named_run(store: &SqliteStore, name: &str) -> Result<Option<Run>> {
     }
 }
 
-/// The run that was named, or the last runs of the base branch on this testbed among those that `fits` lets through.
+/// The run that was named, or the last runs of the base branch on this testbed among those that `fits` lets through. With
+/// `stand_ins`, those of other branches where it has none.
 pub fn choose_base(
     arguments: &Compare,
     head: &Run,
     named: Option<Run>,
+    stand_ins: bool,
     store: &SqliteStore,
     fits: &dyn Fn(&Run) -> bool,
 ) -> Result<Base> {
@@ -94,7 +96,7 @@ pub fn choose_base(
         testbed: &head.testbed.key,
         base_branch: arguments.base.as_deref().or(tree.base_branch.as_deref()),
         // Who names a branch means that branch.
-        stand_ins: arguments.base.is_none(),
+        stand_ins: stand_ins && arguments.base.is_none(),
         own_branch: head.branch.as_deref(),
         now: head.started,
     };

@@ -6,14 +6,14 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::cli::Compare;
-use crate::command::arms::{self, Checkouts, Refs, Repository};
+use crate::command::arms::{self, Checkouts, Ref, Refs, Repository};
 use crate::command::compare::base::choose_base;
 use crate::command::context::Context;
 use crate::command::git::WorkTree;
 use crate::command::inject;
 use crate::command::paired::{self, Request, Session, Sides};
 use crate::command::session::{self, CANCELLED, Header, Subject};
-use crate::domain::{ArmSide, CaseId, LaunchSummary, Run, RunId, SessionId, Severity};
+use crate::domain::{ArmSide, Case, LaunchSummary, Run, RunId, SessionId, Severity};
 use crate::render::format;
 use crate::report::PairedInfo;
 use crate::runner::Ending;
@@ -26,6 +26,9 @@ use crate::verdict::escalate::{self, Escalation};
 use crate::verdict::paired::PAIRS_MAX;
 use crate::verdict::policy::HISTORY_SESSIONS;
 use crate::verdict::{self, Judgement};
+
+/// Whether runs of other branches may screen: those of the change itself would find it as fast as it is.
+pub const SCREEN_STAND_INS: bool = false;
 
 /// Both states of the sources; checked out and built when first asked for.
 #[derive(Debug)]
@@ -91,7 +94,7 @@ pub fn sessions(arguments: &Compare, suite: &Suite, store: &SqliteStore, fits: &
         Header { tree: WorkTree::detect(), testbed: session::testbed(&plan, &machine, &arguments.measure.clocks) }
             .run(&plan);
     head.id = RunId::fresh();
-    Ok(choose_base(arguments, &head, None, store, fits)?.runs.len())
+    Ok(choose_base(arguments, &head, None, SCREEN_STAND_INS, store, fits)?.runs.len())
 }
 
 /// Measures pairs of what the screen found suspicious, or of everything where nothing was screened. `None` where nothing
@@ -129,13 +132,7 @@ pub fn session(
     let refs = subjects.refs().clone();
     let checkouts = subjects.ready(context)?;
     let note = checkouts.note.clone();
-    // Without a build both arms run the same files but for what the change touches.
-    let builds = if suite.build.command.is_empty() {
-        Builds::same()
-    } else {
-        let past = past(&suite.info.name, &header.testbed.key, store)?;
-        Builds::learn(&past, [&refs.base.commit, &refs.head.commit], checkouts.layouts())
-    };
+    let builds = builds(suite, &header.testbed.key, [&refs.base, &refs.head], checkouts.layouts(), store)?;
     context.tell(&format!(
         "{}: pairs of {} of {}, seed {seed}",
         suite.info.name,
@@ -165,6 +162,16 @@ pub fn session(
         context.tell("interrupted; the launches that were made are kept, and nothing was decided");
     }
     Ok(Some(Paired { session, refs, note, escalation, all: everything.len(), seed }))
+}
+
+/// What the builds of two commits may differ by, with so many orders of code.
+pub fn builds(suite: &Suite, testbed: &str, commits: [&Ref; 2], layouts: usize, store: &SqliteStore) -> Result<Builds> {
+    // Without a build both arms run the same files but for what the change touches.
+    if suite.build.command.is_empty() {
+        return Ok(Builds::same());
+    }
+    let past = past(&suite.info.name, testbed, store)?;
+    Ok(Builds::learn(&past, commits.map(|commit| commit.commit.as_str()), layouts))
 }
 
 /// Comparisons of two commits that were measured here before: what builds differ by is learnt from them.
@@ -223,7 +230,7 @@ impl Paired {
         if self.session.sat.ending == Ending::OutOfBudget {
             notes.push("the time that a session may take was used up before every case was decided".to_owned());
         }
-        let postponed: Vec<&CaseId> = self.session.confirmation.postponed();
+        let postponed: Vec<&Case> = self.session.confirmation.postponed();
         if !postponed.is_empty() {
             notes.push(format!(
                 "no time was left for pairs of {} of the cases; a longer `budget` decides them",

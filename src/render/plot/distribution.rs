@@ -31,7 +31,10 @@ const USUAL: f64 = 0.985;
 /// The launches of a side that belong to one run.
 struct Session<'a> {
     title: String,
+    /// Those that are shown.
     launches: Vec<&'a LaunchValue>,
+    /// The middle of all launch values: a mark for the eye, not a statistic that decides.
+    median: f64,
     ink: Ink,
     head: bool,
 }
@@ -83,6 +86,7 @@ fn sessions<'a>(report: &Report, row: &'a Row) -> (Vec<Session<'a>>, (usize, usi
                 cut += own.len().saturating_sub(LAUNCHES);
                 Session {
                     title: title(runs.iter().find(|run| run.id == id), word),
+                    median: median(&own),
                     launches: own.into_iter().take(LAUNCHES).collect(),
                     ink,
                     head: word == "head",
@@ -116,13 +120,13 @@ fn samples(launch: &LaunchValue) -> impl Iterator<Item = f64> + '_ {
     launch.samples.iter().flatten().copied().filter(|value| value.is_finite())
 }
 
-/// Covers every launch value and nearly all samples.
+/// Covers every launch value that is shown, the medians, and nearly all samples.
 fn axis(sessions: &[Session<'_>]) -> Axis {
     let launches = || sessions.iter().flat_map(|session| &session.launches);
     let mut values: Vec<f64> = launches().flat_map(|launch| samples(launch)).collect();
     values.sort_by(f64::total_cmp);
     let edge = |share: f64| values.get((values.len().saturating_sub(1) as f64 * share).round() as usize).copied();
-    let judged = || launches().map(|launch| launch.value);
+    let judged = || launches().map(|launch| launch.value).chain(sessions.iter().map(|session| session.median));
     let low = judged().chain(edge(1.0 - USUAL)).fold(f64::INFINITY, f64::min);
     let high = judged().chain(edge(USUAL)).fold(f64::NEG_INFINITY, f64::max);
     // Cut outliers off only where showing them would cost the others their room.
@@ -187,7 +191,7 @@ fn draw_session(scene: &mut Scene, session: &Session<'_>, axis: &Axis, top: f64)
     let font = Type { bold: session.head, ..set(12.0, Anchor::Left) };
     scene.text(MARGIN, middle + 4.5, font::fit(&session.title, 12.0, session.head, PLOT.0 - MARGIN - 14.0), font);
     // Before the launches, one of which lies on it more often than not.
-    let x = axis.at(median(&session.launches));
+    let x = axis.at(session.median);
     let bar = STRIP * session.launches.len() as f64;
     if session.launches.len() > 1 {
         scene.line((x, top), (x, top + bar), session.ink, 1.5);
@@ -202,10 +206,14 @@ fn draw_session(scene: &mut Scene, session: &Session<'_>, axis: &Axis, top: f64)
                 scene.disc(axis.at(value), y + jitter(position), 1.7, Ink(red, green, blue, 0.4));
             }
         }
-        let beyond = samples(launch).filter(|value| *value > axis.range.1).count();
-        if beyond > 0 {
+        let [below, above] = beyond(launch, axis);
+        if below > 0 {
+            let ink = Type { ink: GREY, ..set(12.0, Anchor::Left) };
+            scene.text(PLOT.0 + 2.0, y + 4.0, format!("← +{below}"), ink);
+        }
+        if above > 0 {
             let ink = Type { ink: GREY, ..set(12.0, Anchor::Right) };
-            scene.text(WIDTH - 4.0, y + 4.0, format!("+{beyond} →"), ink);
+            scene.text(WIDTH - 4.0, y + 4.0, format!("+{above} →"), ink);
         }
         let x = axis.at(launch.value);
         scene.rect(x - 1.75, y - 7.5, x + 1.75, y + 7.5, WHITE);
@@ -213,9 +221,18 @@ fn draw_session(scene: &mut Scene, session: &Session<'_>, axis: &Axis, top: f64)
     }
 }
 
-/// The middle of the launch values: a mark for the eye, not a statistic that decides.
+/// Samples off either end of the axis.
+fn beyond(launch: &LaunchValue, axis: &Axis) -> [usize; 2] {
+    let count = |off: &dyn Fn(f64) -> bool| samples(launch).filter(|value| off(*value)).count();
+    [count(&|value| value < axis.range.0), count(&|value| value > axis.range.1)]
+}
+
+/// The middle of the launch values; NaN for none.
 fn median(launches: &[&LaunchValue]) -> f64 {
     let mut values: Vec<f64> = launches.iter().map(|launch| launch.value).collect();
+    if values.is_empty() {
+        return f64::NAN;
+    }
     values.sort_by(f64::total_cmp);
     f64::midpoint(values[(values.len() - 1) / 2], values[values.len() / 2])
 }
@@ -257,4 +274,27 @@ fn notes(sessions: &[Session<'_>], (older, cut): (usize, usize)) -> Vec<String> 
         notes.push(format!("Of launches with more samples {POINTS} are drawn, evenly spaced by rank."));
     }
     notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::LaunchId;
+
+    fn launch(value: f64, samples: &[f64]) -> LaunchValue {
+        LaunchValue { run: RunId::fresh(), launch: LaunchId::fresh(), value, n: 9, samples: Some(samples.to_vec()) }
+    }
+
+    fn session(launches: Vec<&LaunchValue>, median: f64) -> Session<'_> {
+        Session { title: String::new(), launches, median, ink: GREY, head: false }
+    }
+
+    #[test]
+    fn outliers_are_counted_at_both_ends_and_a_median_is_on_the_axis() {
+        let usual: Vec<f64> = (0..200).map(|at| 10.0 + f64::from(at) / 1000.0).collect();
+        let wild = launch(10.0, &[usual.as_slice(), &[1.0, 30.0, 40.0]].concat());
+        let axis = axis(&[session(vec![&wild], 10.5)]);
+        assert_eq!(beyond(&wild, &axis), [1, 2]);
+        assert!(axis.holds(10.5), "launches that are not shown moved it");
+    }
 }

@@ -6,7 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{Record, Series, Waiting, keep_accepted, settle, tell};
 use crate::domain::{
-    Acceptance, Call, CaseId, LaunchId, LaunchSummary, Metric, MetricSummary, Outcome, Reason, RunId, Severity,
+    Acceptance, Call, CaseId, LaunchId, LaunchStatistic, LaunchSummary, Metric, MetricSummary, Outcome, PairedEvidence,
+    Reason, RunId, Severity,
 };
 use crate::verdict::shifts::State;
 use crate::verdict::tests::case;
@@ -111,6 +112,16 @@ fn an_acceptance_counts_until_its_end() {
 
 /// A judgement of a head with this latency against the sessions, as `compare` makes it.
 fn settled(latencies: &[(f64, f64)], head: f64, on_base: bool) -> (Call, Reason, bool, Vec<String>) {
+    settled_by(latencies, head, on_base, None)
+}
+
+/// The same; with `pairs`, those have decided it.
+fn settled_by(
+    latencies: &[(f64, f64)],
+    head: f64,
+    on_base: bool,
+    pairs: Option<PairedEvidence>,
+) -> (Call, Reason, bool, Vec<String>) {
     let (mut sessions, series) = told(latencies, &[]);
     let series = [series];
     keep_accepted(&series, &mut sessions);
@@ -118,6 +129,7 @@ fn settled(latencies: &[(f64, f64)], head: f64, on_base: bool) -> (Call, Reason,
     let measured: Vec<LaunchSummary> = launches("a", head).chain(launches("reference", 1.0)).collect();
     let of = Head { run: RunId::fresh(), cases: &cases, launches: &measured };
     let mut judged = judge(of, &sessions, &BTreeSet::new(), Severity::Moderate);
+    judged.rows[0].paired = pairs;
     let came = |waiting: &Waiting| format!("with session {}", waiting.first);
     let notes = settle(&mut judged.rows, &series, on_base, Severity::Moderate, &came);
     let row = &judged.rows[0];
@@ -136,6 +148,24 @@ fn a_change_answers_for_what_it_adds_and_the_base_branch_for_itself() {
     assert!(call == Call::Unchanged && !fails && notes[0].contains("recovers the +30"), "{notes:?}");
     let (call, _, fails, notes) = settled(&values, 1.3, true);
     assert!(call == Call::Regressed && fails && notes[0].contains("nobody has accepted it"), "{notes:?}");
+}
+
+#[test]
+fn the_base_branch_stays_red_until_a_moderate_shift_is_accepted() {
+    let (call, _, fails, notes) = settled(&step(28, 14, 1.08), 1.08, true);
+    assert!(call == Call::Regressed && fails, "{notes:?}");
+    // Of a change it is inherited; and one session alone fails nothing.
+    assert!(!settled(&step(28, 14, 1.08), 1.08, false).2);
+    assert!(!settled(&step(28, 28, 1.0), 1.08, true).2);
+    // Less than the gate is pending, whatever the newest session shows.
+    assert!(!settled(&step(28, 14, 1.03), 1.08, true).2);
+}
+
+#[test]
+fn pairs_say_nothing_of_the_levels_of_the_base_branch() {
+    let pairs = PairedEvidence { pairs: 8, log_evidence: 0.0, statistic: LaunchStatistic::default() };
+    let (call, _, _, notes) = settled_by(&step(28, 12, 1.3), 1.0, false, Some(pairs));
+    assert_eq!((call, notes), (Call::Unchanged, Vec::new()), "unchanged against where it left, not recovered");
 }
 
 #[test]

@@ -11,13 +11,14 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::{
-    ArmSide, Call, Case, CaseId, LaunchSummary, Metric, MetricSummary, NoiseModel, Outcome, Reason, RunId, Severity,
+    ArmSide, Call, Case, CaseId, LaunchSummary, Metric, MetricSummary, NoiseModel, Outcome, OutcomeKind, Reason, RunId,
+    Severity,
 };
 use crate::stats::multiplicity::e_benjamini_hochberg;
 use crate::verdict::builds::Builds;
 use crate::verdict::confirm::stream::Stream;
 use crate::verdict::guard::{self, Control};
-use crate::verdict::history::{bare, metrics, unpaired, without_numbers};
+use crate::verdict::history::{bare, metrics, of_metric, unpaired, without_numbers};
 use crate::verdict::policy::{self, Q};
 use crate::verdict::{Judged, SideValues, Used, kind};
 
@@ -174,8 +175,8 @@ impl Confirmation {
 
     /// Cases for whose pairs no time was left.
     #[must_use]
-    pub fn postponed(&self) -> Vec<&CaseId> {
-        self.trials.values().filter(|trial| trial.postponed).map(|trial| &trial.case.id).collect()
+    pub fn postponed(&self) -> Vec<&Case> {
+        self.trials.values().filter(|trial| trial.postponed).map(|trial| &trial.case).collect()
     }
 
     /// Cases that want another pair.
@@ -280,7 +281,7 @@ impl Confirmation {
                 continue;
             }
             if trial.streams.is_empty() && trial.only.is_empty() {
-                rows.push(unpaired(&trial.case.id));
+                rows.push(unpaired(&trial.case));
             }
             for stream in &trial.streams {
                 let found = discovered.contains(&(*place, stream.metric.name.as_str()));
@@ -385,6 +386,10 @@ fn row_of<'t>(
 fn failed_row<'t>(case: &Case, side: ArmSide, outcome: &Outcome) -> Judged<'t> {
     let why = outcome.reason.clone().unwrap_or_default();
     let note = format!("{} in the {side} arm: {why}", outcome.kind);
+    if outcome.kind == OutcomeKind::Invalid {
+        // The machine's doing, as by history.
+        return without_numbers(case, outcome.clone(), Call::Inconclusive, Reason::BadValue, note);
+    }
     if side == ArmSide::Head {
         return without_numbers(case, outcome.clone(), Call::NotComparable, Reason::HeadFailed, note);
     }
@@ -398,8 +403,5 @@ fn one_sided<'t>(case: &Case, side: ArmSide, metric: &Metric) -> Option<Judged<'
         _ if !case.gates(&metric.name) => return None,
         _ => (Call::Inconclusive, Reason::Missing, format!("`{}` is reported by the base, not by head", metric.name)),
     };
-    let mut row = without_numbers(case, Outcome::measured(), call, reason, note);
-    row.metric = metric.clone();
-    row.gating = case.gates(&metric.name);
-    Some(row)
+    Some(of_metric(without_numbers(case, Outcome::measured(), call, reason, note), case, metric.clone()))
 }

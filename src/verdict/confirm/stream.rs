@@ -173,22 +173,29 @@ impl Stream {
         };
         if self.track(self.statistic).len() >= CHOICE_PAIRS {
             let steadiest = LaunchStatistic::ALL.into_iter().min_by(|a, b| scatter(*a).total_cmp(&scatter(*b)));
-            if let Some(other) = steadiest.filter(|other| scatter(*other) < WORTH * scatter(self.statistic)) {
+            // Nothing can be bet on a value without a logarithm, and whether there is one does not favour a side.
+            let other = steadiest.filter(|other| self.newest(*other).is_finite());
+            if let Some(other) = other.filter(|other| scatter(*other) < WORTH * scatter(self.statistic)) {
                 self.statistic = other;
             }
         }
         let scale = next_scale(self.track(self.statistic), self.prior, self.floor);
-        let [base, head] = self.launches.last().expect("the newest pair");
-        for (track, statistic) in self.tracks.iter_mut().zip(LaunchStatistic::ALL) {
-            track.push(kind::sign(&self.metric) * (statistic.of(head).ln() - statistic.of(base).ln()));
+        let difference = self.newest(self.statistic);
+        for statistic in LaunchStatistic::ALL {
+            let newest = self.newest(statistic);
+            self.tracks[place_of(statistic)].push(newest);
         }
-        let difference = *self.track(self.statistic).last().expect("just taken");
         self.pairs.push_scaled(difference, scale);
     }
 
+    /// The newest pair's difference by a statistic, log units; not finite where a value has no logarithm.
+    fn newest(&self, statistic: LaunchStatistic) -> f64 {
+        let [base, head] = self.launches.last().expect("the newest pair");
+        kind::sign(&self.metric) * (statistic.of(head).ln() - statistic.of(base).ln())
+    }
+
     fn track(&self, statistic: LaunchStatistic) -> &[f64] {
-        let place = LaunchStatistic::ALL.iter().position(|one| *one == statistic).expect("one of all");
-        &self.tracks[place]
+        &self.tracks[place_of(statistic)]
     }
 
     /// The estimate of Hodges and Lehmann by the statistic in use, log units; NaN for no pairs.
@@ -287,7 +294,7 @@ impl Stream {
         };
         if let Some(floor) = self.thresholds.absolute_floor
             && verdict.severity > Severity::None
-            && (self.level * self.shift().exp_m1()).abs() < floor
+            && median(&self.values(0)) * kind::share(&self.metric, self.shift()) < floor
         {
             verdict.call = Call::Unchanged;
             verdict.severity = Severity::None;
@@ -300,13 +307,6 @@ impl Stream {
         verdict
     }
 
-    /// A distance on the badness scale as a change in the metric's own direction: a rate that falls to 1 / 1.25 has
-    /// fallen by 20 %.
-    fn towards(&self, side: Side, distance: f64) -> f64 {
-        let worse = if side == Side::Above { distance } else { -distance };
-        (kind::sign(&self.metric) * worse).exp_m1().abs().ln_1p()
-    }
-
     fn side(&self) -> Side {
         if self.shift() < 0.0 { Side::Below } else { Side::Above }
     }
@@ -314,15 +314,17 @@ impl Stream {
     fn changed(&self, side: Side, severity: Severity) -> Verdict {
         let alpha = Q / self.comparisons as f64;
         // The bound of the level that the class was confirmed at.
-        let near = self.pairs.bound(alpha, side).abs();
-        let (call, word) = match side {
-            Side::Above => (Call::Regressed, "worse"),
-            Side::Below => (Call::Improved, "better"),
+        let near = self.pairs.bound(alpha, side);
+        let (call, word, tells) = match side {
+            Side::Above => (Call::Regressed, "worse", near > 0.0),
+            Side::Below => (Call::Improved, "better", near < 0.0),
         };
-        let amount = if near.is_finite() {
-            format!("by at least {}", percent(self.towards(side, near)))
+        let share = |shift: f64| format!("{:.1} %", 100.0 * kind::share(&self.metric, shift));
+        // What few pairs and a model, or all comparisons together, establish has no bound of its own on its side of zero.
+        let amount = if near.is_finite() && tells {
+            format!("by at least {}", share(near))
         } else {
-            "in most pairs".to_owned()
+            format!("by {} at the estimate", share(self.shift()))
         };
         let note = format!("{word} {amount}, in {} fresh pairs of base and head", self.len());
         let verdict = Verdict {
@@ -378,9 +380,9 @@ impl Stream {
 
     fn undecided(&self) -> Verdict {
         let (low, high) = self.pairs.interval(2.0 * ALPHA_REPORT);
-        let reach = low.abs().max(high.abs());
-        let beyond = if reach.is_finite() {
-            format!("changes up to {} are not excluded", percent(reach))
+        let reach = kind::share(&self.metric, low).max(kind::share(&self.metric, high));
+        let beyond = if low.is_finite() && high.is_finite() {
+            format!("changes up to {:.1} % are not excluded", 100.0 * reach)
         } else {
             "no change is excluded".to_owned()
         };
@@ -461,6 +463,10 @@ impl Stream {
         }
         remarks
     }
+}
+
+fn place_of(statistic: LaunchStatistic) -> usize {
+    LaunchStatistic::ALL.iter().position(|one| *one == statistic).expect("one of all")
 }
 
 fn open(reason: Reason, note: String) -> Verdict {

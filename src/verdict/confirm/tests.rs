@@ -132,17 +132,20 @@ fn nothing_changed_is_rarely_called_changed() {
 
 #[test]
 fn what_cannot_be_measured_is_told_by_arm() {
-    let cases = [case("a").case, case("b").case];
+    let cases = [case("a").case, case("b").case, case("c").case];
     let mut confirmation = Confirmation::new(cases.iter().enumerate(), Vec::new(), RULES);
-    let crash = || Outcome::because(crate::domain::OutcomeKind::Failed, "died of signal 11");
+    let crash = || Outcome::because(OutcomeKind::Failed, "died of signal 11");
     confirmation.failed(0, ArmSide::Head, crash());
     confirmation.failed(1, ArmSide::Base, crash());
+    let clocks = Outcome::because(OutcomeKind::Invalid, "its clock was not at its lock");
+    confirmation.failed(2, ArmSide::Head, clocks);
     confirmation.begin(None);
     assert!(confirmation.open().is_empty());
     let run = RunId::fresh();
     let (rows, _) = confirmation.rows(run, run, Severity::Moderate);
     let reasons: Vec<Reason> = rows.iter().map(|row| row.verdict.reason).collect();
-    assert_eq!(reasons, [Reason::HeadFailed, Reason::BaseFailed]);
+    assert_eq!(reasons, [Reason::HeadFailed, Reason::BaseFailed, Reason::BadValue]);
+    assert!(rows[2].gating && rows[2].verdict.call == Call::Inconclusive, "the machine's doing: {:?}", rows[2]);
 }
 
 #[test]
@@ -157,7 +160,7 @@ fn with_little_time_the_most_important_cases_are_decided() {
     }
     confirmation.begin(Some(30.0));
     assert_eq!(confirmation.open(), [0, 2]);
-    assert_eq!(confirmation.postponed(), [&cases[1].id]);
+    assert_eq!(confirmation.postponed(), [&cases[1]]);
 }
 
 #[test]
@@ -217,6 +220,64 @@ fn a_difference_below_the_absolute_floor_is_no_change() {
     }
     let verdict = latency(&confirmation, "a");
     assert_eq!(verdict.call, Call::Unchanged, "{verdict:?}");
+}
+
+#[test]
+fn a_floor_is_met_by_the_difference_itself_and_notes_say_how_much_a_rate_fell() {
+    let mut judged = case("a").case;
+    judged.gate_metrics = vec!["rate".to_owned()];
+    let floor = Thresholds { absolute_floor: Some(25.0), ..Thresholds::default() };
+    judged.thresholds = BTreeMap::from([("*".to_owned(), floor)]);
+    let metric = Metric {
+        name: "rate".to_owned(),
+        direction: Direction::HigherIsBetter,
+        ..Metric::standard(Metric::LATENCY).expect("in the table")
+    };
+    let to = |head: f64, first: f64| {
+        let with = |value: f64| {
+            let summary = MetricSummary {
+                metric: metric.clone(),
+                n: 9,
+                iterations: 1,
+                median: value,
+                q25: value,
+                min: value,
+                q75: value,
+            };
+            LaunchSummary { metrics: vec![summary], ..launch("a", &[]) }
+        };
+        let mut confirmation = Confirmation::new([(0, &judged)], Vec::new(), RULES);
+        confirmation.warmed(0, &with(first), &with(head), 1.0);
+        confirmation.begin(None);
+        while !confirmation.open().is_empty() {
+            confirmation.take(0, with(100.0), with(head));
+        }
+        verdicts(&confirmation)[&("a".into(), "rate".to_owned())].clone()
+    };
+    assert_eq!(to(78.0, 100.0).reason, Reason::BelowFloor, "22 of 25");
+    assert_eq!(to(78.0, 120.0).reason, Reason::BelowFloor, "whatever the first launch of base was");
+    let fell = to(60.0, 100.0);
+    assert_eq!((fell.call, fell.severity), (Call::Regressed, Severity::Severe), "{fell:?}");
+    assert!(fell.note.starts_with("worse by at least 3"), "of 40 %: {fell:?}");
+}
+
+#[test]
+fn a_best_sample_of_zero_is_not_bet_on() {
+    let judged = case("a").case;
+    let with = |median: f64, best: f64| {
+        let mut launch = launch("a", &[("latency", median)]);
+        (launch.metrics[0].q25, launch.metrics[0].min) = (median, best);
+        launch
+    };
+    let mut confirmation = Confirmation::new([(0, &judged)], Vec::new(), RULES);
+    confirmation.warmed(0, &with(1.0, 1.0), &with(1.0, 1.0), 1.0);
+    confirmation.begin(None);
+    // Best samples are far steadier than medians, until there is none.
+    for at in 0..8 {
+        let median = if at % 2 == 0 { 1.3 } else { 0.8 };
+        confirmation.take(0, with(1.0, 1.0), with(median, if at < 4 { 1.0 } else { 0.0 }));
+    }
+    assert_eq!(latency(&confirmation, "a").call, Call::Inconclusive);
 }
 
 /// Medians that a neighbour moves by a third, best samples that nobody disturbs.
