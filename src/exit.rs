@@ -51,7 +51,7 @@ impl Exit {
             Self::Regression => "regression at or above the gate, or a missed target",
             Self::Usage => "usage or configuration error",
             Self::Inconclusive => {
-                "inconclusive where a decision is demanded: with --require-decision, and always of bisect and calibrate"
+                "inconclusive where a decision is demanded (--require-decision; always of bisect and calibrate)"
             }
             Self::CaseFailed => "a case failed (crash, time-out, out of memory, wrong numbers)",
             Self::Nothing => "nothing was measured or nothing was comparable",

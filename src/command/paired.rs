@@ -301,7 +301,7 @@ impl Referee for Halver {
 
     fn failed(&mut self, _: usize, failure: &Failure) {
         let why = failure.outcome.reason.clone().unwrap_or_default();
-        self.failure = Some(format!("it {} in the {} arm: {why}", failure.outcome.kind, failure.side));
+        self.failure = Some(format!("{} in the {} arm: {why}", failure.outcome.kind, failure.side));
     }
 
     fn disturbance(&self, evidence: &[Evidence]) -> Option<String> {

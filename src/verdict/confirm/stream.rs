@@ -57,8 +57,8 @@ pub struct Stream {
     prior: f64,
     /// The smallest spread believed, log units.
     floor: f64,
-    /// Base's value in the launches before the first pair, in the metric's unit: what an absolute floor is measured
-    /// against, because it is known before any pair.
+    /// Base's value in the launch before the first pair, in the metric's unit: by it an absolute floor widens the limits,
+    /// because it is known before any pair. Whether a change reaches the floor goes by all launches.
     level: f64,
     rules: Rules,
     /// Standard deviation between builds, log units.

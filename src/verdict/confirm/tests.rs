@@ -262,6 +262,20 @@ fn a_floor_is_met_by_the_difference_itself_and_notes_say_how_much_a_rate_fell() 
 }
 
 #[test]
+fn a_bound_beyond_zero_is_no_amount() {
+    // A change that only all comparisons together admit, by pairs so torn that none at all is not excluded.
+    let with = |value: f64| launch("a", &[("latency", value)]).metrics.remove(0);
+    let mut stream = Stream::new(&with(1.0), true, Thresholds::default(), None, 0.0, RULES);
+    stream.begin(1000);
+    for at in 0..24 {
+        stream.take(Some(&with(1.0)), Some(&with(if at % 2 == 0 { 1.10 } else { 0.97 })));
+    }
+    let verdict = stream.verdict(true);
+    assert_eq!(verdict.call, Call::Regressed);
+    assert!(verdict.note.contains("at the estimate") && !verdict.note.contains("at least"), "{verdict:?}");
+}
+
+#[test]
 fn a_best_sample_of_zero_is_not_bet_on() {
     let judged = case("a").case;
     let with = |median: f64, best: f64| {
