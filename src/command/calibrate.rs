@@ -375,7 +375,9 @@ fn text(calibration: &Calibration, header: &Header, context: &Context) -> String
         );
     }
     match &calibration.proof {
-        None => out += "The gate was not proven: no case here can be made to do more work.\n",
+        None => {
+            out += "The gate was not proven: `--no-proof` was given, or no case here can be made to do more work.\n"
+        }
         Some(proof) => out += &proven(proof),
     }
     out
