@@ -376,7 +376,7 @@ fn text(calibration: &Calibration, header: &Header, context: &Context) -> String
     }
     match &calibration.proof {
         None => {
-            out += "The gate was not proven: `--no-proof` was given, or no case here can be made to do more work.\n"
+            out += "The gate was not proven: `--no-proof` was given, or no case here can be made to do more work.\n";
         }
         Some(proof) => out += &proven(proof),
     }
