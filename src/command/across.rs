@@ -133,8 +133,7 @@ pub fn run(arguments: &Compare, context: &Context) -> Result<Exit> {
         Format::Json => print(format!("{}\n", serde_json::to_string_pretty(&across)?).as_bytes())?,
         Format::Text => print(page(&across, context).as_bytes())?,
     }
-    let failed = across.works.iter().flat_map(|work| &work.backends).any(|side| policy::is_failure(side.outcome));
-    Ok(if failed { Exit::CaseFailed } else { Exit::Pass })
+    Ok(if across.works.iter().any(Work::failed) { Exit::CaseFailed } else { Exit::Pass })
 }
 
 /// Refuses a plan in which nothing has anything beside it, before it is measured for nothing.
@@ -179,16 +178,11 @@ impl Work {
     }
 }
 
-fn across(run: &Run, launches: &[Launch]) -> Across {
-    let (works, alone) = works(&run.cases, launches);
-    Across { version: 1, run: run.id.to_string(), suite: run.suite.name.clone(), note: NOTE, works, alone }
-}
-
 /// Work on several backends, or that failed on its only one, and names of what else has one alone.
-fn works(cases: &[CaseRecord], launches: &[Launch]) -> (Vec<Work>, Vec<String>) {
+fn across(run: &Run, launches: &[Launch]) -> Across {
     let mut works: Vec<Work> = Vec::new();
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
-    for record in cases.iter().filter(|record| !record.case.reference) {
+    for record in run.cases.iter().filter(|record| !record.case.reference) {
         let case = &record.case;
         let own: Vec<&Launch> = launches.iter().filter(|launch| launch.case == case.id).collect();
         let name = work_of(case).to_owned();
@@ -206,7 +200,8 @@ fn works(cases: &[CaseRecord], launches: &[Launch]) -> (Vec<Work>, Vec<String>) 
             side.speed = first.zip(side.latency).map(|(first, own)| first / own);
         }
     }
-    (works, alone.into_iter().map(|work| work.work).collect())
+    let alone = alone.into_iter().map(|work| work.work).collect();
+    Across { version: 1, run: run.id.to_string(), suite: run.suite.name.clone(), note: NOTE, works, alone }
 }
 
 fn side(record: &CaseRecord, launches: &[&Launch]) -> Side {

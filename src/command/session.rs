@@ -301,7 +301,12 @@ pub fn measure(
 
 /// The command line that goes on with a run.
 pub fn go_on(run: &Run) -> String {
-    format!("{} --resume", run.command_line.replace(" --resume", ""))
+    format!("{} --resume", anew(&run.command_line))
+}
+
+/// A command line as it begins anew.
+pub fn anew(command_line: &str) -> String {
+    command_line.replace(" --resume", "")
 }
 
 /// Stores a launch; while another process holds the database for long (an import, a prune), tries again for some

@@ -34,14 +34,19 @@ pub struct Peaks {
     pub l2: f64,
 }
 
-/// Several times the cache: work that moves more is bounded by memory even where its output stays in the cache.
-pub const BEYOND_CACHE: f64 = 8.0;
+/// Whether work that moves so many bytes is bounded by the memory and not by a `cache` of so many: even where its output stays in there.
+#[must_use]
+pub fn beyond_cache(bytes: f64, cache: f64) -> bool {
+    /// Several times the cache.
+    const BEYOND: f64 = 8.0;
+    bytes > BEYOND * cache
+}
 
 impl Peaks {
-    /// Whether work that moves so many bytes is bounded by the memory, not by the cache.
+    /// The same for this one's cache.
     #[must_use]
     pub fn beyond_cache(&self, bytes: f64) -> bool {
-        bytes > BEYOND_CACHE * self.l2 * 1e6
+        beyond_cache(bytes, self.l2 * 1e6)
     }
 }
 

@@ -177,7 +177,7 @@ impl Timed {
         let (arithmetic, counts) = (self.works[0].arithmetic(), self.works[0].counts());
         // What fits in the cache is not bounded by memory, unless it was flushed, and then only if little stays behind.
         let cache = self.site.device.l2_bytes()? as f64;
-        let beyond = counts.bytes.is_some_and(|bytes| bytes > peaks::BEYOND_CACHE * cache);
+        let beyond = counts.bytes.is_some_and(|bytes| peaks::beyond_cache(bytes, cache));
         let counts_bytes = counts.bytes.is_some() && (beyond || self.how.method == Method::Cold);
         let mut ceilings = Vec::new();
         let peaks = self.watched.probe.as_ref().and_then(Probe::gpu).as_ref().and_then(peaks::of);

@@ -8,7 +8,7 @@ use crate::backend::BACKENDS;
 use crate::cli::Compare;
 use crate::command::context::find_run;
 use crate::command::git::WorkTree;
-use crate::command::session::{go_on, typed};
+use crate::command::session::{anew, go_on, typed};
 use crate::command::{NotComparable, usage};
 use crate::domain::{CaseId, Run, RunStatus};
 use crate::store::sqlite::SqliteStore;
@@ -169,5 +169,5 @@ pub fn advice(arguments: &Compare, head: &Run, base: &Base, notes: &mut Vec<Stri
         ));
     }
     // What was typed compares next time, and has nothing to go on with then; for a stored head there is nothing to repeat.
-    arguments.head.is_none().then(|| typed().replace(" --resume", ""))
+    arguments.head.is_none().then(|| anew(&typed()))
 }
